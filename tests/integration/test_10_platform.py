@@ -1,0 +1,57 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The configured platform: unchanged runs change nothing, and what a user does works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import Sandbox
+
+PIDS = "systemctl show -p Id,MainPID,ActiveEnterTimestampMonotonic nginx 'fivepointers-*' amazon-cloudwatch-agent"
+
+
+def processes(sandbox: Sandbox) -> dict[str, str]:
+    return {host: sandbox.ssh(host, PIDS) for host in sandbox.endpoints["hosts"]}
+
+
+def test_second_run_changes_and_restarts_nothing(platform: Sandbox) -> None:
+    before = processes(platform)
+    run = platform.playbook("playbooks/site.yml").unchanged()
+    print(f"second site.yml run: {run.seconds:.1f} s")
+    assert processes(platform) == before
+
+
+def test_check_mode_on_configured_hosts_reports_no_change(platform: Sandbox) -> None:
+    platform.playbook("playbooks/site.yml", "--check", "--diff").unchanged()
+
+
+def test_verification_walks_the_front_door(platform: Sandbox, tmp_path: Path) -> None:
+    report = tmp_path / "verify.json"
+    platform.playbook("playbooks/verify.yml", "-e", f"verify_report={report}").succeeded()
+    results = json.loads(report.read_text())
+    names = {result["check"] for result in results["results"]}
+    assert len(names) >= 15, names
+    assert all(result["ok"] for result in results["results"])
+
+
+def test_verification_fails_and_says_where_to_look(platform: Sandbox) -> None:
+    host = platform.hosts_of("sites")[0]
+    platform.ssh(host, "sudo systemctl stop nginx")
+    try:
+        run = platform.playbook("playbooks/verify.yml")
+    finally:
+        platform.ssh(host, "sudo systemctl start nginx")
+    assert run.rc != 0
+    assert "sites" in run.output and "502" in run.output
+    assert "journalctl" in run.output
+
+
+def test_slots_listen_on_the_loopback_only(platform: Sandbox) -> None:
+    for service, port in (("api", 3001), ("sites", 3002), ("collab", 3003)):
+        for host in platform.hosts_of(service):
+            listening = [line.split()[3] for line in platform.ssh(host, "ss -Hltn").splitlines()]
+            slots = [it for it in listening if it.rsplit(":", 1)[1] in (str(10000 + port), str(20000 + port))]
+            assert slots and all(it.startswith("127.0.0.1:") for it in slots), listening
