@@ -106,13 +106,20 @@ class Sandbox:
             "ANSIBLE_FORCE_COLOR": "0",
         }
 
-    def playbook(self, playbook: str, *args: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> Run:
+    def playbook(
+        self,
+        playbook: str,
+        *args: str,
+        cwd: Path = ROOT,
+        env: dict[str, str] | None = None,
+        inventory: Path | None = None,
+    ) -> Run:
         started = time.monotonic()
         done = subprocess.run(
             [
                 "ansible-playbook",
                 "-i",
-                str(ROOT / "inventories" / self.inventory / "aws_ec2.yml"),
+                str(inventory or ROOT / "inventories" / self.inventory / "aws_ec2.yml"),
                 playbook,
                 *self.extra,
                 *args,
@@ -147,8 +154,7 @@ class Sandbox:
             text=True,
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=300,
             check=False,
         )
