@@ -1,0 +1,298 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Ask one question over the network and say exactly what came, or why nothing came.
+
+Standard library only, Python 3.9 or later: this runs on hosts as well as on the controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+BODY_LIMIT = 1 << 20
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+#: What usually lies behind a failure, by its kind. ``{address}`` is where the connection went.
+LIKELY = {
+    "dns": "the name has no address: check the DNS record, or state the address to connect to",
+    "refused": "nothing listens on {address}: the service or its nginx is down, or listens on another port or address",
+    "connect_timeout": "no reply from {address}: a security group, a route, or the host is down",
+    "answer_timeout": "the connection stood, but no complete answer came in time: the process hangs, or waits for "
+    "something that it needs (a database?)",
+    "unreachable": "there is no route to {address}: check the subnet, the route table and the VPN",
+    "closed": "the other side closed the connection without an answer: it crashed, or speaks another protocol on "
+    "this port (http on an https port?)",
+    "tls_name": "the certificate is for another name: wrong certificate, or the name is missing from it",
+    "tls_expired": "the certificate is out of date: renew it, and check this machine's clock",
+    "tls_untrusted": "the certificate's issuer is not trusted: the chain is incomplete, or ca_file is the wrong one",
+    "tls_refused": "the TLS handshake was refused: no certificate for this name on {address}",
+    "protocol": "what came is no HTTP: another protocol on this port (https on an http port?)",
+    "invalid": "the address to ask is not usable: correct it",
+    400: "the front took the request for malformed: plain http on an https port, or a header that is too large",
+    401: "the path wants a login: use a path that answers without one",
+    403: "refused by a rule: an allow-list, the Origin, or the file permissions of static files",
+    404: "the path is not served there: check health.path, the global prefix, and the `public` path of the service",
+    405: "the path does not take this method",
+    413: "larger than body_limit of the service",
+    421: "the certificate or virtual host does not fit the name that was asked for",
+    429: "too many requests: a rate limit",
+    500: "the application failed: its log has the error",
+    502: "nginx is up, the slot behind it is not: the process is down, still starting, or on another port",
+    503: "up, but not ready: the application or a limit refuses, or no server is healthy",
+    504: "nginx is up, the slot behind it does not answer in time",
+}
+
+
+class ProbeError(Exception):
+    """No answer came. ``kind`` is a key of LIKELY; the text says what happened and where."""
+
+    def __init__(self, kind: str, text: str, address: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.address = address
+
+    @property
+    def likely(self) -> str:
+        return likely(self.kind, self.address)
+
+
+@dataclass
+class Answer:
+    """What came: status, headers in order (names in lower case), body (at most 1 MiB), seconds it took."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    seconds: float
+    reason: str = ""
+    certificate: dict = field(default_factory=dict)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, in order."""
+        return [value for key, value in self.headers if key == name.lower()]
+
+    def header(self, name: str) -> str:
+        """The header's values, joined as HTTP joins them; empty where there is none."""
+        return ", ".join(self.all(name))
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def describe(self) -> str:
+        """One line: status, type and the beginning of the body."""
+        excerpt = " ".join(self.text[:600].split())[:200]
+        line = f"{self.status} {self.reason}".rstrip()
+        if 300 <= self.status < 400 and self.header("location"):
+            line += f" to {self.header('location')}"
+        elif excerpt:
+            line += f": {excerpt}"
+        return line
+
+
+def likely(kind: str | int, address: str = "") -> str:
+    """The likely reason for a kind of failure or a status; empty where there is none to give."""
+    if isinstance(kind, int) and 300 <= kind < 400:
+        return "it redirects: ask for the address that it names, or list the status as expected"
+    text = LIKELY.get(kind) or (LIKELY[500] if isinstance(kind, int) and kind > 504 else "")
+    return text.replace("{address}", address or "the address")
+
+
+def split_address(text: str, default_port: int) -> tuple[str, int]:
+    """``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address as host and port."""
+    text = text.strip()
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        port = rest[1:] if rest.startswith(":") else ""
+        if not bracket or (rest and not port):
+            raise ProbeError("invalid", f"{text!r} is no address; write [address]:port")
+    elif text.count(":") > 1:
+        host, port = text, ""
+    else:
+        host, _, port = text.partition(":")
+    if not host or (port and not (port.isdigit() and 0 < int(port) < 65536)):
+        raise ProbeError("invalid", f"{text!r} is no address; write host:port, with a port from 1 to 65535")
+    return host, int(port or default_port)
+
+
+def tls_context(ca_file: str | None = None, validate: bool = True) -> ssl.SSLContext:
+    """A client's context that trusts ``ca_file``, or what the system trusts."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ProbeError("invalid", f"ca_file {ca_file}: {error}") from error
+    if not validate:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def classify(error: BaseException, address: str, name: str = "", connected: bool = False) -> ProbeError:
+    """Turn what the network raised into a failure that a person can act on."""
+    if isinstance(error, ProbeError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == 62:
+            kind = "tls_name"
+        elif error.verify_code in (9, 10):
+            kind = "tls_expired"
+        else:
+            kind = "tls_untrusted"
+        return ProbeError(kind, f"TLS to {address} for {name}: {error.verify_message}", address)
+    if isinstance(error, ssl.SSLEOFError):
+        return ProbeError("closed", f"{address} closed the connection during the TLS handshake", address)
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        if "unrecognized name" in reason or "handshake failure" in reason or "internal error" in reason:
+            return ProbeError("tls_refused", f"{address} refused the TLS handshake for {name} ({reason})", address)
+        if "wrong version number" in reason or "record layer" in reason:
+            return ProbeError("closed", f"{address} does not speak TLS ({reason})", address)
+        return ProbeError("tls_refused", f"TLS to {address} for {name}: {reason}", address)
+    if isinstance(error, socket.gaierror):
+        return ProbeError("dns", f"{name or address} has no address ({error.strerror})", address)
+    if isinstance(error, ConnectionRefusedError):
+        return ProbeError("refused", f"connection to {address} refused", address)
+    if isinstance(error, TimeoutError):
+        if connected:
+            return ProbeError("answer_timeout", f"{address} took the connection and did not answer in time", address)
+        return ProbeError("connect_timeout", f"connecting to {address} timed out", address)
+    if isinstance(error, (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRead)):
+        return ProbeError("closed", f"{address} closed the connection before its answer was complete", address)
+    if isinstance(error, http.client.HTTPException):
+        return ProbeError("protocol", f"{address} sent what is no HTTP ({error or type(error).__name__})", address)
+    if isinstance(error, OSError):
+        return ProbeError("unreachable", f"{address}: {error.strerror or error}", address)
+    return ProbeError("protocol", f"{address}: {type(error).__name__}: {error}", address)
+
+
+def connect(host: str, port: int, timeout: float, name: str = "") -> socket.socket:
+    """An open TCP connection, or a ProbeError that says why not."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return socket.create_connection((host, port), timeout)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, UnicodeError):
+            raise ProbeError("invalid", f"{host!r} is no host name", address) from error
+        raise classify(error, address, name or host) from error
+
+
+def open_port(target: str, timeout: float = 5.0) -> float:
+    """Seconds that a TCP connection to ``host:port`` took."""
+    host, port = split_address(target, 0)
+    if not port:
+        raise ProbeError("invalid", f"{target!r} names no port; write host:port")
+    start = time.monotonic()
+    connect(host, port, timeout).close()
+    return time.monotonic() - start
+
+
+def ask(
+    url: str,
+    *,
+    connect_to: str | None = None,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+    timeout: float = 5.0,
+    context: ssl.SSLContext | None = None,
+) -> Answer:
+    """One HTTP request, without following redirects, over within ``timeout`` seconds in total.
+
+    ``connect_to`` (``host[:port]``) is where the connection goes; name, SNI and Host header stay those of the URL,
+    as when DNS pointed there.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ProbeError("invalid", f"{url}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ProbeError("invalid", f"{url!r} is no http or https URL")
+    default_port = DEFAULT_PORTS[parts.scheme]
+    port = port or default_port
+    host, to_port = split_address(connect_to, port) if connect_to else (parts.hostname, port)
+    address = f"[{host}]:{to_port}" if ":" in host else f"{host}:{to_port}"
+    name = parts.hostname
+    literal = f"[{name}]" if ":" in name else name
+    sent = {
+        "Host": literal if port == default_port else f"{literal}:{port}",
+        "User-Agent": "fivepointers-probe",
+        "Accept": "*/*",
+        "Connection": "close",
+        **(headers or {}),
+    }
+    start = time.monotonic()
+    sock = connect(host, to_port, timeout, name)
+    late = threading.Event()
+
+    stream = sock
+
+    def give_up() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(stream, socket.SHUT_RDWR)
+
+    # The socket's own timeout starts again with every byte; this one does not.
+    timer = threading.Timer(max(0.01, timeout - (time.monotonic() - start)), give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        certificate: dict = {}
+        if parts.scheme == "https":
+            tls = (context or tls_context()).wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+            stream = tls
+            tls.do_handshake()
+            certificate = dict(tls.getpeercert() or {})
+        connection = http.client.HTTPConnection(name, port, timeout=timeout)
+        connection.sock = stream
+        target = parts.path or "/"
+        if parts.query:
+            target += f"?{parts.query}"
+        connection.request(method, target, body=body, headers=sent)
+        response = connection.getresponse()
+        content = response.read(BODY_LIMIT)
+        return Answer(
+            status=response.status,
+            reason=response.reason or "",
+            headers=[(key.lower(), value) for key, value in response.getheaders()],
+            body=content,
+            seconds=time.monotonic() - start,
+            certificate=certificate,
+        )
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if late.is_set():
+            raise classify(TimeoutError(), address, name, connected=True) from error
+        if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
+            raise ProbeError("invalid", f"{method} {url}: {error}", address) from error
+        raise classify(error, address, name, connected=True) from error
+    finally:
+        timer.cancel()
+        stream.close()
+
+
+def days_left(certificate: dict, now: float | None = None) -> float:
+    """Days until ``notAfter`` of a certificate as ``getpeercert`` gives it."""
+    expires = ssl.cert_time_to_seconds(certificate["notAfter"])
+    return (expires - (time.time() if now is None else now)) / 86400
+
+
+def expiry_date(certificate: dict) -> str:
+    """``notAfter`` as a date, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(certificate["notAfter"])))
+
+
+def complaints(answer: Answer, status: list[int], contains: list[str]) -> list[str]:
+    """What of an answer is not as expected; empty when all is."""
+    found = []
+    if answer.status not in status:
+        found.append(f"status {answer.status} instead of {' or '.join(map(str, status))}")
+    found += [f"the body lacks {text!r}" for text in contains if text not in answer.text]
+    return found
