@@ -64,7 +64,7 @@ class Sandbox:
 
     def __init__(self, name: str, topology: str | None = None, inventory: str = "sandbox") -> None:
         self.name = name
-        self.state = ROOT / ".sandbox" / name
+        self.state = ROOT / ".sandbox" if name == "sandbox" else ROOT / ".sandbox" / name
         self.topology = topology
         self.inventory = inventory
         self.extra: list[str] = []
