@@ -1,0 +1,82 @@
+/** The whole service against a real database: set DATABASE_HOST, _PORT, _NAME, _USER and _PASSWORD to run it. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+
+const skip = process.env.DATABASE_NAME ? false : 'needs a database: set DATABASE_NAME and the like';
+
+describe('the api', { skip }, () => {
+  let base: string;
+  let close: () => Promise<void>;
+  const person = (name: string) => ({ email: `${name}-${randomUUID()}@example.com`, password: 'correct horse' });
+  const [ada, bob] = [person('ada'), person('bob')];
+  const slug = `page-${randomUUID()}`;
+
+  async function call(method: string, path: string, { json, token }: { json?: unknown; token?: string } = {}) {
+    const response = await fetch(base + path, {
+      method,
+      body: json === undefined ? undefined : JSON.stringify(json),
+      headers: { 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) },
+    });
+    return { status: response.status, body: await response.json() };
+  }
+
+  const login = async (who: object) => (await call('POST', '/auth/login', { json: who })).body.accessToken;
+
+  before(async () => {
+    await promisify(execFile)(process.execPath, ['dist/migrate.js']);
+    const { readDatabaseConfig, readHttpConfig } = await import('../dist/config.js');
+    const { startServer } = await import('../dist/server.js');
+    const jwt = { JWT_SECRET: 'a-secret-of-more-than-32-characters-for-tests', PORT: '0' };
+    const app = await startServer(readHttpConfig({ ...process.env, ...jwt }), readDatabaseConfig());
+    base = `${await app.getUrl()}/api`;
+    close = () => app.close();
+    for (let i = 0; i < 50 && (await call('GET', '/health')).status !== 200; i++) await new Promise((ok) => setTimeout(ok, 100));
+  });
+  after(() => close?.());
+
+  test('a user signs up, logs in and is known', async () => {
+    const signup = await call('POST', '/auth/signup', { json: ada });
+    assert.equal(signup.status, 201);
+    assert.equal(signup.body.email, ada.email);
+    assert.equal((await call('POST', '/auth/signup', { json: ada })).status, 409);
+    assert.equal((await call('POST', '/auth/login', { json: { ...ada, password: 'wrong' } })).status, 401);
+    assert.equal((await call('POST', '/auth/login', { json: bob })).status, 401);
+    const me = await call('GET', '/auth/me', { token: await login({ ...ada, email: ada.email.toUpperCase() }) });
+    assert.deepEqual(me, { status: 200, body: signup.body });
+    assert.equal((await call('GET', '/auth/me')).status, 401);
+  });
+
+  test('bad input is refused with the reason', async () => {
+    const { status, body } = await call('POST', '/auth/signup', { json: { email: 'nope', password: 'short' } });
+    assert.equal(status, 400);
+    assert.equal(body.message.length, 2);
+    assert.equal((await call('POST', '/auth/signup')).status, 400);
+  });
+
+  test("a page is its owner's to change and everybody's to read", async () => {
+    await call('POST', '/auth/signup', { json: bob });
+    const [hers, his] = [await login(ada), await login(bob)];
+    const page = { title: 'Title', body: 'Body 🎉' };
+    assert.equal((await call('GET', `/pages/${slug}`)).status, 404);
+    assert.equal((await call('PUT', `/pages/${slug}`, { json: page })).status, 401);
+    assert.equal((await call('PUT', `/pages/${slug}`, { json: page, token: hers })).status, 200);
+    assert.equal((await call('PUT', `/pages/${slug}`, { json: page, token: hers })).status, 200);
+    assert.equal((await call('PUT', `/pages/${slug}`, { json: page, token: his })).status, 403);
+    assert.equal((await call('PUT', '/pages/Not_A_Name', { json: page, token: hers })).status, 400);
+    const read = await call('GET', `/pages/${slug}`);
+    assert.equal(read.body.body, page.body);
+    assert.equal('ownerId' in read.body, false);
+    assert.deepEqual((await call('GET', '/pages', { token: hers })).body.map((p: { slug: string }) => p.slug), [slug]);
+    assert.deepEqual((await call('GET', '/pages', { token: his })).body, []);
+  });
+
+  test('ten saves of one new page at once leave one page', async () => {
+    const token = await login(ada);
+    const json = { title: 'T', body: 'B' };
+    const saves = await Promise.all(Array.from({ length: 10 }, () => call('PUT', `/pages/x${slug}`.slice(0, 60), { json, token })));
+    assert.deepEqual(new Set(saves.map((save) => save.status)), new Set([200]));
+  });
+});
