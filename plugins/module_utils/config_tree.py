@@ -56,6 +56,7 @@ import time
 import typing as t
 
 STATE_DIR = '/var/lib/fivepointers/trees'
+DIRECTORY_MODE = 0o755
 COMMAND_TIMEOUT = 90
 LOCK_TIMEOUT = 60
 DIFF_LIMIT = 200_000
@@ -193,7 +194,7 @@ def _parse_file(entry: t.Mapping[str, t.Any], root: str) -> File:
     try:
         number = mode if isinstance(mode, int) else int(mode, 8)
     except ValueError:
-        raise TreeError(f"config_tree: mode of {path} is {mode!r}; give octal digits in quotes, such as '0644'") from None
+        number = 0
     if not 0 < number <= 0o7777:
         raise TreeError(f"config_tree: mode of {path} is {mode!r}; give octal digits in quotes, such as '0644'")
     if sensitive and number & 0o077:
@@ -207,7 +208,7 @@ def _id_of(name: str | None, lookup: t.Callable[[str], t.Any], field: str, defau
     if not name:
         return default
     try:
-        return getattr(lookup(name), field)
+        return int(getattr(lookup(name), field))
     except KeyError:
         raise TreeError(f'config_tree: {path} is to belong to {name!r}, which does not exist on this host; '
                         'create it first') from None
@@ -388,7 +389,8 @@ class _Swap:
 
     def journal(self) -> dict[str, t.Any] | None:
         """The journal of a run that did not end, if there is one."""
-        return _read_json(self.journal_path)
+        journal: dict[str, t.Any] | None = _read_json(self.journal_path)
+        return journal
 
     def perform(self, changes: t.Mapping[str, Found], after: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """Make each path what C(changes) says. Returns the journal, then in phase C(reload)."""
@@ -417,12 +419,12 @@ class _Swap:
         self._write_journal(journal)
         for directory in directories:
             os.mkdir(directory)
-            os.chmod(directory, 0o755)
+            os.chmod(directory, DIRECTORY_MODE)
             _sync_directory(os.path.dirname(directory))
-        for entry, wanted in zip(entries, changes.values()):
+        for entry, wanted in zip(entries, changes.values(), strict=True):
             if wanted.kind != 'absent':
                 _write_new(entry['temporary'], wanted)
-        for entry, wanted in zip(entries, changes.values()):
+        for entry, wanted in zip(entries, changes.values(), strict=True):
             if wanted.kind == 'absent':
                 _unlink(entry['path'])
             else:
@@ -651,8 +653,8 @@ def apply_tree(spec: t.Mapping[str, t.Any], check: bool = False) -> dict[str, t.
     """Make the files of the spec's owners what it says. Raises TreeError; nothing is then changed.
 
     Returns C(changed), C(written), C(removed), C(validated), C(reloaded), C(recovered) (what was done about an
-    earlier run that died), C(notes) (sentences for the operator) and C(diff) (Ansible's shape). With C(check), nothing is written
-    and nothing reloaded, but the staged tree is validated where the command exists.
+    earlier run that died), C(notes) (sentences for the operator) and C(diff) (Ansible's shape). With C(check),
+    nothing is written and nothing reloaded, but the staged tree is validated where the command exists.
     """
     parsed = parse_spec(spec)
     if check:

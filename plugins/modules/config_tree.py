@@ -1,0 +1,266 @@
+#!/usr/bin/python
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A set of configuration files as one unit."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: config_tree
+short_description: Make a set of configuration files exactly what is described, as one unit
+version_added: '0.1.0'
+author:
+  - Five Pointers (@fivepointers)
+description:
+  - Renders templates on the controller, sends all files in one call, validates the whole tree, swaps the files,
+    removes what the owner no longer owns, reloads, and proves that the reload took.
+  - The validation runs in a private mount namespace in which the staged tree lies over O(root), so that absolute
+    includes, paths in messages and line numbers are those of the files that are to be. Nobody else sees the staged
+    files.
+  - If any step fails, every file is what it was before, and the old configuration is loaded again.
+  - A journal (synced to disk) survives kill and power loss. The next run of any owner on the host finishes the
+    reload that is owed, or puts the files back.
+  - Where nothing differs, nothing is written, validated or reloaded.
+  - A file that existed before its owner came is kept aside, and put back when the owner gives the path up.
+attributes:
+  check_mode:
+    description: Reports what would change, and validates the staged tree where the command is installed.
+    support: full
+  diff_mode:
+    description: Contents of sensitive and binary files are not shown.
+    support: full
+  action:
+    description: Templates and sources are read on the controller.
+    support: full
+options:
+  owner:
+    description:
+      - Name of the unit. What an owner no longer lists is removed. No two owners may list one path.
+    type: str
+    required: true
+  root:
+    description:
+      - Directory that is staged and validated as a whole. Relative paths start here.
+    type: path
+    required: true
+  templates:
+    description:
+      - Files to render on the controller.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      src:
+        description: Template, looked for like that of M(ansible.builtin.template).
+        type: str
+        required: true
+      dest:
+        description: Path on the host, relative to O(root) or absolute.
+        type: str
+        required: true
+      mode:
+        description: Permissions, as octal digits in quotes. V(0644), or V(0600) for what is sensitive.
+        type: str
+      sensitive:
+        description: Whether the content is secret. It is then in no diff and no log.
+        type: bool
+        default: false
+      user:
+        description: Owner of the file. The connection's user, unless given.
+        type: str
+      group:
+        description: Group of the file. The connection's group, unless given.
+        type: str
+  files:
+    description:
+      - Files that are not templates.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Path on the host, relative to O(root) or absolute.
+        type: str
+        required: true
+      content:
+        description: The content.
+        type: str
+      source:
+        description: File on the controller whose bytes are the content. May be encrypted with Ansible Vault.
+        type: str
+      mode:
+        description: Permissions, as octal digits in quotes. V(0644), or V(0600) for what is sensitive.
+        type: str
+      sensitive:
+        description: Whether the content is secret. It is then in no diff and no log.
+        type: bool
+        default: false
+      user:
+        description: Owner of the file. The connection's user, unless given.
+        type: str
+      group:
+        description: Group of the file. The connection's group, unless given.
+        type: str
+  keep:
+    description:
+      - Paths that stay as they are if the owner owns them already.
+    type: list
+    elements: str
+    default: []
+  validate:
+    description:
+      - Command that must succeed on the staged tree, as a list of words.
+    type: list
+    elements: str
+    default: []
+  reload:
+    description:
+      - Command that brings the new files into use, as a list of words.
+    type: list
+    elements: str
+    default: []
+  prove:
+    description:
+      - How to know that the reload took.
+    type: dict
+    suboptions:
+      workers:
+        description: PID file of a process that gets new children when it loads a configuration, such as that of nginx.
+        type: path
+      command:
+        description: Command that succeeds when the new configuration is in use.
+        type: list
+        elements: str
+      timeout:
+        description: Seconds to wait for the proof.
+        type: float
+        default: 10
+  explain:
+    description:
+      - Command whose output is added to the message when reload or proof fail.
+    type: list
+    elements: str
+    default: []
+  payload:
+    description:
+      - The rendered files, as the action sends them. Not for playbooks.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Configure nginx
+  fivepointers.platform.config_tree:
+    owner: edge
+    root: /etc/nginx
+    templates:
+      - {src: edge.conf.j2, dest: fivepointers/edge.conf}
+    files:
+      - {path: fivepointers/tls/edge.crt, source: certificates/edge.pem}
+      - {path: fivepointers/tls/edge.key, source: certificates/edge.key, sensitive: true}
+    validate: [nginx, -t]
+    reload: [systemctl, reload-or-restart, nginx]
+    prove: {workers: /run/nginx.pid}
+"""
+
+RETURN = r"""
+written:
+  description: Paths that differed and were (or in check mode would be) written.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/nginx/fivepointers/edge.conf]
+removed:
+  description: Paths that the owner gave up, removed or put back to what was there before.
+  returned: success
+  type: list
+  elements: str
+validated:
+  description: Whether the staged tree was validated.
+  returned: success
+  type: bool
+reloaded:
+  description: Whether the reload command was run.
+  returned: success
+  type: bool
+recovered:
+  description: What was done about an earlier run that died, or nothing.
+  returned: success
+  type: str
+notes:
+  description: What an operator should know, such as why there was no validation.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import base64
+import json
+import typing as t
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
+
+
+def argument_spec() -> dict[str, t.Any]:
+    """The module's arguments; the same as in DOCUMENTATION."""
+    attributes = {
+        'mode': {'type': 'str'},
+        'sensitive': {'type': 'bool', 'default': False},
+        'user': {'type': 'str'},
+        'group': {'type': 'str'},
+    }
+    words = {'type': 'list', 'elements': 'str', 'default': []}
+    return {
+        'owner': {'type': 'str', 'required': True},
+        'root': {'type': 'path', 'required': True},
+        'templates': {'type': 'list', 'elements': 'dict', 'default': [], 'options': {
+            'src': {'type': 'str', 'required': True}, 'dest': {'type': 'str', 'required': True}, **attributes}},
+        'files': {'type': 'list', 'elements': 'dict', 'default': [], 'options': {
+            'path': {'type': 'str', 'required': True}, 'content': {'type': 'str'}, 'source': {'type': 'str'},
+            **attributes}},
+        'keep': words,
+        'validate': words,
+        'reload': words,
+        'prove': {'type': 'dict', 'options': {
+            'workers': {'type': 'path'},
+            'command': {'type': 'list', 'elements': 'str'},
+            'timeout': {'type': 'float', 'default': 10},
+        }},
+        'explain': words,
+        'payload': {'type': 'str', 'no_log': True},
+    }
+
+
+def unpack(payload: str) -> list[dict[str, t.Any]]:
+    """The files as the action packed them."""
+    files: list[dict[str, t.Any]] = json.loads(zlib.decompress(base64.b64decode(payload)))
+    for file in files:
+        file['content'] = base64.b64decode(file['content'])
+    return files
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    params = module.params
+    if params['payload'] is None:
+        module.fail_json(msg='config_tree needs its action plugin, which renders the files on the controller; call it '
+                             'by its full name, fivepointers.platform.config_tree')
+    prove = {key: value for key, value in (params['prove'] or {}).items() if value is not None}
+    spec = {key: params[key] for key in ('owner', 'root', 'keep', 'validate', 'reload', 'explain')}
+    try:
+        result = apply_tree({**spec, 'prove': prove, 'files': unpack(params['payload'])}, check=module.check_mode)
+    except TreeError as error:
+        module.fail_json(msg=str(error))
+    if not module._diff:
+        del result['diff']
+    elif result['notes']:
+        result['diff'].append({'prepared': '\n'.join(result['notes']) + '\n'})
+    module.exit_json(**result)
+
+
+if __name__ == '__main__':
+    main()
