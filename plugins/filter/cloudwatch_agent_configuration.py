@@ -1,0 +1,105 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The filter that makes the CloudWatch agent's configuration for a host."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import (
+    ConfigurationError,
+    configuration,
+)
+
+DOCUMENTATION = r"""
+---
+name: cloudwatch_agent_configuration
+short_description: Derive the CloudWatch agent's configuration for a host
+version_added: '0.1.0'
+author:
+  - Five Pointers (@fivepointers)
+description:
+  - Says which units' logs go to which log group, and which few metrics are measured.
+  - Refuses names that the agent would ignore in silence, with the name that was probably meant.
+positional: _input
+options:
+  _input:
+    description: Names of the services on the host. V(nginx) stands for the front and the edge.
+    type: list
+    elements: str
+    required: true
+  log_groups:
+    description: Service name to log group. A service without one is not collected.
+    type: dict
+    required: true
+  region:
+    description: The AWS region.
+    type: str
+    required: true
+  log_stream:
+    description: Name of the stream within each log group.
+    type: str
+    required: true
+  retention_days:
+    description: Days for which the log groups keep events.
+    type: int
+    required: true
+  namespace:
+    description: Namespace of the metrics.
+    type: str
+    required: true
+  metrics:
+    description: The agent's section C(metrics_collected). Empty for no metrics.
+    type: dict
+    required: true
+  interval:
+    description: Seconds between two measurements.
+    type: int
+    default: 60
+  user:
+    description: User that the agent runs as.
+    type: str
+    default: cwagent
+  endpoint_url:
+    description: Address of the CloudWatch APIs, where it is not AWS's own.
+    type: str
+    default: ''
+  additional:
+    description: Merged over the result. Lists are appended.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+# {'agent': {…}, 'logs': {'logs_collected': {'journald': {'collect_list': [{'units': ['fivepointers-api@blue.service', …
+configuration: >-
+  {{ ['api'] | fivepointers.platform.cloudwatch_agent_configuration(
+       log_groups={'api': '/fivepointers/production/api'}, region='ap-northeast-2', log_stream=inventory_hostname,
+       retention_days=30, namespace='FivePointers/production', metrics={'mem': {'measurement': ['used_percent']}}) }}
+"""
+
+RETURN = r"""
+_value:
+  description: The configuration, in the agent's own shape.
+  type: dict
+"""
+
+
+def cloudwatch_agent_configuration(services: list[str], **arguments: t.Any) -> dict[str, t.Any]:
+    """See DOCUMENTATION. Raises AnsibleFilterError with every mistake."""
+    try:
+        return configuration(services, **arguments)
+    except ConfigurationError as error:
+        raise AnsibleFilterError(f"The CloudWatch agent's configuration is wrong:\n{error}") from error
+    except TypeError as error:
+        raise AnsibleFilterError(f"cloudwatch_agent_configuration: {error}") from error
+
+
+class FilterModule:
+    """Offer the filter to Ansible."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Name to function."""
+        return {"cloudwatch_agent_configuration": cloudwatch_agent_configuration}

@@ -1,0 +1,114 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The grammar of ${…} in values of the catalogue.
+
+A template is text in which ``${name}`` stands for a value, ``${name|url}`` for the same value
+percent-encoded for use inside a URL, and ``$$`` for a dollar sign. Any other ``$`` is itself.
+
+The plan resolves what is known on the controller. What it leaves to the host is ``${self.port}``
+and ``${secret.<name>}``, where the name is a key of the environment's secrets or
+``<database>.password``; `render` puts these in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, Union
+from urllib.parse import quote
+
+TOKEN = re.compile(r"\$\$|\$\{([^{}$]*)(\}?)")
+NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\Z")
+
+
+class PlaceholderError(ValueError):
+    """A template that cannot be read or rendered."""
+
+
+class Placeholder(NamedTuple):
+    """A ``${name}``; `encoded` when it is written ``${name|url}``."""
+
+    name: str
+    encoded: bool = False
+
+    def __str__(self) -> str:
+        return "${%s%s}" % (self.name, "|url" if self.encoded else "")
+
+
+Part = Union[str, Placeholder]
+
+
+def parse(template: str) -> list[Part]:
+    """Split a template into text and placeholders; raise PlaceholderError where it is malformed."""
+    parts: list[Part] = []
+    text = ""
+    position = 0
+    for token in TOKEN.finditer(template):
+        text += template[position : token.start()]
+        position = token.end()
+        if token.group(0) == "$$":
+            text += "$"
+            continue
+        if not token.group(2):
+            raise PlaceholderError("'%s' has no closing brace" % token.group(0))
+        name, _bar, encoding = token.group(1).partition("|")
+        if not NAME.match(name) or (_bar and encoding != "url"):
+            raise PlaceholderError("'%s' is not a placeholder" % token.group(0))
+        if text:
+            parts.append(text)
+            text = ""
+        parts.append(Placeholder(name, bool(_bar)))
+    text += template[position:]
+    if text:
+        parts.append(text)
+    return parts
+
+
+def escape(text: str) -> str:
+    """Return the template that stands for exactly this text."""
+    return text.replace("$", "$$")
+
+
+def unparse(parts: list[Part]) -> str:
+    """Return the template of these parts; the inverse of `parse`."""
+    return "".join(escape(part) if isinstance(part, str) else str(part) for part in parts)
+
+
+def encode(value: str) -> str:
+    """Percent-encode a value for any place in a URL."""
+    return quote(value, safe="")
+
+
+def placeholders(template: str) -> list[Placeholder]:
+    """Return the placeholders of a template, in their order."""
+    return [part for part in parse(template) if isinstance(part, Placeholder)]
+
+
+def secret_names(template: str) -> list[str]:
+    """Return the names of the secrets that a template of the plan refers to."""
+    return [item.name[len("secret.") :] for item in placeholders(template) if item.name.startswith("secret.")]
+
+
+def render(template: str, port: int | str, secrets: Mapping[str, str]) -> tuple[str, bool]:
+    """Put the slot's port and the secrets into a template of the plan.
+
+    Returns the text and whether a secret is in it. Raises PlaceholderError for a secret that is
+    not among `secrets`, or a placeholder that the plan should have resolved; the message holds no value.
+    """
+    text, secret = [], False
+    for part in parse(template):
+        if isinstance(part, str):
+            text.append(part)
+            continue
+        if part.name == "self.port":
+            value = str(port)
+        elif part.name.startswith("secret."):
+            name = part.name[len("secret.") :]
+            if name not in secrets:
+                raise PlaceholderError("the secret '%s' was not handed over" % name)
+            value, secret = secrets[name], True
+        else:
+            raise PlaceholderError("'%s' is not known on a host" % part)
+        text.append(encode(value) if part.encoded else value)
+    return "".join(text), secret

@@ -1,0 +1,539 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Everything that is derived from a checked catalogue, environment and set of hosts. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import (
+    Placeholder,
+    encode,
+    escape,
+    parse,
+    secret_names,
+)
+
+BLUE, GREEN, INTERNAL = 10000, 20000, 30000
+EDGE_PORTS = (80, 443)
+LABEL = "(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+# Longer than the 60 s that load balancers and nginx keep an idle connection.
+KEEP_ALIVE_MS = "75000"
+BUDGET_SHARE = 0.8
+
+
+@dataclass
+class Model:
+    """What was read and normalised. `hosts` is None where no inventory was given."""
+
+    environment: dict[str, Any]
+    services: dict[str, dict[str, Any]]
+    databases: dict[str, dict[str, Any]]
+    journeys: list[dict[str, Any]]
+    hosts: dict[str, dict[str, Any]] | None
+    origins: dict[str, list[str]] = field(default_factory=dict)
+    placement: dict[str, list[str]] = field(default_factory=dict)
+
+    def is_process(self, name: str) -> bool:
+        """Whether the service runs under Node.js."""
+        kind = self.services[name]["kind"]
+        return kind in KINDS and KINDS[kind].process
+
+
+class UnknownFact(Exception):
+    """A placeholder that stands for nothing; carries what to do instead."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+# --- order ------------------------------------------------------------------
+
+
+def batches_and_cycles(needs: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Put services into batches, each after what it needs; also return the cycles that prevent it.
+
+    Linear in the number of services and needs. Names in `needs` that are no services are ignored.
+    """
+    waiting = {name: {other for other in wanted if other in needs} for name, wanted in needs.items()}
+    dependents: dict[str, list[str]] = {name: [] for name in needs}
+    for name, wanted in waiting.items():
+        for other in wanted:
+            dependents[other].append(name)
+    position = {name: index for index, name in enumerate(needs)}
+    batches: list[list[str]] = []
+    ready = [name for name, wanted in waiting.items() if not wanted]
+    while ready:
+        batches.append(ready)
+        following = []
+        for name in ready:
+            del waiting[name]
+            for other in dependents[name]:
+                waiting[other].discard(name)
+                if not waiting[other]:
+                    following.append(other)
+        ready = sorted(following, key=position.__getitem__)
+    return batches, _cycles(waiting)
+
+
+def _cycles(waiting: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Return disjoint cycles among services that wait for each other, each as [a, b, …, a]."""
+    cycles: list[list[str]] = []
+    done = set()
+    for start in waiting:
+        path: list[str] = []
+        index: dict[str, int] = {}
+        name: str | None = start
+        while name is not None and name not in done and name not in index:
+            index[name] = len(path)
+            path.append(name)
+            name = next((other for other in sorted(waiting[name]) if other not in done), None)
+        if name is not None and name in index:
+            cycles.append(path[index[name] :] + [name])
+        done.update(path)
+    return cycles
+
+
+def deploy_order(model: Model) -> list[list[str]]:
+    """Return the batches of services that may be deployed together, in order."""
+    return batches_and_cycles({name: service["needs"] for name, service in model.services.items()})[0]
+
+
+# --- addresses --------------------------------------------------------------
+
+
+def slots(port: int) -> dict[str, int]:
+    """Return the loopback ports of a service's two slots."""
+    return {"blue": BLUE + port, "green": GREEN + port}
+
+
+def addresses(model: Model, name: str) -> list[str]:
+    """Return the private addresses of a service's hosts."""
+    hosts = model.hosts or {}
+    return [hosts[host]["address"] for host in model.placement.get(name, []) if hosts[host]["address"]]
+
+
+def servers(model: Model, name: str) -> list[str]:
+    """Return a service's fronts as address:port."""
+    port = model.services[name]["port"]
+    return ["%s:%d" % (address, port) for address in addresses(model, name)]
+
+
+def called_services(model: Model, host_services: Iterable[str]) -> list[str]:
+    """Return the services that processes on a host call, each once."""
+    called: dict[str, None] = {}
+    for name in host_services:
+        if model.is_process(name):
+            for other in model.services[name]["needs"]:
+                if other in model.services:
+                    called[other] = None
+    return list(called)
+
+
+def allowed_origins(services: Mapping[str, Mapping[str, Any]], extra: Sequence[str]) -> dict[str, list[str]]:
+    """Return the origins whose pages may call the services: exact ones, wildcards, and these as patterns.
+
+    A wildcard stands for one label. The patterns are anchored and capture nothing.
+    """
+    exact: dict[str, None] = {}
+    wildcards: dict[str, None] = {}
+    for service in services.values():
+        if service["kind"] in KINDS and KINDS[service["kind"]].browser:
+            for address in service["public"]:
+                (wildcards if address["wildcard"] else exact)["https://" + address["fqdn"]] = None
+    for origin in extra:
+        (wildcards if "*" in origin else exact)[origin] = None
+    return {"exact": list(exact), "wildcards": list(wildcards), "regex": [origin_regex(item) for item in wildcards]}
+
+
+def origin_regex(wildcard: str) -> str:
+    """Return the pattern of one wildcard origin."""
+    before, _star, after = wildcard.partition("*")
+    return "^%s%s%s$" % (_quote(before), LABEL, _quote(after))
+
+
+def _quote(text: str) -> str:
+    return re.sub(r"([.+?()\[\]{}|^$\\])", r"\\\1", text)
+
+
+# --- facts: what placeholders stand for --------------------------------------
+
+SERVICE_FACTS = ("url", "host", "internal_url")
+DATABASE_FACTS = ("host", "port", "name", "user", "password", "url")
+ENVIRONMENT_FACTS = ("name", "domain", "region")
+SELF_FACTS = ("port", "url")
+
+
+def template_of(model: Model, service: str, item: Placeholder) -> str:
+    """Return the template that a placeholder of a service becomes in the plan.
+
+    Known values come back escaped; secrets and the slot's port stay placeholders, in the names that
+    `placeholders.render` knows. Raises UnknownFact where the placeholder means nothing.
+    """
+    head, _dot, tail = item.name.partition(".")
+    if head == "secret":
+        if tail not in model.environment["secrets"]:
+            raise UnknownFact(
+                "the environment has no secret '%s'" % tail,
+                "Add it to platform_environment.secrets, or use one of: %s."
+                % (", ".join(model.environment["secrets"]) or "(none yet)"),
+            )
+        return str(item)
+    if head in model.databases and tail in ("password", "url"):
+        _require_need(model, service, head)
+        return _database_secret(model, head, item, tail)
+    if item.name == "self.port":
+        return str(item)
+    value = _public_fact(model, service, item, head, tail)
+    return escape(encode(value) if item.encoded else value)
+
+
+def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> str:
+    secret = "secret.%s.password" % name
+    if tail == "password":
+        return str(Placeholder(secret, item.encoded))
+    if item.encoded:
+        raise UnknownFact("a whole address cannot be percent-encoded", "Write ${%s.url}." % name)
+    access = model.environment["databases"].get(name) or {}
+    return "mysql://%s:%s@%s:%s/%s" % (
+        escape(encode(access.get("user") or "")),
+        Placeholder(secret, True),
+        escape(access.get("host") or ""),
+        access.get("port") or "",
+        escape(encode(access.get("name") or "")),
+    )
+
+
+def _require_need(model: Model, service: str, other: str) -> None:
+    if other not in model.services[service]["needs"]:
+        raise UnknownFact(
+            "'%s' does not need '%s'" % (service, other),
+            "Add '%s' to the needs of '%s', or remove the placeholder." % (other, service),
+        )
+
+
+def _public_fact(model: Model, service: str, item: Placeholder, head: str, tail: str) -> str:
+    """Return what a placeholder stands for where that is neither secret nor of one slot."""
+    if item.name == "origins":
+        return ",".join(model.origins["exact"] + model.origins["wildcards"])
+    if head == "environment" and tail in ENVIRONMENT_FACTS:
+        return model.environment[tail] or ""
+    if head == "self" and tail in SELF_FACTS:
+        return _service_fact(model, service, tail)
+    if head in model.services and tail in SERVICE_FACTS:
+        if head != service:
+            _require_need(model, service, head)
+        return _service_fact(model, head, tail)
+    if head in model.databases and tail in DATABASE_FACTS:
+        _require_need(model, service, head)
+        return str((model.environment["databases"].get(head) or {}).get(tail) or "")
+    known = {"self": SELF_FACTS, "environment": ENVIRONMENT_FACTS}
+    if head in model.services:
+        known[head] = SERVICE_FACTS
+    elif head in model.databases:
+        known[head] = DATABASE_FACTS
+    if head in known:
+        raise UnknownFact(
+            "there is no '%s'" % item,
+            "Use one of: %s." % ", ".join("${%s.%s}" % (head, word) for word in known[head]),
+        )
+    raise UnknownFact(
+        "'%s' stands for nothing" % item,
+        "Use ${self.…}, ${environment.…}, ${origins}, ${secret.…}, or a service or database of the catalogue; "
+        "write $$ for a dollar sign.",
+    )
+
+
+def _service_fact(model: Model, name: str, tail: str) -> str:
+    service = model.services[name]
+    if tail == "internal_url":
+        return service["internal_url"] or ""
+    if not service["public"]:
+        raise UnknownFact(
+            "'%s' has no public address" % name,
+            "Give it one with public: [{host: …}], or use ${%s.internal_url}." % name,
+        )
+    return service["public"][0]["url" if tail == "url" else "fqdn"]
+
+
+def resolve(model: Model, service: str, template: str) -> str:
+    """Return a template of the catalogue with everything put in that is known here."""
+    return "".join(
+        escape(part) if isinstance(part, str) else template_of(model, service, part) for part in parse(template)
+    )
+
+
+# --- environment variables ----------------------------------------------------
+
+
+def variable_name(name: str) -> str:
+    """Return a service's or database's name as the beginning of environment variables."""
+    return name.upper().replace("-", "_")
+
+
+def derived_environment(model: Model, name: str) -> dict[str, str]:
+    """Return the environment variables that a service gets without asking, as templates of the plan."""
+    service = model.services[name]
+    kind = KINDS[service["kind"]]
+    variables = {
+        "SERVICE_NAME": name,
+        "ENVIRONMENT": model.environment["name"],
+        "BASE_DOMAIN": model.environment["domain"],
+    }
+    if service["public"]:
+        variables["PUBLIC_URL"] = service["url"]
+    for other in service["needs"]:
+        prefix = variable_name(other)
+        if other in model.services:
+            if model.services[other]["public"]:
+                variables[prefix + "_URL"] = model.services[other]["url"]
+            if kind.process:
+                variables[prefix + "_INTERNAL_URL"] = model.services[other]["internal_url"]
+    variables = {key: escape(value) for key, value in variables.items()}
+    if not kind.process:
+        return variables
+    variables.update(
+        {
+            "NODE_ENV": "production",
+            "PORT": "${self.port}",
+            "HOST": "127.0.0.1",
+            "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS,
+            "LOG_FORMAT": "json",
+            "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
+        }
+    )
+    variables.update(kind.environment)
+    for other in service["needs"]:
+        if other in model.databases:
+            prefix = variable_name(other)
+            for fact in ("host", "port", "name", "user", "password"):
+                variables["%s_%s" % (prefix, fact.upper())] = resolve(model, name, "${%s.%s}" % (other, fact))
+            variables[prefix + "_POOL_SIZE"] = str(service["pool"])
+    return variables
+
+
+def service_environment(model: Model, name: str) -> dict[str, str]:
+    """Return all environment variables of a service as templates of the plan, sorted by name.
+
+    The catalogue's own entries win over derived ones.
+    """
+    service = model.services[name]
+    variables = derived_environment(model, name)
+    variables.update({key: resolve(model, name, value) for key, value in service["environment"].items()})
+    variables.update({key: "${secret.%s}" % secret for key, secret in service["secrets"].items()})
+    return dict(sorted(variables.items()))
+
+
+# --- connection budget --------------------------------------------------------
+
+
+def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
+    """Return, for each database, what the services may open at once and what it allows.
+
+    Each host of a service counts twice, since both slots run during a deploy. The fifth that is
+    left of max_connections is for migrations, administration and monitoring.
+    """
+    budget: dict[str, dict[str, Any]] = {}
+    for database in model.databases:
+        most = (model.environment["databases"].get(database) or {}).get("max_connections") or 0
+        budget[database] = {"needed": 0, "allowed": int(most * BUDGET_SHARE), "max_connections": most, "lines": []}
+    for name, service in model.services.items():
+        if not service["pool"] or not model.is_process(name):
+            continue
+        processes = 2 * len(model.placement.get(name, []))
+        for database in service["needs"]:
+            if database in budget:
+                line = {
+                    "service": name,
+                    "processes": processes,
+                    "pool": service["pool"],
+                    "connections": processes * service["pool"],
+                }
+                budget[database]["lines"].append(line)
+                budget[database]["needed"] += line["connections"]
+    return budget
+
+
+# --- the plan -----------------------------------------------------------------
+
+
+def service_spec(model: Model, name: str) -> dict[str, Any]:
+    """Return what a role needs to know of one service."""
+    service = model.services[name]
+    environment = service_environment(model, name)
+    build = dict(service["build"])
+    build["environment"] = {
+        key: "".join(part if isinstance(part, str) else _build_fact(model, name, part) for part in parse(value))
+        for key, value in build["environment"].items()
+    }
+    secrets = {secret: None for value in environment.values() for secret in secret_names(value)}
+    return {
+        "name": name,
+        "kind": service["kind"],
+        "port": service["port"],
+        "slots": slots(service["port"]) if model.is_process(name) else {},
+        "node": service["node"],
+        "health": dict(service["health"]),
+        "public": [dict(address) for address in service["public"]],
+        "url": service["url"],
+        "internal_url": service["internal_url"],
+        "hosts": list(model.placement.get(name, [])),
+        "addresses": addresses(model, name),
+        "needs": list(service["needs"]),
+        "writes": service["writes"],
+        "pool": service["pool"],
+        "build": build,
+        "start": list(service["start"]),
+        "migrate": list(service["migrate"]),
+        "environment": environment,
+        "secrets": sorted(secrets),
+        "cors": service["cors"],
+        "spa": service["spa"],
+        "drain": service["drain"],
+        "body_limit": service["body_limit"],
+        "memory": service["memory"],
+        "log_group": log_group(model, name),
+        "user": "fp-" + name,
+    }
+
+
+def _build_fact(model: Model, name: str, item: Placeholder) -> str:
+    """Return the value of a placeholder at build time, when there is neither a slot nor a secret."""
+    head, _dot, tail = item.name.partition(".")
+    if head == "secret" or item.name == "self.port" or head in model.databases:
+        raise UnknownFact(
+            "'%s' is not known when the service is built" % item,
+            "Builds get public facts only; move it to the service's environment.",
+        )
+    value = _public_fact(model, name, item, head, tail)
+    return encode(value) if item.encoded else value
+
+
+def check_build_template(model: Model, name: str, item: Placeholder) -> None:
+    """Raise UnknownFact for a placeholder that a build may not use."""
+    _build_fact(model, name, item)
+
+
+def log_group(model: Model, name: str) -> str:
+    """Return the name of a service's log group."""
+    return "/fivepointers/%s/%s" % (model.environment["name"], name)
+
+
+def log_groups(model: Model) -> dict[str, str]:
+    """Return each service's log group."""
+    return {name: log_group(model, name) for name in model.services}
+
+
+def health_checks(model: Model) -> dict[str, dict[str, Any]]:
+    """Return each service's one health check."""
+    return {name: dict(service["health"]) for name, service in model.services.items()}
+
+
+def upstreams(model: Model) -> dict[str, list[str]]:
+    """Return, for each public service, its fronts as private address and port."""
+    return {name: servers(model, name) for name, service in model.services.items() if service["public"]}
+
+
+def virtual_hosts(model: Model) -> list[dict[str, Any]]:
+    """Return the edge's virtual hosts: exact names first, longest path first."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, service in model.services.items():
+        for address in service["public"]:
+            host = found.setdefault(
+                address["fqdn"],
+                {"server_name": address["fqdn"], "wildcard": address["wildcard"], "locations": []},
+            )
+            host["locations"].append(
+                {
+                    "path": address["path"],
+                    "service": name,
+                    "kind": service["kind"],
+                    "cors": service["cors"],
+                    "body_limit": service["body_limit"],
+                    "websocket": KINDS[service["kind"]].websocket,
+                }
+            )
+    for host in found.values():
+        host["locations"].sort(key=lambda location: (-len(location["path"]), location["path"]))
+    return sorted(found.values(), key=lambda host: (host["wildcard"], host["server_name"]))
+
+
+def host_plans(model: Model) -> dict[str, dict[str, Any]]:
+    """Return what each host carries."""
+    plans: dict[str, dict[str, Any]] = {}
+    fronts = {name: servers(model, name) for name in model.services}
+    for host, entry in (model.hosts or {}).items():
+        names = [name for name in entry["services"] if name in model.services]
+        plans[host] = {
+            "address": entry["address"],
+            "services": names,
+            "kinds": sorted({model.services[name]["kind"] for name in names}),
+            "edge": "edge" in entry["services"],
+            "node_versions": sorted({model.services[name]["node"] for name in names if model.is_process(name)}),
+            "internal": [
+                {"service": other, "port": INTERNAL + model.services[other]["port"], "servers": list(fronts[other])}
+                for other in called_services(model, names)
+            ],
+        }
+    return plans
+
+
+def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the references of the secrets that these services use: name, source, id and key."""
+    names = sorted({secret for spec in specs.values() for secret in spec["secrets"]})
+    known = dict(model.environment["secrets"])
+    for database, access in model.environment["databases"].items():
+        known["%s.password" % database] = access["password"]
+    return [dict(known[name], name=name) for name in names]
+
+
+def plan(model: Model) -> dict[str, Any]:
+    """Return the whole plan of a model without problems. It holds no secret."""
+    environment = model.environment
+    specs = {name: service_spec(model, name) for name in model.services}
+    return {
+        "environment": {
+            "name": environment["name"],
+            "domain": environment["domain"],
+            "region": environment["region"],
+            "tls_mode": environment["tls"]["mode"],
+            "front_door": environment["front_door"],
+        },
+        "batches": deploy_order(model),
+        "services": specs,
+        "hosts": host_plans(model),
+        "edge": {
+            "virtual_hosts": virtual_hosts(model),
+            "upstreams": upstreams(model),
+            "origins": {key: list(value) for key, value in model.origins.items()},
+        },
+        "budget": connection_budget(model),
+        "log_groups": log_groups(model),
+        "secrets": secret_references(model, specs),
+    }
+
+
+# Roles that run on their own and touch no service.
+ROLES_WITHOUT_SERVICES = frozenset({"nginx_proxy", "cloudwatch_agent"})
+
+
+def select_services(plan: Mapping[str, Any], tags: Sequence[str]) -> list[str]:
+    """Return the services that a run's tags select, in deploy order.
+
+    Names of kinds and of services select these. Without any of them the tags select every service,
+    unless they only name roles that touch none.
+    """
+    names = [name for batch in plan["batches"] for name in batch]
+    wanted = set(tags)
+    if "all" in wanted:
+        return names
+    if wanted & (set(KINDS) | set(names)):
+        return [name for name in names if name in wanted or plan["services"][name]["kind"] in wanted]
+    return [] if wanted and wanted <= ROLES_WITHOUT_SERVICES else names
