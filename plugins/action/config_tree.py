@@ -15,14 +15,14 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-ATTRIBUTES = ('mode', 'sensitive', 'user', 'group')
-FILE_KEYS = {'path', 'content', 'source', *ATTRIBUTES}
-TEMPLATE_KEYS = {'src', 'dest', *ATTRIBUTES}
+ATTRIBUTES = ("mode", "sensitive", "user", "group")
+FILE_KEYS = {"path", "content", "source", *ATTRIBUTES}
+TEMPLATE_KEYS = {"src", "dest", *ATTRIBUTES}
 
 
 def pack(files: list[dict[str, t.Any]]) -> str:
     """One string for all files: small on the wire, and a single argument that no log shows."""
-    ready = [{**file, 'content': base64.b64encode(file['content']).decode()} for file in files]
+    ready = [{**file, "content": base64.b64encode(file["content"]).decode()} for file in files]
     return base64.b64encode(zlib.compress(json.dumps(ready).encode())).decode()
 
 
@@ -36,65 +36,74 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         args = dict(self._task.args)
-        files = [self._rendered(entry, variables) for entry in args.pop('templates', None) or []]
-        files += [self._plain(entry) for entry in args.pop('files', None) or []]
+        files = [self._rendered(entry, variables) for entry in args.pop("templates", None) or []]
+        files += [self._plain(entry) for entry in args.pop("files", None) or []]
         result: dict[str, t.Any] = self._execute_module(
-            module_name='fivepointers.platform.config_tree',
-            module_args={**args, 'payload': pack(files)},
+            module_name="fivepointers.platform.config_tree",
+            module_args={**args, "payload": pack(files)},
             task_vars=variables,
         )
         # The arguments are the files' contents in another form: nothing that helps an operator.
-        result.pop('invocation', None)
-        for note in result.get('notes') or []:
+        result.pop("invocation", None)
+        for note in result.get("notes") or []:
             self._display.v(f"{variables.get('inventory_hostname')}: {note}")
         return result
 
     def _rendered(self, entry: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
-        self._check(entry, TEMPLATE_KEYS, required=('src', 'dest'))
+        self._check(entry, TEMPLATE_KEYS, required=("src", "dest"))
         try:
-            source = self._find_needle('templates', entry['src'])
+            source = self._find_needle("templates", entry["src"])
         except AnsibleError as error:
             raise AnsibleActionFail(f"config_tree: there is no template {entry['src']!r}: {error}") from error
         search = []
-        for path in [*variables.get('ansible_search_path', []), self._loader.get_basedir(), os.path.dirname(source)]:
-            search += [os.path.join(path, 'templates'), path]
+        for path in [*variables.get("ansible_search_path", []), self._loader.get_basedir(), os.path.dirname(source)]:
+            search += [os.path.join(path, "templates"), path]
         templar = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
         text = templar.template(
             trust_as_template(self._loader.get_text_file_contents(source)),
             escape_backslashes=False,
-            overrides={'trim_blocks': True, 'lstrip_blocks': True},
+            overrides={"trim_blocks": True, "lstrip_blocks": True},
         )
-        return {'path': entry['dest'], 'content': str(text).encode(), 'template': entry['src'],
-                **{key: entry[key] for key in ATTRIBUTES if entry.get(key) is not None}}
+        return {
+            "path": entry["dest"],
+            "content": str(text).encode(),
+            "template": entry["src"],
+            **{key: entry[key] for key in ATTRIBUTES if entry.get(key) is not None},
+        }
 
     def _plain(self, entry: dict[str, t.Any]) -> dict[str, t.Any]:
-        self._check(entry, FILE_KEYS, required=('path',))
-        if (entry.get('content') is None) == (entry.get('source') is None):
-            raise AnsibleActionFail(f"config_tree: {entry['path']} needs either content or source, a file on the "
-                                    'controller')
-        if entry.get('content') is not None:
-            content = str(entry['content']).encode()
+        self._check(entry, FILE_KEYS, required=("path",))
+        if (entry.get("content") is None) == (entry.get("source") is None):
+            raise AnsibleActionFail(
+                f"config_tree: {entry['path']} needs either content or source, a file on the controller"
+            )
+        if entry.get("content") is not None:
+            content = str(entry["content"]).encode()
         else:
             try:
-                real = self._loader.get_real_file(self._find_needle('files', entry['source']))
-                with open(real, 'rb') as handle:
+                real = self._loader.get_real_file(self._find_needle("files", entry["source"]))
+                with open(real, "rb") as handle:
                     content = handle.read()
                 self._loader.cleanup_tmp_file(real)
             except (AnsibleError, OSError) as error:
                 raise AnsibleActionFail(
                     f"config_tree: {entry['path']} is to come from {entry['source']!r} on the controller, "
-                    f'which cannot be read: {error}') from error
-        return {'path': entry['path'], 'content': content,
-                **{key: entry[key] for key in ATTRIBUTES if entry.get(key) is not None}}
+                    f"which cannot be read: {error}"
+                ) from error
+        return {
+            "path": entry["path"],
+            "content": content,
+            **{key: entry[key] for key in ATTRIBUTES if entry.get(key) is not None},
+        }
 
     @staticmethod
     def _check(entry: t.Any, known: set[str], required: tuple[str, ...]) -> None:
-        keys = ', '.join(sorted(known))
+        keys = ", ".join(sorted(known))
         if not isinstance(entry, dict):
-            raise AnsibleActionFail(f'config_tree: {entry!r} is not a file; give a mapping with {keys}')
+            raise AnsibleActionFail(f"config_tree: {entry!r} is not a file; give a mapping with {keys}")
         for key in entry:
             if key not in known:
-                raise AnsibleActionFail(f'config_tree: unknown key {key!r} in a file; known are {keys}')
+                raise AnsibleActionFail(f"config_tree: unknown key {key!r} in a file; known are {keys}")
         for key in required:
             if not isinstance(entry.get(key), str) or not entry[key]:
-                raise AnsibleActionFail(f'config_tree: a file lacks {key}, or it is not a string: {entry.get(key)!r}')
+                raise AnsibleActionFail(f"config_tree: a file lacks {key}, or it is not a string: {entry.get(key)!r}")

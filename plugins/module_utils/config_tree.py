@@ -55,13 +55,13 @@ import tempfile
 import time
 import typing as t
 
-STATE_DIR = '/var/lib/fivepointers/trees'
+STATE_DIR = "/var/lib/fivepointers/trees"
 DIRECTORY_MODE = 0o755
 COMMAND_TIMEOUT = 90
 LOCK_TIMEOUT = 60
 DIFF_LIMIT = 200_000
-_OWNER = re.compile(r'[a-z0-9][a-z0-9_.-]{0,63}')
-_LOCATION = re.compile(r'(?:in |at |^)(/[^\s:]+):(\d+)', re.M)
+_OWNER = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_LOCATION = re.compile(r"(?:in |at |^)(/[^\s:]+):(\d+)", re.M)
 _MANIFEST_VERSION = 1
 
 
@@ -79,7 +79,7 @@ class File:
     uid: int
     gid: int
     sensitive: bool = False
-    template: str = ''
+    template: str = ""
 
     @property
     def sha256(self) -> str:
@@ -91,8 +91,8 @@ class File:
 class Found:
     """What is on the host at a path: kind is absent, file, link, directory or other."""
 
-    kind: str = 'absent'
-    content: bytes = b''
+    kind: str = "absent"
+    content: bytes = b""
     mode: int = 0
     uid: int = 0
     gid: int = 0
@@ -130,67 +130,77 @@ class Plan:
 
 # --- the spec -----------------------------------------------------------------------------------------------------
 
+
 def parse_spec(spec: t.Mapping[str, t.Any]) -> Spec:
     """Check a spec. Raises TreeError naming the field, the value and the fix."""
-    known = {'root', 'owner', 'files', 'trees', 'keep', 'validate', 'reload', 'prove', 'explain', 'state_dir'}
+    known = {"root", "owner", "files", "trees", "keep", "validate", "reload", "prove", "explain", "state_dir"}
     for key in spec:
         if key not in known:
             raise TreeError(f"config_tree: unknown key {key!r}; known are {', '.join(sorted(known))}")
-    root = spec.get('root') or ''
-    if not root.startswith('/') or os.path.normpath(root) != root or root == '/':
-        raise TreeError(f'config_tree: root is {root!r}; give an absolute directory without .., such as /etc/nginx')
-    trees = spec.get('trees')
+    root = spec.get("root") or ""
+    if not root.startswith("/") or os.path.normpath(root) != root or root == "/":
+        raise TreeError(f"config_tree: root is {root!r}; give an absolute directory without .., such as /etc/nginx")
+    trees = spec.get("trees")
     if trees is None:
-        trees = {spec.get('owner') or '': spec.get('files') or []}
-    elif 'files' in spec or 'owner' in spec:
-        raise TreeError('config_tree: give either trees, or owner with files')
+        trees = {spec.get("owner") or "": spec.get("files") or []}
+    elif "files" in spec or "owner" in spec:
+        raise TreeError("config_tree: give either trees, or owner with files")
     parsed: dict[str, dict[str, File]] = {}
     holders: dict[str, str] = {}
     for owner, files in trees.items():
         if not _OWNER.fullmatch(owner):
-            raise TreeError(f'config_tree: owner is {owner!r}; use lower case letters, digits, dots, - and _')
+            raise TreeError(f"config_tree: owner is {owner!r}; use lower case letters, digits, dots, - and _")
         parsed[owner] = {}
         for entry in files:
             file = _parse_file(entry, root)
             if file.path in holders:
-                raise TreeError(f'config_tree: {file.path} is given twice (by {holders[file.path]} and {owner}); '
-                                'a file has one owner and stands in the list once')
+                raise TreeError(
+                    f"config_tree: {file.path} is given twice (by {holders[file.path]} and {owner}); "
+                    "a file has one owner and stands in the list once"
+                )
             holders[file.path] = owner
             parsed[owner][file.path] = file
-    keep = frozenset(_absolute(path, root) for path in spec.get('keep') or [])
+    keep = frozenset(_absolute(path, root) for path in spec.get("keep") or [])
     for path in keep & set(holders):
-        raise TreeError(f'config_tree: {path} is in both files and keep; give its content or keep it, not both')
-    prove = dict(spec.get('prove') or {})
-    if prove and not (set(prove) <= {'workers', 'command', 'timeout'} and ('workers' in prove) != ('command' in prove)):
-        raise TreeError(f'config_tree: prove is {prove!r}; give workers (a PID file) or command (a list), and timeout')
-    return Spec(root=root, trees=parsed, keep=keep, prove=prove,
-                validate=_argv(spec, 'validate'), reload=_argv(spec, 'reload'), explain=_argv(spec, 'explain'),
-                state_dir=spec.get('state_dir') or STATE_DIR)
+        raise TreeError(f"config_tree: {path} is in both files and keep; give its content or keep it, not both")
+    prove = dict(spec.get("prove") or {})
+    if prove and not (set(prove) <= {"workers", "command", "timeout"} and ("workers" in prove) != ("command" in prove)):
+        raise TreeError(f"config_tree: prove is {prove!r}; give workers (a PID file) or command (a list), and timeout")
+    return Spec(
+        root=root,
+        trees=parsed,
+        keep=keep,
+        prove=prove,
+        validate=_argv(spec, "validate"),
+        reload=_argv(spec, "reload"),
+        explain=_argv(spec, "explain"),
+        state_dir=spec.get("state_dir") or STATE_DIR,
+    )
 
 
 def _argv(spec: t.Mapping[str, t.Any], key: str) -> tuple[str, ...]:
     value = spec.get(key) or []
     if isinstance(value, str) or not all(isinstance(word, str) for word in value):
-        raise TreeError(f'config_tree: {key} is {value!r}; give the command as a list of words')
+        raise TreeError(f"config_tree: {key} is {value!r}; give the command as a list of words")
     return tuple(value)
 
 
 def _absolute(path: str, root: str) -> str:
     full = os.path.join(root, path)
-    if not path or os.path.normpath(full) != full or '\0' in full:
-        raise TreeError(f'config_tree: path is {path!r}; give it relative to {root} or absolute, without .. or //')
+    if not path or os.path.normpath(full) != full or "\0" in full:
+        raise TreeError(f"config_tree: path is {path!r}; give it relative to {root} or absolute, without .. or //")
     return full
 
 
 def _parse_file(entry: t.Mapping[str, t.Any], root: str) -> File:
-    path = _absolute(entry.get('path') or '', root)
-    content = entry.get('content')
+    path = _absolute(entry.get("path") or "", root)
+    content = entry.get("content")
     if isinstance(content, str):
-        content = content.encode('utf-8')
+        content = content.encode("utf-8")
     if not isinstance(content, bytes):
-        raise TreeError(f'config_tree: {path} has no content; give text or bytes')
-    sensitive = bool(entry.get('sensitive'))
-    mode = entry.get('mode') or ('0600' if sensitive else '0644')
+        raise TreeError(f"config_tree: {path} has no content; give text or bytes")
+    sensitive = bool(entry.get("sensitive"))
+    mode = entry.get("mode") or ("0600" if sensitive else "0644")
     try:
         number = mode if isinstance(mode, int) else int(mode, 8)
     except ValueError:
@@ -199,9 +209,15 @@ def _parse_file(entry: t.Mapping[str, t.Any], root: str) -> File:
         raise TreeError(f"config_tree: mode of {path} is {mode!r}; give octal digits in quotes, such as '0644'")
     if sensitive and number & 0o077:
         raise TreeError(f"config_tree: {path} is sensitive and its mode is {mode!r}; use '0600' or stricter")
-    return File(path=path, content=content, mode=number, sensitive=sensitive, template=entry.get('template') or '',
-                uid=_id_of(entry.get('user'), pwd.getpwnam, 'pw_uid', os.geteuid(), path),
-                gid=_id_of(entry.get('group'), grp.getgrnam, 'gr_gid', os.getegid(), path))
+    return File(
+        path=path,
+        content=content,
+        mode=number,
+        sensitive=sensitive,
+        template=entry.get("template") or "",
+        uid=_id_of(entry.get("user"), pwd.getpwnam, "pw_uid", os.geteuid(), path),
+        gid=_id_of(entry.get("group"), grp.getgrnam, "gr_gid", os.getegid(), path),
+    )
 
 
 def _id_of(name: str | None, lookup: t.Callable[[str], t.Any], field: str, default: int, path: str) -> int:
@@ -210,97 +226,113 @@ def _id_of(name: str | None, lookup: t.Callable[[str], t.Any], field: str, defau
     try:
         return int(getattr(lookup(name), field))
     except KeyError:
-        raise TreeError(f'config_tree: {path} is to belong to {name!r}, which does not exist on this host; '
-                        'create it first') from None
+        raise TreeError(
+            f"config_tree: {path} is to belong to {name!r}, which does not exist on this host; create it first"
+        ) from None
 
 
 # --- the plan (pure) ----------------------------------------------------------------------------------------------
 
-def plan_trees(trees: t.Mapping[str, t.Mapping[str, File]], keep: t.AbstractSet[str], root: str,
-               manifests: t.Mapping[str, t.Mapping[str, t.Any]], found: t.Mapping[str, Found]) -> Plan:
+
+def plan_trees(
+    trees: t.Mapping[str, t.Mapping[str, File]],
+    keep: t.AbstractSet[str],
+    root: str,
+    manifests: t.Mapping[str, t.Mapping[str, t.Any]],
+    found: t.Mapping[str, Found],
+) -> Plan:
     """What differs between the trees and the host.
 
     C(manifests) are those of all owners (also of others: they guard their
     files), C(found) what is at every path of the trees and of their manifests.
     """
-    held = {path: owner for owner, manifest in manifests.items() if owner not in trees for path in manifest['files']}
+    held = {path: owner for owner, manifest in manifests.items() if owner not in trees for path in manifest["files"]}
     plan = Plan()
     given_up: dict[str, bool] = {}
     wanted: set[str] = set()
     for owner, files in trees.items():
-        old = manifests.get(owner, {}).get('files', {})
+        old = manifests.get(owner, {}).get("files", {})
         new: dict[str, dict[str, t.Any]] = {}
         for path, file in files.items():
             if path in held:
-                raise TreeError(f'config_tree: {path} belongs to the tree {held[path]!r}, and {owner!r} wants it too; '
-                                'give one of them another path')
+                raise TreeError(
+                    f"config_tree: {path} belongs to the tree {held[path]!r}, and {owner!r} wants it too; "
+                    "give one of them another path"
+                )
             there = found[path]
-            if there.kind in ('directory', 'other'):
-                raise TreeError(f'config_tree: {path} is a {there.kind} on the host, not a file; move it away')
-            record: dict[str, t.Any] = {'sha256': file.sha256, 'mode': f'{file.mode:04o}'}
-            if there != Found('file', file.content, file.mode, file.uid, file.gid):
+            if there.kind in ("directory", "other"):
+                raise TreeError(f"config_tree: {path} is a {there.kind} on the host, not a file; move it away")
+            record: dict[str, t.Any] = {"sha256": file.sha256, "mode": f"{file.mode:04o}"}
+            if there != Found("file", file.content, file.mode, file.uid, file.gid):
                 plan.write.append(path)
-            if old.get(path, {}).get('original') or (path not in old and there.kind != 'absent' and path in plan.write):
-                record['original'] = True
+            if old.get(path, {}).get("original") or (path not in old and there.kind != "absent" and path in plan.write):
+                record["original"] = True
                 if path not in old:
                     plan.adopt.append(path)
             new[path] = record
         for path in keep & set(old):
             new[path] = old[path]
         for path in set(old) - set(new):
-            given_up[path] = bool(old[path].get('original'))
+            given_up[path] = bool(old[path].get("original"))
         wanted |= set(new)
-        manifest = {'version': _MANIFEST_VERSION, 'root': root, 'files': dict(sorted(new.items()))}
+        manifest = {"version": _MANIFEST_VERSION, "root": root, "files": dict(sorted(new.items()))}
         if manifests.get(owner) != manifest and (new or owner in manifests):
             plan.manifests[owner] = manifest
     for path in sorted(set(given_up) - wanted):
         if given_up[path]:
             plan.restore.append(path)
-        elif found[path].kind != 'absent':
+        elif found[path].kind != "absent":
             plan.remove.append(path)
     plan.write.sort()
     return plan
 
 
-def differences(plan: Plan, files: t.Mapping[str, File], found: t.Mapping[str, Found],
-                originals: t.Mapping[str, Found]) -> list[dict[str, str]]:
+def differences(
+    plan: Plan, files: t.Mapping[str, File], found: t.Mapping[str, Found], originals: t.Mapping[str, Found]
+) -> list[dict[str, str]]:
     """The plan in the shape of Ansible's diff mode. Sensitive and binary contents are only named."""
     result = []
     for path in sorted(plan.write + plan.remove + plan.restore):
         before, after = found[path], originals.get(path, Found())
         file = files.get(path)
         if file:
-            after = Found('file', file.content, file.mode, file.uid, file.gid)
+            after = Found("file", file.content, file.mode, file.uid, file.gid)
         hidden = (file is not None and file.sensitive) or any(
-            side.kind == 'file' and not side.mode & 0o044 for side in (before, after))
-        result.append({
-            'before_header': f'{path} ({_kind(before)})', 'after_header': f'{path} ({_kind(after)})',
-            'before': _shown(before.content, hidden), 'after': _shown(after.content, hidden),
-        })
+            side.kind == "file" and not side.mode & 0o044 for side in (before, after)
+        )
+        result.append(
+            {
+                "before_header": f"{path} ({_kind(before)})",
+                "after_header": f"{path} ({_kind(after)})",
+                "before": _shown(before.content, hidden),
+                "after": _shown(after.content, hidden),
+            }
+        )
         if hidden and after.kind == before.kind and after.content != before.content:
-            result[-1]['after'] += '(it differs)\n'
+            result[-1]["after"] += "(it differs)\n"
     return result
 
 
 def _kind(found: Found) -> str:
-    return f'{found.mode:04o}' if found.kind == 'file' else found.kind
+    return f"{found.mode:04o}" if found.kind == "file" else found.kind
 
 
 def _shown(content: bytes, hidden: bool) -> str:
     if not content:
-        return ''
+        return ""
     if hidden:
-        return '(content is not shown)\n'
+        return "(content is not shown)\n"
     try:
-        text = content.decode('utf-8')
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
-        text = '\0'
-    if '\0' in text or len(text) > DIFF_LIMIT:
-        return f'({len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()})\n'
-    return text if text.endswith('\n') else text + '\n'
+        text = "\0"
+    if "\0" in text or len(text) > DIFF_LIMIT:
+        return f"({len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()})\n"
+    return text if text.endswith("\n") else text + "\n"
 
 
 # --- reading the host ---------------------------------------------------------------------------------------------
+
 
 def observe(path: str) -> Found:
     """What is at a path. Links are not followed."""
@@ -310,32 +342,35 @@ def observe(path: str) -> Found:
         return Found()
     mode = stat.S_IMODE(info.st_mode)
     if stat.S_ISLNK(info.st_mode):
-        return Found('link', os.fsencode(os.readlink(path)), mode, info.st_uid, info.st_gid)
+        return Found("link", os.fsencode(os.readlink(path)), mode, info.st_uid, info.st_gid)
     if not stat.S_ISREG(info.st_mode):
-        return Found('directory' if stat.S_ISDIR(info.st_mode) else 'other', b'', mode, info.st_uid, info.st_gid)
-    with open(path, 'rb') as handle:
-        return Found('file', handle.read(), mode, info.st_uid, info.st_gid)
+        return Found("directory" if stat.S_ISDIR(info.st_mode) else "other", b"", mode, info.st_uid, info.st_gid)
+    with open(path, "rb") as handle:
+        return Found("file", handle.read(), mode, info.st_uid, info.st_gid)
 
 
 def _read_json(path: str) -> t.Any:
     try:
-        with open(path, encoding='utf-8') as handle:
+        with open(path, encoding="utf-8") as handle:
             return json.load(handle)
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise TreeError(f'config_tree: {path} is not readable ({error}); it is written whole, so something else '
-                        'changed it. Remove it, and the next run takes stock anew') from error
+        raise TreeError(
+            f"config_tree: {path} is not readable ({error}); it is written whole, so something else "
+            "changed it. Remove it, and the next run takes stock anew"
+        ) from error
 
 
 def _read_manifests(state_dir: str) -> dict[str, dict[str, t.Any]]:
     if not os.path.isdir(state_dir):
         return {}
-    names = [name for name in os.listdir(state_dir) if name.endswith('.json') and name != 'journal.json']
+    names = [name for name in os.listdir(state_dir) if name.endswith(".json") and name != "journal.json"]
     return {name[:-5]: _read_json(os.path.join(state_dir, name)) for name in sorted(names)}
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
+
 
 def _sync_directory(path: str) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -349,12 +384,12 @@ def _write_new(path: str, found: Found) -> None:
     """Create a file or link that nobody reads yet, on disk when this returns."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    if found.kind == 'link':
+    if found.kind == "link":
         os.symlink(os.fsdecode(found.content), path)
         os.chown(path, found.uid, found.gid, follow_symlinks=False)
         return
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, 'wb') as stream:
+    with os.fdopen(handle, "wb") as stream:
         stream.write(found.content)
         if (found.uid, found.gid) != (os.geteuid(), os.getegid()):
             os.fchown(handle, found.uid, found.gid)
@@ -365,13 +400,13 @@ def _write_new(path: str, found: Found) -> None:
 
 def _replace(path: str, content: bytes) -> None:
     """Write a private file of the state directory: whole or not at all."""
-    _write_new(path + '.new', Found('file', content, 0o600, os.geteuid(), os.getegid()))
-    os.rename(path + '.new', path)
+    _write_new(path + ".new", Found("file", content, 0o600, os.geteuid(), os.getegid()))
+    os.rename(path + ".new", path)
     _sync_directory(os.path.dirname(path))
 
 
 def _as_json(value: t.Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + '\n').encode()
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _unlink(path: str) -> None:
@@ -384,8 +419,8 @@ class _Swap:
 
     def __init__(self, state_dir: str) -> None:
         self.state_dir = state_dir
-        self.journal_path = os.path.join(state_dir, 'journal.json')
-        self.backup_dir = os.path.join(state_dir, 'backup')
+        self.journal_path = os.path.join(state_dir, "journal.json")
+        self.backup_dir = os.path.join(state_dir, "backup")
 
     def journal(self) -> dict[str, t.Any] | None:
         """The journal of a run that did not end, if there is one."""
@@ -402,12 +437,17 @@ class _Swap:
         for number, path in enumerate(changes):
             there = observe(path)
             backup = None
-            if there.kind != 'absent':
+            if there.kind != "absent":
                 backup = str(number)
                 _write_new(os.path.join(self.backup_dir, backup), there)
             name = os.path.basename(path)
-            entries.append({'path': path, 'backup': backup,
-                            'temporary': os.path.join(os.path.dirname(path), f'.{name}.{number}.new')})
+            entries.append(
+                {
+                    "path": path,
+                    "backup": backup,
+                    "temporary": os.path.join(os.path.dirname(path), f".{name}.{number}.new"),
+                }
+            )
             parent = os.path.dirname(path)
             missing = []
             while not os.path.isdir(parent) and parent not in directories:
@@ -415,43 +455,43 @@ class _Swap:
                 parent = os.path.dirname(parent)
             directories.extend(reversed(missing))
         _sync_directory(self.backup_dir)
-        journal = {'phase': 'swap', 'entries': entries, 'directories': directories, **after}
+        journal = {"phase": "swap", "entries": entries, "directories": directories, **after}
         self._write_journal(journal)
         for directory in directories:
             os.mkdir(directory)
             os.chmod(directory, DIRECTORY_MODE)
             _sync_directory(os.path.dirname(directory))
-        for entry, wanted in zip(entries, changes.values(), strict=True):
-            if wanted.kind != 'absent':
-                _write_new(entry['temporary'], wanted)
-        for entry, wanted in zip(entries, changes.values(), strict=True):
-            if wanted.kind == 'absent':
-                _unlink(entry['path'])
+        for entry in entries:
+            if changes[entry["path"]].kind != "absent":
+                _write_new(entry["temporary"], changes[entry["path"]])
+        for entry in entries:
+            if changes[entry["path"]].kind == "absent":
+                _unlink(entry["path"])
             else:
-                os.rename(entry['temporary'], entry['path'])
+                os.rename(entry["temporary"], entry["path"])
         for directory in {os.path.dirname(path) for path in changes}:
             if os.path.isdir(directory):
                 _sync_directory(directory)
-        journal['phase'] = 'reload'
+        journal["phase"] = "reload"
         self._write_journal(journal)
         return journal
 
     def put_back(self, journal: t.Mapping[str, t.Any]) -> None:
         """Make every file what it was before the swap. May itself be interrupted and repeated."""
-        self._write_journal({**journal, 'phase': 'back'})
-        for entry in reversed(journal['entries']):
-            _unlink(entry['temporary'])
-            if entry['backup'] is None:
-                _unlink(entry['path'])
+        self._write_journal({**journal, "phase": "back"})
+        for entry in reversed(journal["entries"]):
+            _unlink(entry["temporary"])
+            if entry["backup"] is None:
+                _unlink(entry["path"])
                 continue
-            there = observe(os.path.join(self.backup_dir, entry['backup']))
-            if there.kind != 'absent':
-                _write_new(entry['temporary'], there)
-                os.rename(entry['temporary'], entry['path'])
-        for directory in reversed(journal['directories']):
+            there = observe(os.path.join(self.backup_dir, entry["backup"]))
+            if there.kind != "absent":
+                _write_new(entry["temporary"], there)
+                os.rename(entry["temporary"], entry["path"])
+        for directory in reversed(journal["directories"]):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
-        for directory in {os.path.dirname(entry['path']) for entry in journal['entries']}:
+        for directory in {os.path.dirname(entry["path"]) for entry in journal["entries"]}:
             if os.path.isdir(directory):
                 _sync_directory(directory)
 
@@ -467,16 +507,24 @@ class _Swap:
 
 # --- commands -----------------------------------------------------------------------------------------------------
 
+
 def _run(argv: t.Sequence[str], timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
     """Exit status and joined output of a command."""
     try:
-        done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=timeout, check=False, env={**os.environ, 'LC_ALL': 'C.UTF-8'})
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
     except FileNotFoundError:
-        return 127, f'{argv[0]}: no such command'
+        return 127, f"{argv[0]}: no such command"
     except subprocess.TimeoutExpired as error:
-        return 124, (error.stdout or b'').decode('utf-8', 'replace') + f'\n(no end after {timeout:.0f} s)'
-    return done.returncode, done.stdout.decode('utf-8', 'replace').strip()
+        return 124, (error.stdout or b"").decode("utf-8", "replace") + f"\n(no end after {timeout:.0f} s)"
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
 
 
 def _copy_tree(source: str, target: str) -> None:
@@ -500,103 +548,108 @@ def _copy_tree(source: str, target: str) -> None:
 
 def _validate(spec: Spec, changes: t.Mapping[str, Found], files: t.Mapping[str, File]) -> None:
     """Run the validation on a copy of root with the changes in it, mounted over root for that command alone."""
-    stage = tempfile.mkdtemp(prefix='config-tree-', dir='/run' if os.access('/run', os.W_OK) else None)
+    stage = tempfile.mkdtemp(prefix="config-tree-", dir="/run" if os.access("/run", os.W_OK) else None)
     try:
         _copy_tree(spec.root, stage)
         for path, wanted in changes.items():
-            if not path.startswith(spec.root + '/'):
+            if not path.startswith(spec.root + "/"):
                 continue
             here = os.path.join(stage, os.path.relpath(path, spec.root))
-            if wanted.kind == 'absent':
+            if wanted.kind == "absent":
                 _unlink(here)
             else:
                 os.makedirs(os.path.dirname(here), exist_ok=True)
                 _write_new(here, wanted)
-        private = ['unshare', '--mount', '--propagation', 'private']
+        private = ["unshare", "--mount", "--propagation", "private"]
         if os.geteuid() != 0:
-            private.append('--map-root-user')
+            private.append("--map-root-user")
         mount = 'mount --bind "$1" "$2" || exit 125; shift 2; exec "$@"'
-        status, output = _run([*private, '--', 'sh', '-c', mount, 'sh', stage, spec.root, *spec.validate])
+        status, output = _run([*private, "--", "sh", "-c", mount, "sh", stage, spec.root, *spec.validate])
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     if status == 125:
-        raise TreeError(f'The new files cannot be tried before they are used: {output}. A private mount namespace is '
-                        'needed (root, or CAP_SYS_ADMIN in a container). Nothing was changed.')
+        raise TreeError(
+            f"The new files cannot be tried before they are used: {output}. A private mount namespace is "
+            "needed (root, or CAP_SYS_ADMIN in a container). Nothing was changed."
+        )
     if status:
-        raise TreeError(f"The new configuration was refused, and nothing was changed. `{' '.join(spec.validate)}` "
-                        f'says:\n{output}{_source_lines(output, files)}')
+        raise TreeError(
+            f"The new configuration was refused, and nothing was changed. `{' '.join(spec.validate)}` "
+            f"says:\n{output}{_source_lines(output, files)}"
+        )
 
 
 def _source_lines(output: str, files: t.Mapping[str, File]) -> str:
     """The lines that an error message points at, with the templates that they came from."""
-    text = ''
+    text = ""
     for path, number in dict.fromkeys(_LOCATION.findall(output)):
         file = files.get(path)
         if file is None:
             continue
-        text += f'\n  {path}:{number}'
+        text += f"\n  {path}:{number}"
         if file.template:
-            text += f' (from {file.template})'
-        lines = file.content.decode('utf-8', 'replace').splitlines()
+            text += f" (from {file.template})"
+        lines = file.content.decode("utf-8", "replace").splitlines()
         if not file.sensitive and 0 < int(number) <= len(lines):
-            text += f': {lines[int(number) - 1].strip()}'
+            text += f": {lines[int(number) - 1].strip()}"
     return text
 
 
 def _children(pid_file: str) -> set[tuple[int, str]]:
     """The processes (pid, start time) whose parent is the one in the PID file."""
     try:
-        with open(pid_file, encoding='ascii') as handle:
+        with open(pid_file, encoding="ascii") as handle:
             parent = handle.read().strip()
     except OSError:
         return set()
     result = set()
-    for name in os.listdir('/proc'):
+    for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         with contextlib.suppress(OSError, IndexError):
-            with open(f'/proc/{name}/stat', encoding='utf-8', errors='replace') as handle:
-                fields = handle.read().rpartition(')')[2].split()
-            if fields[1] == parent and fields[0] != 'Z':
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as handle:
+                fields = handle.read().rpartition(")")[2].split()
+            if fields[1] == parent and fields[0] != "Z":
                 result.add((int(name), fields[19]))
     return result
 
 
 def _reload(after: t.Mapping[str, t.Any]) -> str:
     """Reload and prove it. Returns what went wrong, or nothing."""
-    if not after['reload']:
-        return ''
-    prove = after['prove']
-    before = _children(prove['workers']) if 'workers' in prove else set()
-    status, output = _run(after['reload'])
-    problem = f"`{' '.join(after['reload'])}` ended with status {status}: {output}" if status else ''
+    if not after["reload"]:
+        return ""
+    prove = after["prove"]
+    before = _children(prove["workers"]) if "workers" in prove else set()
+    status, output = _run(after["reload"])
+    problem = f"`{' '.join(after['reload'])}` ended with status {status}: {output}" if status else ""
     if not problem and prove:
-        deadline = time.monotonic() + float(prove.get('timeout') or 10)
+        deadline = time.monotonic() + float(prove.get("timeout") or 10)
         problem = _unproved(prove, before)
         while problem and time.monotonic() < deadline:
             time.sleep(0.05)
             problem = _unproved(prove, before)
-    if problem and after['explain']:
-        problem += '\n' + _run(after['explain'])[1]
+    if problem and after["explain"]:
+        problem += "\n" + _run(after["explain"])[1]
     return problem
 
 
 def _unproved(prove: t.Mapping[str, t.Any], before: set[tuple[int, str]]) -> str:
     """Why the reload is not proved yet, or nothing."""
-    if 'workers' in prove:
-        if _children(prove['workers']) - before:
-            return ''
+    if "workers" in prove:
+        if _children(prove["workers"]) - before:
+            return ""
         return f"no new worker process appeared below the one of {prove['workers']}, so the old ones are still in use"
-    status, output = _run(prove['command'])
-    return f"`{' '.join(prove['command'])}` ended with status {status}: {output}" if status else ''
+    status, output = _run(prove["command"])
+    return f"`{' '.join(prove['command'])}` ended with status {status}: {output}" if status else ""
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------
 
+
 @contextlib.contextmanager
 def _locked(state_dir: str) -> t.Iterator[None]:
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
-    with open(os.path.join(state_dir, '.lock'), 'w', encoding='ascii') as handle:
+    with open(os.path.join(state_dir, ".lock"), "w", encoding="ascii") as handle:
         deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
@@ -604,8 +657,10 @@ def _locked(state_dir: str) -> t.Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise TreeError(f'config_tree: another run holds {state_dir}/.lock for {LOCK_TIMEOUT} s; '
-                                    'wait for it to end (fuser shows its process)') from None
+                    raise TreeError(
+                        f"config_tree: another run holds {state_dir}/.lock for {LOCK_TIMEOUT} s; "
+                        "wait for it to end (fuser shows its process)"
+                    ) from None
                 time.sleep(0.1)
         yield
 
@@ -617,19 +672,20 @@ def _finish(swap: _Swap, journal: t.Mapping[str, t.Any]) -> None:
         swap.put_back(journal)
         again = _reload(journal)
         swap.close()
-        text = f'The new configuration did not come into use, and the old files are back: {problem}'
+        text = f"The new configuration did not come into use, and the old files are back: {problem}"
         if again:
-            text += f'\nThe reload of the old ones failed too: {again}'
+            text += f"\nThe reload of the old ones failed too: {again}"
         raise TreeError(text)
     swap.close()
 
 
 def _original_path(state_dir: str, path: str) -> str:
-    return os.path.join(state_dir, 'originals', hashlib.sha256(path.encode()).hexdigest()[:32])
+    return os.path.join(state_dir, "originals", hashlib.sha256(path.encode()).hexdigest()[:32])
 
 
-def _changes(spec: Spec, plan: Plan, files: t.Mapping[str, File], found: t.Mapping[str, Found],
-             originals: t.Mapping[str, Found]) -> dict[str, Found]:
+def _changes(
+    spec: Spec, plan: Plan, files: t.Mapping[str, File], found: t.Mapping[str, Found], originals: t.Mapping[str, Found]
+) -> dict[str, Found]:
     """Everything that the swap writes: the files, and the state that tells of them."""
     changes: dict[str, Found] = {}
     private = (0o600, os.geteuid(), os.getegid())
@@ -637,15 +693,15 @@ def _changes(spec: Spec, plan: Plan, files: t.Mapping[str, File], found: t.Mappi
         changes[_original_path(spec.state_dir, path)] = found[path]
     for path in plan.write:
         file = files[path]
-        changes[path] = Found('file', file.content, file.mode, file.uid, file.gid)
+        changes[path] = Found("file", file.content, file.mode, file.uid, file.gid)
     for path in plan.restore:
         changes[path] = originals[path]
         changes[_original_path(spec.state_dir, path)] = Found()
     for path in plan.remove:
         changes[path] = Found()
     for owner, manifest in plan.manifests.items():
-        content = Found('file', _as_json(manifest), *private) if manifest['files'] else Found()
-        changes[os.path.join(spec.state_dir, f'{owner}.json')] = content
+        content = Found("file", _as_json(manifest), *private) if manifest["files"] else Found()
+        changes[os.path.join(spec.state_dir, f"{owner}.json")] = content
     return changes
 
 
@@ -664,13 +720,21 @@ def apply_tree(spec: t.Mapping[str, t.Any], check: bool = False) -> dict[str, t.
 
 
 def _apply(spec: Spec, check: bool) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = {'changed': False, 'written': [], 'removed': [], 'validated': False, 'reloaded': False,
-                                'recovered': '', 'notes': [], 'diff': []}
+    result: dict[str, t.Any] = {
+        "changed": False,
+        "written": [],
+        "removed": [],
+        "validated": False,
+        "reloaded": False,
+        "recovered": "",
+        "notes": [],
+        "diff": [],
+    }
     swap = _Swap(spec.state_dir)
     owed = _recover(swap, check, result)
     files = {path: file for tree in spec.trees.values() for path, file in tree.items()}
     manifests = _read_manifests(spec.state_dir)
-    mine = {path for owner in spec.trees for path in manifests.get(owner, {}).get('files', {})}
+    mine = {path for owner in spec.trees for path in manifests.get(owner, {}).get("files", {})}
     found = {path: observe(path) for path in set(files) | mine}
     plan = plan_trees(spec.trees, spec.keep, spec.root, manifests, found)
     if plan.empty and owed:
@@ -679,27 +743,29 @@ def _apply(spec: Spec, check: bool) -> dict[str, t.Any]:
         return result
     originals = {path: observe(_original_path(spec.state_dir, path)) for path in plan.restore}
     result.update(changed=True, written=plan.write, removed=sorted(plan.remove + plan.restore))
-    result['diff'] = differences(plan, files, found, originals)
+    result["diff"] = differences(plan, files, found, originals)
     changes = _changes(spec, plan, files, found, originals)
     if spec.validate:
-        reason = ''
+        reason = ""
         if not shutil.which(spec.validate[0]):
-            reason = f'{spec.validate[0]} is not installed'
+            reason = f"{spec.validate[0]} is not installed"
         elif not os.path.isdir(spec.root):
-            reason = f'{spec.root} does not exist'
+            reason = f"{spec.root} does not exist"
         if reason and not check:
-            raise TreeError(f"`{' '.join(spec.validate)}` cannot be run to validate the new files: {reason}. "
-                            'Nothing was changed. Install what the files are for first.')
+            raise TreeError(
+                f"`{' '.join(spec.validate)}` cannot be run to validate the new files: {reason}. "
+                "Nothing was changed. Install what the files are for first."
+            )
         if reason:
-            result['notes'].append(f'Not validated: {reason} yet.')
+            result["notes"].append(f"Not validated: {reason} yet.")
         else:
             _validate(spec, changes, files)
-            result['validated'] = True
+            result["validated"] = True
     if check:
         if spec.reload:
-            result['notes'].append(f"Would run `{' '.join(spec.reload)}`.")
+            result["notes"].append(f"Would run `{' '.join(spec.reload)}`.")
         return result
-    after = {'reload': list(spec.reload), 'prove': spec.prove, 'explain': list(spec.explain)}
+    after = {"reload": list(spec.reload), "prove": spec.prove, "explain": list(spec.explain)}
     try:
         journal = swap.perform(changes, after)
     except OSError as error:
@@ -707,9 +773,9 @@ def _apply(spec: Spec, check: bool) -> dict[str, t.Any]:
         if unfinished:
             swap.put_back(unfinished)
             swap.close()
-        raise TreeError(f'The new files could not be written, and the old ones are back: {error}') from error
+        raise TreeError(f"The new files could not be written, and the old ones are back: {error}") from error
     _finish(swap, journal)
-    result['reloaded'] = bool(spec.reload)
+    result["reloaded"] = bool(spec.reload)
     return result
 
 
@@ -717,18 +783,18 @@ def _recover(swap: _Swap, check: bool, result: dict[str, t.Any]) -> str:
     """Finish or take back what an earlier run left half done. Returns what is still wrong, or nothing."""
     journal = swap.journal()
     if journal is None:
-        return ''
-    result['changed'] = True
-    paths = ', '.join(entry['path'] for entry in journal['entries'] if not entry['path'].startswith(swap.state_dir))
-    if journal['phase'] == 'reload':
-        result['recovered'] = f'An earlier run died before its reload, which is made up for: {paths}'
+        return ""
+    result["changed"] = True
+    paths = ", ".join(entry["path"] for entry in journal["entries"] if not entry["path"].startswith(swap.state_dir))
+    if journal["phase"] == "reload":
+        result["recovered"] = f"An earlier run died before its reload, which is made up for: {paths}"
         if not check:
             _finish(swap, journal)
-            result['reloaded'] = bool(journal['reload'])
-        return ''
-    result['recovered'] = f'An earlier run died while it wrote, and its files are put back: {paths}'
+            result["reloaded"] = bool(journal["reload"])
+        return ""
+    result["recovered"] = f"An earlier run died while it wrote, and its files are put back: {paths}"
     if check:
-        return ''
+        return ""
     swap.put_back(journal)
     problem = _reload(journal)
     if not problem:

@@ -207,30 +207,49 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree 
 def argument_spec() -> dict[str, t.Any]:
     """The module's arguments; the same as in DOCUMENTATION."""
     attributes = {
-        'mode': {'type': 'str'},
-        'sensitive': {'type': 'bool', 'default': False},
-        'user': {'type': 'str'},
-        'group': {'type': 'str'},
+        "mode": {"type": "str"},
+        "sensitive": {"type": "bool", "default": False},
+        "user": {"type": "str"},
+        "group": {"type": "str"},
     }
-    words = {'type': 'list', 'elements': 'str', 'default': []}
+    words = {"type": "list", "elements": "str", "default": []}
     return {
-        'owner': {'type': 'str', 'required': True},
-        'root': {'type': 'path', 'required': True},
-        'templates': {'type': 'list', 'elements': 'dict', 'default': [], 'options': {
-            'src': {'type': 'str', 'required': True}, 'dest': {'type': 'str', 'required': True}, **attributes}},
-        'files': {'type': 'list', 'elements': 'dict', 'default': [], 'options': {
-            'path': {'type': 'str', 'required': True}, 'content': {'type': 'str'}, 'source': {'type': 'str'},
-            **attributes}},
-        'keep': words,
-        'validate': words,
-        'reload': words,
-        'prove': {'type': 'dict', 'options': {
-            'workers': {'type': 'path'},
-            'command': {'type': 'list', 'elements': 'str'},
-            'timeout': {'type': 'float', 'default': 10},
-        }},
-        'explain': words,
-        'payload': {'type': 'str', 'no_log': True},
+        "owner": {"type": "str", "required": True},
+        "root": {"type": "path", "required": True},
+        "templates": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "src": {"type": "str", "required": True},
+                "dest": {"type": "str", "required": True},
+                **attributes,
+            },
+        },
+        "files": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "path": {"type": "str", "required": True},
+                "content": {"type": "str"},
+                "source": {"type": "str"},
+                **attributes,
+            },
+        },
+        "keep": words,
+        "validate": words,
+        "reload": words,
+        "prove": {
+            "type": "dict",
+            "options": {
+                "workers": {"type": "path"},
+                "command": {"type": "list", "elements": "str"},
+                "timeout": {"type": "float", "default": 10},
+            },
+        },
+        "explain": words,
+        "payload": {"type": "str", "no_log": True},
     }
 
 
@@ -238,7 +257,7 @@ def unpack(payload: str) -> list[dict[str, t.Any]]:
     """The files as the action packed them."""
     files: list[dict[str, t.Any]] = json.loads(zlib.decompress(base64.b64decode(payload)))
     for file in files:
-        file['content'] = base64.b64decode(file['content'])
+        file["content"] = base64.b64decode(file["content"])
     return files
 
 
@@ -246,21 +265,23 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     params = module.params
-    if params['payload'] is None:
-        module.fail_json(msg='config_tree needs its action plugin, which renders the files on the controller; call it '
-                             'by its full name, fivepointers.platform.config_tree')
-    prove = {key: value for key, value in (params['prove'] or {}).items() if value is not None}
-    spec = {key: params[key] for key in ('owner', 'root', 'keep', 'validate', 'reload', 'explain')}
+    if params["payload"] is None:
+        module.fail_json(
+            msg="config_tree needs its action plugin, which renders the files on the controller; call it "
+            "by its full name, fivepointers.platform.config_tree"
+        )
+    prove = {key: value for key, value in (params["prove"] or {}).items() if value is not None}
+    spec = {key: params[key] for key in ("owner", "root", "keep", "validate", "reload", "explain")}
     try:
-        result = apply_tree({**spec, 'prove': prove, 'files': unpack(params['payload'])}, check=module.check_mode)
+        result = apply_tree({**spec, "prove": prove, "files": unpack(params["payload"])}, check=module.check_mode)
     except TreeError as error:
         module.fail_json(msg=str(error))
     if not module._diff:
-        del result['diff']
-    elif result['notes']:
-        result['diff'].append({'prepared': '\n'.join(result['notes']) + '\n'})
+        del result["diff"]
+    elif result["notes"]:
+        result["diff"].append({"prepared": "\n".join(result["notes"]) + "\n"})
     module.exit_json(**result)
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()
