@@ -1,0 +1,195 @@
+"""From wanted containers to running ones, whatever an earlier run left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox import runtime
+from sandbox.console import run, say
+from sandbox.paths import FILES
+from sandbox.problem import Problem
+from sandbox.state import State
+
+SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
+BOOT_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Container:
+    """One wanted container. `options` and `command` are podman's."""
+
+    host: str
+    kind: str
+    address: str
+    image: str
+    options: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+    def name(self, sandbox: str) -> str:
+        """The container's name; the dot keeps names of different sandboxes apart."""
+        return f"{sandbox}.{self.host}"
+
+    def spec(self, identity: str) -> str:
+        """Changes when the container must be made anew. A newer image alone is no reason to lose a disk."""
+        content = json.dumps([identity, self.host, self.kind, self.address, self.options, self.command])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def host(name: str, address: str, image: str, state: State) -> Container:
+    """A systemd host."""
+    keys = state.directory / "hosts" / name
+    options = (
+        "--systemd=always", "--stop-timeout=20",
+        f"--volume={keys}:/etc/sandbox:ro",
+        # On the host's disk, as on EC2: logs outlive a reboot.
+        "--volume=/var/log/journal",
+    )  # fmt: skip
+    return Container(name, "host", address, image, options)
+
+
+def database(address: str, image: str, state: State) -> Container:
+    """MariaDB, in place of RDS."""
+    options = (
+        "--stop-timeout=20",
+        f"--volume={state.directory / 'database'}:/etc/sandbox:ro",
+        f"--volume={FILES / 'database.sh'}:/usr/local/sbin/database:ro",
+    )
+    return Container("database", "database", address, image, options, ("sh", "/usr/local/sbin/database"))
+
+
+def network_name(sandbox: str) -> str:
+    """The podman network of a sandbox."""
+    return f"{sandbox}.network"
+
+
+def networks() -> list[dict[str, Any]]:
+    """podman's networks of this clone."""
+    names = runtime.podman("network", "ls", "--format", "{{.Name}}").stdout.split()
+    rows: list[dict[str, Any]] = runtime.podman_json("network", "inspect", *names)
+    return rows
+
+
+def ensure_network(sandbox: str, subnet: str) -> None:
+    """Make the sandbox's network; one with another subnet is made anew."""
+    name = network_name(sandbox)
+    found = [row for row in networks() if row["name"] == name]
+    if found and [item["subnet"] for item in found[0]["subnets"]] != [subnet]:
+        remove(rows(sandbox))
+        runtime.podman("network", "rm", "--force", name)
+        found = []
+    if not found:
+        runtime.podman("network", "create", "--disable-dns", "--subnet", subnet, name)
+
+
+def rows(sandbox: str | None = None) -> list[dict[str, Any]]:
+    """What podman says about the sandbox's containers, or all sandboxes' ones."""
+    label = SANDBOX if sandbox is None else f"{SANDBOX}={sandbox}"
+    result: list[dict[str, Any]] = runtime.podman_json("ps", "--all", "--format", "json", "--filter", f"label={label}")
+    return result
+
+
+def running(row: dict[str, Any]) -> bool:
+    """Whether the container of this row really runs: its process is there."""
+    return row["State"] == "running" and Path(f"/proc/{row['Pid']}").exists()
+
+
+def converge(wanted: Sequence[Container], state: State) -> None:
+    """Create, start, renew and remove until exactly the wanted containers run."""
+    existing = {row["Names"][0]: row for row in rows(state.name)}
+    names = {container.name(state.name) for container in wanted}
+    remove([row for name, row in existing.items() if name not in names], "is not in the topology any more")
+    for container in wanted:
+        row = existing.get(container.name(state.name))
+        if row and row["Labels"].get(SPEC) != container.spec(state.identity):
+            remove([row], "is made anew, since its description changed")
+            row = None
+        if row and running(row):
+            continue
+        if row and _start(container, state, again=True):
+            continue
+        _create(container, state)
+        _start(container, state)
+
+
+def _create(container: Container, state: State) -> None:
+    name = container.name(state.name)
+    # An interrupted `create` may have left a half of one.
+    runtime.podman("rm", "--force", "--volumes", name, check=False)
+    runtime.podman(
+        "create", *runtime.PRIVILEGES, "--name", name, "--hostname", container.host, "--no-hosts",
+        f"--volume={state.directory / 'etc_hosts'}:/etc/hosts",
+        "--network", network_name(state.name), "--ip", container.address,
+        "--label", f"{SANDBOX}={state.name}", "--label", f"{KIND}={container.kind}",
+        "--label", f"{SPEC}={container.spec(state.identity)}",
+        *container.options, container.image, *container.command,
+    )  # fmt: skip
+
+
+def _start(container: Container, state: State, again: bool = False) -> bool:
+    """Start a container; with `again`, tell whether one from an earlier run could be started."""
+    name = container.name(state.name)
+    result = runtime.podman("start", name, check=False)
+    if result.returncode and again:
+        # Its process died together with podman's watcher: podman still thinks that it runs.
+        runtime.podman("stop", "--time", "0", name, check=False)
+        result = runtime.podman("start", name, check=False)
+        if result.returncode:
+            say(f"  {container.host} cannot be started and is made anew: {result.stderr.strip().splitlines()[-1]}")
+        return not result.returncode
+    if result.returncode:
+        raise Problem(
+            f"The container {container.host} does not start: {result.stderr.strip()}\n"
+            f"Its output: python3 -m sandbox podman logs {name}"
+        )
+    return True
+
+
+def remove(victims: Iterable[dict[str, Any]], reason: str = "") -> None:
+    """Remove containers with their disks."""
+    for row in victims:
+        if reason:
+            say(f"  {row['Names'][0].split('.', 1)[1]} {reason}")
+        runtime.podman("rm", "--force", "--time", "3", "--volumes", row["Id"])
+
+
+def ssh(address: str, state: State, *command: str) -> list[str]:
+    """The command line that runs `command` on a host as admin."""
+    return [
+        "ssh", "-F", "none", "-i", str(state.ssh_key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+        "-o", f'UserKnownHostsFile="{state.directory / "known_hosts"}"', "-o", "StrictHostKeyChecking=yes",
+        "-o", "ConnectTimeout=3", "-o", "LogLevel=ERROR", f"admin@{address}", *command,
+    ]  # fmt: skip
+
+
+def wait_for_ssh(addresses: dict[str, str], state: State) -> None:
+    """Wait until every host lets admin in, which is when it has booted.
+
+    :raises Problem: naming the hosts that do not within a minute.
+    """
+
+    def answers(address: str) -> str:
+        until = time.monotonic() + BOOT_LIMIT
+        while True:
+            result = run(ssh(address, state, "true"), check=False)
+            if result.returncode == 0:
+                return ""
+            if time.monotonic() > until:
+                return result.stderr.strip() or f"exit status {result.returncode}"
+            time.sleep(0.3)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        errors = dict(zip(addresses, pool.map(answers, addresses.values()), strict=True))
+    failed = [f"{name} ({addresses[name]}): {error}" for name, error in errors.items() if error]
+    if failed:
+        raise Problem(
+            f"No SSH within {BOOT_LIMIT:.0f} s on {'; '.join(failed)}. "
+            f"See `python3 -m sandbox podman exec {state.name}.{failed[0].split()[0]} journalctl -b`, "
+            "or make it anew with `make down` and `make up`."
+        )

@@ -1,0 +1,187 @@
+"""The images: a Debian 12 host with systemd and SSH, and the same with MariaDB."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from sandbox import runtime
+from sandbox.console import run, run_logged, say
+from sandbox.paths import CACHE, FILES
+from sandbox.problem import Problem
+
+SUITE = "bookworm"
+SUITES = {SUITE, f"{SUITE}-updates", f"{SUITE}-security", f"{SUITE}/updates", "stable", "stable-security"}
+PACKAGES = (
+    "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,ca-certificates,procps,openssh-server"
+)
+DATABASE_PACKAGE = "mariadb-server"
+FORMAT = "1"
+WORK = CACHE / "image"
+REPOSITORY = "localhost/fivepointers-sandbox"
+# Settings of apt on this machine without which its sources cannot be reached.
+APT_SETTINGS = re.compile(r'Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowInsecure).*;\Z')
+
+
+def ensure() -> tuple[str, str]:
+    """Build the images unless they are there; returns the names of the host's and the database's."""
+    sources = debian_sources(_source_files())
+    settings = [line for line in run(["apt-config", "dump"]).stdout.splitlines() if APT_SETTINGS.match(line)]
+    host = f"{REPOSITORY}/host:{key(sources, settings)}"
+    database = f"{REPOSITORY}/database:{key(sources, settings)}"
+    with runtime.turn(runtime.RUNTIME / "image.lock"):
+        if not _exists(host):
+            say("  building the host image (about a minute, once)")
+            _build_host(host, sources, settings)
+        if not _exists(database):
+            say("  building the database image (half a minute, once)")
+            _build_database(host, database)
+    return host, database
+
+
+def key(sources: Iterable[str], settings: Iterable[str]) -> str:
+    """A name for everything that goes into the images."""
+    inputs = [FORMAT, SUITE, PACKAGES, DATABASE_PACKAGE, platform.machine(), *sources, *settings]
+    digest = hashlib.sha256("\n".join(inputs).encode())
+    digest.update((FILES / "customize.sh").read_bytes())
+    for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("**/*.crt")):
+        digest.update(certificate.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def debian_sources(files: Iterable[tuple[str, str]]) -> list[str]:
+    """The Debian sources among the machine's apt sources, one line each.
+
+    :param files: (name, content) of each file; `.sources` files are deb822.
+    :returns: lines for sources.list; Debian's own address when there is none of the suite.
+    """
+    lines: list[str] = []
+    for name, content in files:
+        lines += _deb822(content) if name.endswith(".sources") else _one_line(content)
+    if not any(f" {SUITE} " in f"{line} " for line in lines):
+        lines = [
+            f"deb http://deb.debian.org/debian {SUITE} main",
+            f"deb http://deb.debian.org/debian {SUITE}-updates main",
+            f"deb http://deb.debian.org/debian-security {SUITE}-security main",
+        ]
+    return list(dict.fromkeys(lines))
+
+
+def _one_line(content: str) -> list[str]:
+    lines = []
+    for line in content.splitlines():
+        match = re.match(r"deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)", line.split("#")[0].strip())
+        if match and match[3] in SUITES and "main" in match[4].split():
+            lines.append(f"deb {match[1] or ''}{match[2]} {match[3]} main")
+    return lines
+
+
+def _deb822(content: str) -> list[str]:
+    lines = []
+    for stanza in re.split(r"\n\s*\n", content):
+        fields: dict[str, str] = {}
+        last = ""
+        for line in stanza.splitlines():
+            if line.startswith("#") or not line.strip():
+                continue
+            if line[0].isspace():
+                fields[last] += f" {line.strip()}"
+            elif ":" in line:
+                last, _, value = line.partition(":")
+                last = last.strip().lower()
+                fields[last] = value.strip()
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() == "no":
+            continue
+        if "main" not in fields.get("components", "").split():
+            continue
+        # A key inside the stanza cannot stand on one line; Debian's own keyring is trusted anyway.
+        signed = fields.get("signed-by", "")
+        option = f"[signed-by={signed}] " if signed.startswith("/") else ""
+        lines += [
+            f"deb {option}{uri} {suite} main"
+            for uri in fields.get("uris", "").split()
+            for suite in fields.get("suites", "").split()
+            if suite in SUITES
+        ]
+    return lines
+
+
+def _source_files() -> list[tuple[str, str]]:
+    directory = Path("/etc/apt/sources.list.d")
+    paths = [Path("/etc/apt/sources.list"), *sorted(directory.glob("*.list")), *sorted(directory.glob("*.sources"))]
+    return [(path.name, path.read_text()) for path in paths if path.exists()]
+
+
+def _exists(image: str) -> bool:
+    return runtime.podman("image", "exists", image, check=False).returncode == 0
+
+
+def _build_host(image: str, sources: list[str], settings: list[str]) -> None:
+    # What an interrupted build left.
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    (WORK / "sources.list").write_text("\n".join(sources) + "\n")
+    (WORK / "apt.conf").write_text("\n".join([*settings, 'Acquire::Languages "none";', ""]))
+    temporary = WORK / "tmp"
+    temporary.mkdir()
+    run_logged(
+        [
+            "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={PACKAGES}",
+            f"--aptopt={WORK / 'apt.conf'}", f"--customize-hook=sh {FILES / 'customize.sh'} \"$1\"",
+            "--skip=cleanup/apt", SUITE, WORK / "host.tar", WORK / "sources.list",
+        ],
+        "image",
+        env={"TMPDIR": str(temporary)},
+        failure="The host image cannot be built.",
+        explain=explain_apt,
+    )  # fmt: skip
+    runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', WORK / "host.tar", image)
+    shutil.rmtree(WORK)
+
+
+def _build_database(host: str, image: str) -> None:
+    container = "build-database"
+    runtime.podman("rm", "--force", "--volumes", container, check=False)
+    script = f"apt-get install --yes --no-install-recommends {DATABASE_PACKAGE} && apt-get clean && rm -rf /var/lib/mysql"
+    run_logged(
+        runtime.command(
+            "run", *runtime.PRIVILEGES, "--name", container, "--network", "host",
+            "--env", "DEBIAN_FRONTEND=noninteractive", host, "sh", "-c", script,
+        ),
+        "image-database",
+        env=runtime.environment(),
+        failure="The database image cannot be built.",
+        explain=explain_apt,
+    )  # fmt: skip
+    runtime.podman("commit", "--quiet", container, image)
+    runtime.podman("rm", "--force", "--volumes", container)
+
+
+def explain_apt(output: str) -> str | None:
+    """Say in a sentence what apt's output means."""
+    if re.search(r"Temporary failure resolving|Could not resolve|Could not connect|Network is unreachable", output):
+        return "Debian's packages cannot be fetched: no network. Check the machine's connection and name server."
+    if "No space left on device" in output:
+        return "The disk is full. Free at least 6 GB on the repository's file system."
+    if re.search(r"Could not get lock|Unable to lock|Unable to acquire the dpkg", output):
+        return "Another apt or dpkg holds the lock. Wait until it has ended, then run this again."
+    if "Hash Sum mismatch" in output or "404  Not Found" in output:
+        return "The package mirror changed under our hands. Run this again in a few minutes."
+    return None
+
+
+def images() -> list[str]:
+    """Names of the images that exist."""
+    rows = runtime.podman("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    return [row for row in rows if row.startswith(REPOSITORY)]
+
+
+def require_tools() -> None:
+    """Raise a Problem when the machine's packages are not there yet."""
+    for tool in ("podman", "crun", "mmdebstrap", "ip", "ssh-keygen"):
+        if shutil.which(tool) is None:
+            raise Problem(f"{tool} is not installed. Run `make up`, or `python3 -m sandbox setup`, which installs it.")

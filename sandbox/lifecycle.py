@@ -1,0 +1,319 @@
+"""up, down and status of a sandbox."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shutil
+import socket
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sandbox import aws, certificates, containers, endpoints, image, network, runtime
+from sandbox.console import Steps, say
+from sandbox.containers import Container
+from sandbox.paths import CACHE, REPO, STATE, TOPOLOGIES, VENV, repository_path
+from sandbox.plan import services as planned_services
+from sandbox.problem import Problem
+from sandbox.state import State, check_name, others, write
+from sandbox.topology import Topology, parse
+
+DATABASE_PORT = 3306
+DATABASE_NAME = DATABASE_USER = "app"
+DATABASE_LIMIT = 60.0
+# Written last and removed first: who finds them finds a sandbox that is up.
+TOLD = ("endpoints.json", "env")
+
+
+def load_topology(name: str, path: Path | None) -> Topology:
+    """The topology file asked for, or the one that is called like the sandbox, or the default one."""
+    if path is None:
+        path = TOPOLOGIES / f"{name}.yml"
+        path = path if path.exists() else TOPOLOGIES / "sandbox.yml"
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise Problem(f"--topology {path}: there is no such file.") from None
+    except yaml.YAMLError as error:
+        raise Problem(f"{path} is not YAML: {error}") from None
+    return parse(data, repository_path(path.resolve()), name)
+
+
+def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[str, Any]:
+    """Bring the sandbox up, whatever state it is in; returns the content of endpoints.json."""
+    check_name(name)
+    topology = load_topology(name, topology_file)
+    image.require_tools()
+    with _alone(name):
+        state = State.load(name)
+        with steps.step("Prepare the container runtime"):
+            runtime.prepare()
+            host_image, database_image = image.ensure()
+        with steps.step(f"Start {len(topology.hosts)} host(s){'' if bare else ', the database and the AWS API'}"):
+            _address(state, topology)
+            _forget(state)
+            state.bare = bare
+            state.ensure_keys(host.name for host in topology.hosts)
+            state.save()
+            _write_host_files(state, bare)
+            if not bare:
+                _write_certificates(state, topology)
+                _write_database_files(state)
+            containers.ensure_network(name, state.subnet)
+            containers.converge(_wanted(state, topology, bare, host_image, database_image), state)
+        with steps.step("Wait until they answer"):
+            containers.wait_for_ssh(state.addresses, state)
+            if not bare:
+                _wait_for_database(state)
+                aws.wait(_aws_endpoint(state), name)
+        instances: dict[str, str] = {}
+        if not bare:
+            with steps.step("Register the hosts and secrets with the AWS API"):
+                instances = _register(state, topology)
+        return _tell(state, topology, instances)
+
+
+def down(name: str) -> None:
+    """Take the sandbox away: its containers, network, and what it told. Keys and secrets stay for the next up."""
+    check_name(name)
+    if not runtime.installed():
+        return
+    with _alone(name):
+        state = State.load(name)
+        _forget(state)
+        if not runtime.STORE.exists():
+            return
+        runtime.prepare()
+        containers.remove(containers.rows(name))
+        if any(row["name"] == containers.network_name(name) for row in containers.networks()):
+            runtime.podman("network", "rm", "--force", containers.network_name(name))
+    _leave_when_last()
+
+
+def down_all() -> None:
+    """Take every sandbox of this clone away, then images, caches and state."""
+    if runtime.installed() and runtime.STORE.exists():
+        runtime.prepare()
+        names = {row["Labels"][containers.SANDBOX] for row in containers.rows()}
+        names |= {row["name"].removesuffix(".network") for row in containers.networks() if row["name"] != "podman"}
+        for name in sorted(names):
+            say(f"- Take down {name}")
+            down(name)
+        for row in runtime.podman_json("ps", "--all", "--external", "--format", "json"):
+            runtime.podman("rm", "--force", "--volumes", row["Id"], check=False)
+        runtime.podman("rmi", "--all", "--force", check=False)
+        runtime.leave()
+        runtime.remove_store()
+    for directory in (STATE, CACHE):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def status(name: str) -> dict[str, Any]:
+    """What runs and answers, host by host."""
+    check_name(name)
+    state = State.load(name)
+    told = state.directory / TOLD[0]
+    report: dict[str, Any] = {"name": name, "up": False, "parts": {}}
+    if not runtime.installed() or not runtime.STORE.exists() or not state.identity:
+        return report
+    runtime.prepare()
+    for row in containers.rows(name):
+        part = row["Names"][0].split(".", 1)[1]
+        kind = row["Labels"][containers.KIND]
+        address = _address_of(state, part)
+        port = {"host": 22, "database": DATABASE_PORT, "aws": aws.PORT}[kind]
+        runs = containers.running(row)
+        report["parts"][part] = {
+            "kind": kind,
+            "address": address,
+            "state": "running" if runs else "stopped" if row["State"] == "running" else row["State"],
+            "answers": runs and _answers(address, port),
+        }
+    wanted = {*state.addresses, *(() if state.bare else ("database", "aws"))}
+    parts = report["parts"]
+    report["missing"] = sorted(wanted - set(parts))
+    report["up"] = told.exists() and not report["missing"] and all(part["answers"] for part in parts.values())
+    return report
+
+
+def _alone(name: str) -> AbstractContextManager[None]:
+    busy = f"Another command works on the sandbox {name!r} right now. Wait until it has ended."
+    return runtime.lock(runtime.SHARED_RUNTIME / f"{runtime.RUNTIME.name}.{name}.lock", busy)
+
+
+def _address(state: State, topology: Topology) -> None:
+    """Give the sandbox its subnet and its hosts their addresses; what was given stays."""
+    with runtime.turn(runtime.SHARED_RUNTIME / "addresses.lock"):
+        rows = containers.networks()
+        own = next((row for row in rows if row["name"] == containers.network_name(state.name)), None)
+        taken = network.taken_networks(network.read_routes(), own and own["network_interface"])
+        recorded = ipaddress.IPv4Network(state.subnet) if state.subnet else None
+        if recorded and topology.subnet in (None, recorded):
+            if own is None:
+                network.refuse_overlap(recorded, taken)
+        else:
+            reserved = {ipaddress.IPv4Network(other.subnet): f"sandbox {other.name}" for other in others(state.name)}
+            chosen = network.choose(state.name, topology.subnet, {**taken, **reserved})
+            state.subnet, state.addresses = str(chosen), {}
+        subnet = ipaddress.IPv4Network(state.subnet)
+        state.addresses = network.allocate(subnet, (host.name for host in topology.hosts), state.addresses)
+        # Written at once: nobody else may choose the same.
+        state.save()
+
+
+def _forget(state: State) -> None:
+    for name in TOLD:
+        (state.directory / name).unlink(missing_ok=True)
+
+
+def _part(state: State, offset: int) -> str:
+    return network.address(ipaddress.IPv4Network(state.subnet), offset)
+
+
+def _address_of(state: State, part: str) -> str:
+    fixed = {"aws": network.AWS, "database": network.DATABASE}
+    return _part(state, fixed[part]) if part in fixed else state.addresses.get(part, "")
+
+
+def _aws_endpoint(state: State) -> str:
+    return aws.endpoint(_part(state, network.AWS))
+
+
+def _wanted(
+    state: State, topology: Topology, bare: bool, host_image: str, database_image: str
+) -> list[Container]:
+    parts = [containers.host(host.name, state.addresses[host.name], host_image, state) for host in topology.hosts]
+    if bare:
+        return parts
+    # They take longest to answer, so they start first.
+    return [
+        aws.container(_part(state, network.AWS), host_image),
+        containers.database(_part(state, network.DATABASE), database_image, state),
+        *parts,
+    ]
+
+
+def _write_host_files(state: State, bare: bool) -> None:
+    addresses = dict(state.addresses)
+    if not bare:
+        addresses |= {part: _address_of(state, part) for part in ("aws", "database")}
+    # In place: it is mounted into running containers.
+    path = state.directory / "etc_hosts"
+    path.touch()
+    with path.open("r+") as handle:
+        handle.write(endpoints.hosts_file(addresses))
+        handle.truncate()
+    known = endpoints.known_hosts(state.addresses, state.host_keys(state.addresses))
+    write(state.directory / "known_hosts", known)
+    config = endpoints.ssh_config(state.addresses, str(state.ssh_key), str(state.directory / "known_hosts"))
+    write(state.directory / "ssh_config", config)
+
+
+def _write_certificates(state: State, topology: Topology) -> None:
+    tls = state.directory / "tls"
+    title = f"Five Pointers sandbox {state.name} {state.identity}"
+    names = [topology.domain, f"*.{topology.domain}"]
+    if certificates.ensure(tls / "ca.pem", tls / "certificate.pem", tls / "key.pem", names, title):
+        say(f"  made a certificate for {' and '.join(names)}")
+    database = state.directory / "database"
+    names = ["database", _part(state, network.DATABASE)]
+    certificates.ensure(tls / "ca.pem", database / "certificate.pem", database / "key.pem", names, title)
+    write(database / "ca.pem", (tls / "ca.pem").read_bytes())
+
+
+def _write_database_files(state: State) -> None:
+    subnet = ipaddress.IPv4Network(state.subnet)
+    accounts = endpoints.database_accounts(
+        DATABASE_NAME, DATABASE_USER, state.secrets()["database"], subnet.with_netmask.replace("/", " ")
+    )
+    write(state.directory / "database" / "init.sql", accounts, 0o600)
+
+
+def _wait_for_database(state: State) -> None:
+    address = _part(state, network.DATABASE)
+    until = time.monotonic() + DATABASE_LIMIT
+    while not _answers(address, DATABASE_PORT):
+        if time.monotonic() > until:
+            raise Problem(
+                f"The database at {address}:{DATABASE_PORT} does not answer within {DATABASE_LIMIT:.0f} s. "
+                f"Its output: python3 -m sandbox podman logs {state.name}.database"
+            )
+        time.sleep(0.2)
+
+
+def _answers(address: str, port: int) -> bool:
+    """Whether a connection to the port is taken, and the other side is not gone at once."""
+    try:
+        with socket.create_connection((address, port), timeout=2) as connection:
+            if port == aws.PORT:
+                return True
+            connection.settimeout(2)
+            # SSH and MariaDB speak first.
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
+def _register(state: State, topology: Topology) -> dict[str, str]:
+    secrets = state.secrets()
+    account = aws.Account(_aws_endpoint(state), secrets)
+    instances = [
+        aws.Instance(
+            host.name,
+            state.addresses[host.name],
+            aws.tags(topology.environment, host.name, host.services),
+        )
+        for host in topology.hosts
+    ]
+    ids = account.register(state.subnet, instances)
+    prefix = f"fivepointers/{topology.environment}"
+    account.put_secrets({f"{prefix}/{secret}": secrets[secret] for secret in ("database", "jwt")})
+    return {host.name: ids[host.name] for host in topology.hosts}
+
+
+def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[str, Any]:
+    inventory = REPO / "inventories" / topology.environment / "aws_ec2.yml"
+    paths = {
+        "state": str(state.directory),
+        "ssh_key": str(state.ssh_key),
+        "known_hosts": str(state.directory / "known_hosts"),
+    }
+    if not state.bare:
+        paths |= {"ca_file": str(state.directory / "tls" / "ca.pem"), "inventory": str(inventory)}
+    content = endpoints.endpoints(
+        topology,
+        name=state.name,
+        subnet=state.subnet,
+        addresses=state.addresses,
+        instances=instances,
+        services={} if state.bare else planned_services(topology, state.addresses),
+        paths=paths,
+        aws_endpoint=None if state.bare else _aws_endpoint(state),
+        region=aws.REGION,
+        database=None if state.bare else {
+            "host": _part(state, network.DATABASE), "port": DATABASE_PORT, "name": DATABASE_NAME, "user": DATABASE_USER,
+        },
+    )  # fmt: skip
+    if not state.bare:
+        variables = endpoints.environment_variables(
+            state=str(state.directory),
+            endpoint=_aws_endpoint(state),
+            region=aws.REGION,
+            secrets=state.secrets(),
+            no_proxy=os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")),
+        )
+        write(state.directory / "env", endpoints.environment_file(variables, str(VENV / "bin")), 0o600)
+    write(state.directory / "endpoints.json", json.dumps(content, indent=2) + "\n")
+    return content
+
+
+def _leave_when_last() -> None:
+    """The namespace goes with the last container of this clone."""
+    with runtime.turn(runtime.SHARED_RUNTIME / "addresses.lock"):
+        if not runtime.in_use() and all(row["name"] == "podman" for row in containers.networks()):
+            runtime.leave()
