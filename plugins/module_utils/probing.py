@@ -54,7 +54,7 @@ LIKELY = {
 class ProbeError(Exception):
     """No answer came. ``kind`` is a key of LIKELY; the text says what happened and where."""
 
-    def __init__(self, kind: str, text: str, address: str = "") -> None:
+    def __init__(self, kind: str | int, text: str, address: str = "") -> None:
         super().__init__(text)
         self.kind = kind
         self.address = address
@@ -276,6 +276,25 @@ def ask(
     finally:
         timer.cancel()
         stream.close()
+
+
+def certificate_of(
+    url: str, *, connect_to: str | None = None, timeout: float = 5.0, context: ssl.SSLContext | None = None
+) -> dict:
+    """The certificate with which the name in an https or wss URL is answered, once it has proved to be trusted."""
+    parts = urlsplit(url)
+    port = parts.port or 443
+    name = parts.hostname or ""
+    host, port = split_address(connect_to, port) if connect_to else (name, port)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    sock = connect(host, port, timeout, name)
+    try:
+        with (context or tls_context()).wrap_socket(sock, server_hostname=name) as tls:
+            return dict(tls.getpeercert() or {})
+    except OSError as error:
+        raise classify(error, address, name, connected=True) from error
+    finally:
+        sock.close()
 
 
 def days_left(certificate: dict, now: float | None = None) -> float:

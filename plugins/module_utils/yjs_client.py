@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,6 +49,7 @@ async def dial(target: Target) -> Any:
     """An open WebSocket. Raises ProbeError; its kind is the status where the handshake was answered with one."""
     import websockets.asyncio.client as client
     from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+    from websockets.typing import Origin
 
     parts = urlsplit(target.url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
@@ -57,6 +58,7 @@ async def dial(target: Target) -> Any:
     host, port = split_address(target.connect_to, port) if target.connect_to else (parts.hostname, port)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     sock = await asyncio.to_thread(connect, host, port, target.timeout, parts.hostname)
+    sock.setblocking(False)
     tls: dict[str, Any] = {}
     if parts.scheme == "wss":
         tls = {"ssl": target.context or tls_context(), "server_hostname": parts.hostname}
@@ -64,7 +66,7 @@ async def dial(target: Target) -> Any:
         return await client.connect(
             target.url,
             sock=sock,
-            origin=target.origin,
+            origin=Origin(target.origin) if target.origin else None,
             additional_headers=target.headers,
             open_timeout=target.timeout,
             close_timeout=1,
@@ -72,22 +74,23 @@ async def dial(target: Target) -> Any:
             user_agent_header="fivepointers-probe",
             **tls,
         )
-    except InvalidStatus as error:
-        status = error.response.status_code
-        raise ProbeError(status, f"{address} answered the handshake with {status}", address) from error
-    except (InvalidHandshake, WebSocketException, EOFError) as error:
-        raise ProbeError("closed", f"{address} did not complete the handshake: {error}", address) from error
-    except (OSError, ssl.SSLError) as error:
-        raise classify(error, address, parts.hostname, connected=True) from error
-    finally:
-        if tls:
-            # asyncio has taken a duplicate of its own, or has given up.
-            with contextlib.suppress(OSError):
-                sock.close()
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, InvalidStatus):
+            status = error.response.status_code
+            raise ProbeError(status, f"{address} answered the handshake with {status}", address) from error
+        if isinstance(error, (InvalidHandshake, WebSocketException, EOFError)):
+            raise ProbeError("closed", f"{address} did not complete the handshake: {error}", address) from error
+        if isinstance(error, OSError):
+            raise classify(error, address, parts.hostname, connected=True) from error
+        raise
 
 
-async def handshake(target: Target) -> str:
-    """Open a socket, see that it stays open for a moment, close it."""
+async def handshake(target: Target, login: bool = False) -> str:
+    """Open a socket, see that it stays open for a moment, close it.
+
+    With ``login`` a relay that turns away who has not logged in (close code 1008, or 4000 and above) is accepted.
+    """
     from websockets.exceptions import ConnectionClosed
 
     socket = await dial(target)
@@ -95,6 +98,8 @@ async def handshake(target: Target) -> str:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(socket.recv(), STAYS_OPEN)
     except ConnectionClosed as error:
+        if login and error.rcvd and (error.rcvd.code == 1008 or error.rcvd.code >= 4000):
+            return f"101, then the relay asks for a login ({_closing(error)})"
         raise SocketError(f"accepted and closed at once ({_closing(error)})") from error
     finally:
         await socket.close()
@@ -269,11 +274,6 @@ async def co_edit(target: Target, clients: int = 3) -> str:
         return f"{len(editors)} clients agree: {', '.join(seen)}"
     finally:
         await asyncio.gather(*(editor.leave() for editor in editors), return_exceptions=True)
-
-
-def with_query(target: Target, query: str) -> Target:
-    """The same target with a query string."""
-    return replace(target, url=f"{target.url}?{query}") if query else target
 
 
 def _closing(error: Any) -> str:

@@ -1,0 +1,498 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What must be true at the front door, derived from the plan and the catalogue's journeys. Pure functions.
+
+A check is a dict: `name`, `service`, `do` (http, certificate, refused, websocket, journey), what to ask, what to
+expect, and `where` to look when it fails. `walking` carries checks out; the results come back here to be shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+#: The label that stands for "any" where a service answers on every subdomain.
+LABEL = "verify"
+UNKNOWN_HOST = "unknown-host.invalid"
+FOREIGN_ORIGIN = "https://foreign.invalid"
+BELOW_500 = "200-499"
+PAGES = ("static_frontend", "nextjs")
+DAYS_MINIMUM = 14
+DAYS_WARNING = 30
+
+Check = dict[str, Any]
+
+HEADERS_OF_ALL = [
+    {"header": "strict-transport-security", "matches": r"max-age=[1-9]\d{6,}"},
+    {"header": "x-content-type-options", "matches": "^nosniff$"},
+    {"header": "server", "lacks": r"/\d"},
+]
+HEADERS_OF_PAGES = [
+    {"header": "referrer-policy", "matches": "."},
+    {"header": "x-frame-options|content-security-policy", "matches": "(?i)^(DENY|SAMEORIGIN)|frame-ancestors"},
+]
+
+
+class JourneyError(ValueError):
+    """The journeys of the catalogue cannot be walked; the text names each reason."""
+
+
+def verification(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]]) -> list[Check]:
+    """Every check of an environment: those that follow from the plan, then the journeys.
+
+    `plan` is what the plan filter returns; `journeys` stand in the catalogue. Raises JourneyError.
+    """
+    checks: list[Check] = []
+    seen: set[str] = set()
+    for service in plan["services"].values():
+        for address in service["public"]:
+            fqdn = address["fqdn"].replace("*", LABEL)
+            checks += service_checks(plan, service, address)
+            if fqdn not in seen:
+                seen.add(fqdn)
+                checks += name_checks(plan, service, fqdn)
+    if seen:
+        checks += unknown_host_checks(plan, sorted(seen)[0])
+    return checks + journey_checks(plan, journeys)
+
+
+def base_url(address: Mapping[str, Any], label: str = LABEL) -> str:
+    """The public address without a slash at its end; ``label`` takes the place of the wildcard."""
+    scheme = address["url"].partition("://")[0]
+    return f"{scheme}://{address['fqdn'].replace('*', label)}{address['path'].rstrip('/')}"
+
+
+def http_url(url: str) -> str:
+    """The same address for an ordinary request, where it is one for WebSockets."""
+    return re.sub(r"^ws(s?)://", r"http\1://", url)
+
+
+def sample_origins(plan: Mapping[str, Any]) -> list[str]:
+    """One allowed origin of each sort: the first exact one, and one that a wildcard stands for."""
+    origins = plan["edge"]["origins"]
+    return origins["exact"][:1] + [origin.replace("*", LABEL) for origin in origins["wildcards"][:1]]
+
+
+def foreign_origins(plan: Mapping[str, Any]) -> list[str]:
+    """Origins that must be refused: a stranger, and one that only looks like the domain."""
+    return [FOREIGN_ORIGIN, f"https://not-{plan['environment']['domain']}"]
+
+
+def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address: Mapping[str, Any]) -> list[Check]:
+    """What must hold for one service at one of its public addresses."""
+    base = http_url(base_url(address))
+    kind, health = service["kind"], service["health"]
+    app, edge = look_at_service(service), look_at_edge(plan, service)
+    checks: list[Check] = []
+
+    def add(name: str, where: str, **what: Any) -> None:
+        checks.append({"name": name, "service": service["name"], "do": "http", "where": where, **what})
+
+    probe = f"{base}/"
+    status: Any = BELOW_500
+    path = health.get("path") or ""
+    if health["type"] == "http" and f"{path}/".startswith(f"{address['path'].rstrip('/')}/"):
+        probe = f"https://{address['fqdn'].replace('*', LABEL)}{path}"
+        status = list(health["status"])
+        add("answers its health check", app, url=probe, status=status)
+    elif kind != "yjs_websocket":
+        add("answers through the front door", app, url=probe, status=status)
+
+    if kind == "yjs_websocket":
+        checks += websocket_checks(plan, service, address)
+    else:
+        rules = HEADERS_OF_ALL + (HEADERS_OF_PAGES if kind in PAGES else [])
+        add("sends security headers", edge, url=probe, status=status, headers=rules)
+    if kind == "nestjs_api":
+        checks += cors_checks(plan, service, probe, edge)
+    if kind == "static_frontend":
+        deep = f"{base}/{LABEL}/a/deep/link"
+        if service["spa"]:
+            page = [{"header": "content-type", "matches": "^text/html"}]
+            add("answers a deep link with the page", app, url=deep, status=[200], headers=page)
+        else:
+            add("answers 404 for a page that is not there", app, url=deep, status=[404])
+        uncached = [{"header": "cache-control", "matches": "no-store|no-cache"}]
+        missing = f"{base}/assets/{LABEL}-missing.js"
+        add("answers 404, uncached, for a missing asset", app, url=missing, status=[404], headers=uncached)
+        if service["environment"]:
+            add(
+                "tells the page its addresses",
+                app,
+                url=f"{base}/runtime-config.js",
+                status=[200],
+                contains=["window.__CONFIG__"],
+                lacks=[r"\bhttp://", r"\bws://"],
+                headers=[{"header": "cache-control", "matches": "no-store|no-cache"}],
+            )
+    return checks
+
+
+def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, where: str) -> list[Check]:
+    """Allowed origins are let in, by ordinary requests and by preflights; others are not.
+
+    An application that answers CORS itself (``cors: application``) decides whom it refuses.
+    """
+    checks: list[Check] = []
+    own = service["cors"] == "application"
+    allowed = sample_origins(plan)
+    for origin in allowed:
+        echo = {
+            "header": "access-control-allow-origin",
+            "matches": f"^{re.escape(origin)}$" + (r"|^\*$" if own else ""),
+        }
+        vary = {"header": "vary", "matches": r"(?i)(^|[\s,])origin($|[\s,])"}
+        checks.append(
+            {
+                "name": f"lets {origin} in",
+                "url": url,
+                "send": {"Origin": origin},
+                "headers": [echo] if own else [echo, vary],
+            }
+        )
+    checks += [
+        {
+            "name": "answers the preflight of a call with a login",
+            "url": url,
+            "method": "OPTIONS",
+            "send": {
+                "Origin": origin,
+                "Access-Control-Request-Method": "PUT",
+                "Access-Control-Request-Headers": "authorization,content-type",
+            },
+            "status": "200-299",
+            "headers": [
+                {"header": "access-control-allow-origin", "matches": f"^{re.escape(origin)}$"},
+                {"header": "access-control-allow-methods", "matches": r"(?i)\bPUT\b|\*"},
+                {"header": "access-control-allow-headers", "matches": r"(?i)\bauthorization\b"},
+            ],
+        }
+        for origin in allowed[:1]
+    ]
+    if not own:
+        checks += [
+            {
+                "name": f"keeps {origin} out",
+                "url": url,
+                "send": {"Origin": origin},
+                "headers": [{"header": "access-control-allow-origin", "absent": True}],
+            }
+            for origin in foreign_origins(plan)
+        ]
+    return [
+        {"service": service["name"], "do": "http", "where": where, "status": BELOW_500, **check} for check in checks
+    ]
+
+
+def websocket_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address: Mapping[str, Any]) -> list[Check]:
+    """Sockets of an allowed page are taken, those of a foreign page refused (cross-site WebSocket hijacking)."""
+    url = f"{base_url(address)}/{LABEL}"
+    common = {"service": service["name"], "do": "websocket", "mode": "admit", "url": url}
+    edge = look_at_edge(plan, service)
+    checks: list[Check] = [
+        {**common, "name": f"refuses a socket of {origin}", "send": {"Origin": origin}, "status": [403], "where": edge}
+        for origin in foreign_origins(plan)[:1]
+    ]
+    checks += [
+        {**common, "name": f"takes a socket of {origin}", "send": {"Origin": origin}, "where": look_at_service(service)}
+        for origin in sample_origins(plan)
+    ]
+    return checks
+
+
+def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) -> list[Check]:
+    """What must hold for a public name, whatever serves it."""
+    where = look_at_edge(plan, service)
+    path = f"/{LABEL}?redirect=1"
+    return [
+        {
+            "name": "sends http to https",
+            "service": service["name"],
+            "do": "http",
+            "url": f"http://{fqdn}{path}",
+            "status": [301, 302, 307, 308],
+            "headers": [{"header": "location", "matches": f"^https://{re.escape(fqdn + path)}$"}],
+            "where": where,
+        },
+        {
+            "name": f"has a certificate for {fqdn}",
+            "service": service["name"],
+            "do": "certificate",
+            "url": f"https://{fqdn}/",
+            "days": [DAYS_MINIMUM, DAYS_WARNING],
+            "where": where,
+        },
+    ]
+
+
+def unknown_host_checks(plan: Mapping[str, Any], fqdn: str) -> list[Check]:
+    """A name that nobody serves must not reach a service; ``fqdn`` says where the front door is without an address."""
+    return [
+        {
+            "name": f"refuses an unknown host over {scheme}",
+            "service": "edge",
+            "do": "refused",
+            "url": f"{scheme}://{UNKNOWN_HOST}/",
+            "address_of": fqdn,
+            "where": look_at_edge(plan),
+        }
+        for scheme in ("https", "http")
+    ]
+
+
+# --- journeys -----------------------------------------------------------------
+
+
+def journey_checks(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]]) -> list[Check]:
+    """The catalogue's journeys with each step's address put in. Placeholders are filled while walking."""
+    checks: list[Check] = []
+    problems: list[str] = []
+    for journey in journeys:
+        steps = []
+        for step in journey["steps"]:
+            try:
+                steps.append(journey_step(plan, step))
+            except JourneyError as error:
+                problems.append(f"journey '{journey['name']}', step '{step.get('name')}': {error}")
+        services = list(dict.fromkeys(step["service"] for step in steps))
+        checks.append({"name": journey["name"], "service": ", ".join(services), "do": "journey", "steps": steps})
+    if problems:
+        raise JourneyError("; ".join(problems))
+    return checks
+
+
+def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
+    """One step of a journey as a check."""
+    service = plan["services"].get(step.get("service"))
+    if not service:
+        raise JourneyError(f"there is no service '{step.get('service')}'; use one of {', '.join(plan['services'])}")
+    if not service["public"]:
+        raise JourneyError(f"'{service['name']}' has no public address; give it one with public: [{{host: ...}}]")
+    address = service["public"][0]
+    if address["wildcard"] and not step.get("host"):
+        raise JourneyError(
+            f"'{service['name']}' answers on every subdomain of {address['fqdn'][2:]}; say which with host: ..."
+        )
+    base = base_url(address, step.get("host") or "")
+    origins = sample_origins(plan)
+    check: Check = {
+        "name": step["name"],
+        "service": service["name"],
+        "where": look_at_service(service),
+        "send": {
+            **({"Origin": origins[0]} if origins and service["kind"] not in PAGES else {}),
+            **(step.get("headers") or {}),
+        },
+    }
+    if step.get("websocket"):
+        check.update(
+            do="websocket",
+            mode=step["websocket"],
+            url=base + (f"/{step['room']}" if step.get("room") else ""),
+            clients=step.get("clients") or 2,
+        )
+        if step.get("status"):
+            check["status"] = listed(step["status"])
+        return check
+    method, _, path = step["request"].partition(" ")
+    check.update(
+        do="http",
+        method=method,
+        url=http_url(base) + (path or "/"),
+        status=listed(step.get("status") or 200),
+        contains=listed(step.get("contains") or []),
+        save=dict(step.get("save") or {}),
+    )
+    if step.get("json") is not None:
+        check["json"] = step["json"]
+    return check
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, where one value may stand for a list of one."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+# --- where to look --------------------------------------------------------------
+
+
+def look_at_service(service: Mapping[str, Any]) -> str:
+    """Where a failure of a service shows."""
+    name = service["name"]
+    hosts = some(service["hosts"]) or "its hosts"
+    if service["kind"] == "static_frontend":
+        return f"on {hosts}: ls -l /opt/fivepointers/{name}/slots/; journalctl -u nginx -n 50"
+    asked = ""
+    if service["health"]["type"] == "http" and service.get("addresses"):
+        asked = f"; curl -i http://{service['addresses'][0]}:{service['port']}{service['health']['path']}"
+    return f"on {hosts}: journalctl -t {name} -n 50; systemctl status 'fivepointers-{name}@*'{asked}"
+
+
+def look_at_edge(plan: Mapping[str, Any], service: Mapping[str, Any] | None = None) -> str:
+    """Where a failure of what stands in front of a service shows."""
+    edges = [name for name, host in plan["hosts"].items() if host["edge"]]
+    if edges:
+        return f"on {some(edges)}: nginx -t; journalctl -u nginx -n 50; /etc/nginx/fivepointers/edge.conf"
+    if service and service["hosts"]:
+        return f"the load balancer's listeners and target groups, and on {some(service['hosts'])}: nginx -t"
+    return "the load balancer's listeners and its certificate"
+
+
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """The first few of many names."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" (and {rest} more)" if rest > 0 else "")
+
+
+# --- judging --------------------------------------------------------------------
+
+
+def broken_rules(headers: Iterable[tuple[str, str]], rules: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What of an answer's headers is against the rules.
+
+    A rule names a header (or several, of which one must fit: ``a|b``) and says ``matches`` (a pattern), ``lacks``
+    (a pattern) or ``absent``. A header that comes twice with CORS answers is an error in every browser.
+    """
+    received: dict[str, list[str]] = {}
+    for name, value in headers:
+        received.setdefault(name.lower(), []).append(value)
+    found = []
+    for rule in rules:
+        names = rule["header"].split("|")
+        values = [", ".join(received[name]) for name in names if name in received]
+        shown = " or ".join(names)
+        came = f"{shown} is {' / '.join(values)!r}" if values else f"there is no {shown}"
+        if rule.get("absent"):
+            if values:
+                found.append(f"{came}, and should not be there")
+        elif "lacks" in rule:
+            if any(re.search(rule["lacks"], value) for value in values):
+                found.append(came)
+        elif not any(re.search(rule["matches"], value) for value in values):
+            found.append(came)
+    return found
+
+
+def expected_text(check: Mapping[str, Any]) -> str:
+    """What a check expects, in words."""
+    if check["do"] == "certificate":
+        return f"a trusted certificate for the name, valid for {check['days'][0]} days or more"
+    if check["do"] == "refused":
+        return "no answer, or a refusal (4xx)"
+    if check["do"] == "websocket":
+        if check.get("status"):
+            return f"status {statuses(check['status'])}"
+        return {
+            "admit": "101",
+            "open": "101, and the socket stays open",
+            "echo": "the text that was sent",
+            "broadcast": "what one client sends reaches the other",
+        }.get(check["mode"], f"{check.get('clients')} clients see each other's edits")
+    words = [f"status {statuses(check['status'])}"]
+    words += [f"body with {text!r}" for text in check.get("contains", [])]
+    words += [f"body without {text.replace(chr(92) + 'b', '')!r}" for text in check.get("lacks", [])]
+    for rule in check.get("headers", []):
+        name = rule["header"].replace("|", " or ")
+        if rule.get("absent"):
+            words.append(f"no {name}")
+        elif "lacks" in rule:
+            words.append(f"{name} without {rule['lacks']}")
+        else:
+            words.append(f"{name} like {rule['matches']}" if rule["matches"] != "." else name)
+    return "; ".join(words)
+
+
+def fits(status: int, wanted: str | Sequence[int]) -> bool:
+    """Whether a status is wanted: one of a list, or within "low-high"."""
+    if isinstance(wanted, str):
+        low, high = wanted.split("-")
+        return int(low) <= status <= int(high)
+    return status in wanted
+
+
+def statuses(wanted: str | Sequence[int]) -> str:
+    """Wanted statuses in words."""
+    if isinstance(wanted, str):
+        return wanted.replace("-", " to ")
+    return " or ".join(str(status) for status in wanted)
+
+
+# --- secrets --------------------------------------------------------------------
+
+SECRET_KEY = re.compile(r"(?i)pass|secret|token|authorization|cookie|session|api[-_]?key|credential")
+TOKEN = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*|(?i:\bbearer\s+)[\w.~+/=-]+")
+JSON_SECRET = re.compile(
+    r'("[^"]*(?:pass|secret|token|authorization|session|api[-_]?key|credential)[^"]*"\s*:\s*)"(?:[^"\\]|\\.)*"?',
+    re.IGNORECASE,
+)
+
+
+def secret_values(value: Any, key: str = "") -> list[str]:
+    """Every text that stands under a key that sounds secret."""
+    if isinstance(value, Mapping):
+        return [text for name, item in value.items() for text in secret_values(item, f"{key}.{name}")]
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in secret_values(item, key)]
+    return [str(value)] if SECRET_KEY.search(key) and value not in (None, "", True, False) else []
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """The text without secrets: known values, tokens, and what stands under a key that sounds secret."""
+    for secret in sorted(set(secrets), key=len, reverse=True):
+        if len(secret) >= 4:
+            text = text.replace(secret, "***")
+    text = JSON_SECRET.sub(r'\1"***"', text)
+    return TOKEN.sub("***", text)
+
+
+# --- showing --------------------------------------------------------------------
+
+MARKS = {"ok": "ok", "warning": "WARNING", "failed": "FAILED", "skipped": "skipped"}
+
+
+def summary(results: Sequence[Mapping[str, Any]], seconds: float) -> str:
+    """One line: how many checks there were and how they went."""
+    counts = {level: sum(1 for item in results if item["level"] == level) for level in MARKS}
+    parts = [f"{counts['ok']} ok"] + [
+        f"{counts[level]} {word}"
+        for level, word in (("warning", "with a warning"), ("failed", "failed"), ("skipped", "skipped"))
+        if counts[level]
+    ]
+    return f"{len(results)} checks: {', '.join(parts)}, in {seconds:.1f} s"
+
+
+def table(results: Sequence[Mapping[str, Any]], seconds: float) -> str:
+    """The results as aligned text, one line each, and the summary."""
+    rows = [("result", "service", "check", "came", "ms")]
+    for item in results:
+        came = " ".join(item["came"].split())
+        rows.append(
+            (
+                MARKS[item["level"]],
+                item["service"],
+                item["check"] if len(item["check"]) <= 64 else item["check"][:61] + "...",
+                came if len(came) <= 52 else came[:49] + "...",
+                f"{item['seconds'] * 1000:.0f}" if item["level"] != "skipped" else "",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        "  ".join([*(row[column].ljust(widths[column]) for column in range(4)), row[4].rjust(5)]).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", summary(results, seconds)])
+
+
+def explanations(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each failure: what was asked, what was expected, what came, and where to look."""
+    texts = []
+    for item in results:
+        if item["level"] != "failed":
+            continue
+        lines = [f"{item['service']}: {item['check']}"]
+        titles = ("asked", "expected", "came", "likely", "look")
+        lines += [f"  {title:<9} {item[title]}" for title in titles if item.get(title)]
+        texts.append("\n".join(lines))
+    return texts
