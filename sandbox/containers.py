@@ -100,6 +100,12 @@ def running(row: dict[str, Any]) -> bool:
     return row["State"] == "running" and Path(f"/proc/{row['Pid']}").exists()
 
 
+def settled(wanted: Sequence[Container], state: State) -> bool:
+    """Whether exactly the wanted containers run: there is nothing to do."""
+    running_now = {(row["Names"][0], row["Labels"].get(SPEC)) for row in rows(state.name) if running(row)}
+    return running_now == {(container.name(state.name), container.spec(state.identity)) for container in wanted}
+
+
 def converge(wanted: Sequence[Container], state: State) -> None:
     """Create, start, renew and remove until exactly the wanted containers run."""
     existing = {row["Names"][0]: row for row in rows(state.name)}

@@ -56,7 +56,6 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[
             host_image, database_image = image.ensure()
         with steps.step(f"Start {len(topology.hosts)} host(s){'' if bare else ', the database and the AWS API'}"):
             _address(state, topology)
-            _forget(state)
             state.bare = bare
             state.ensure_keys(host.name for host in topology.hosts)
             state.save()
@@ -64,8 +63,11 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[
             if not bare:
                 _write_certificates(state, topology)
                 _write_database_files(state)
-            containers.ensure_network(name, state.subnet)
-            containers.converge(_wanted(state, topology, bare, host_image, database_image), state)
+            wanted = _wanted(state, topology, bare, host_image, database_image)
+            if not containers.settled(wanted, state):
+                _forget(state)
+                containers.ensure_network(name, state.subnet)
+                containers.converge(wanted, state)
         with steps.step("Wait until they answer"):
             containers.wait_for_ssh(state.addresses, state)
             if not bare:
@@ -126,13 +128,12 @@ def status(name: str) -> dict[str, Any]:
         part = row["Names"][0].split(".", 1)[1]
         kind = row["Labels"][containers.KIND]
         address = _address_of(state, part)
-        port = {"host": 22, "database": DATABASE_PORT, "aws": aws.PORT}[kind]
         runs = containers.running(row)
         report["parts"][part] = {
             "kind": kind,
             "address": address,
             "state": "running" if runs else "stopped" if row["State"] == "running" else row["State"],
-            "answers": runs and _answers(address, port),
+            "answers": runs and _part_answers(kind, address),
         }
     wanted = {*state.addresses, *(() if state.bare else ("database", "aws"))}
     parts = report["parts"]
@@ -237,7 +238,7 @@ def _write_database_files(state: State) -> None:
 def _wait_for_database(state: State) -> None:
     address = _part(state, network.DATABASE)
     until = time.monotonic() + DATABASE_LIMIT
-    while not _answers(address, DATABASE_PORT):
+    while not _greets(address, DATABASE_PORT):
         if time.monotonic() > until:
             raise Problem(
                 f"The database at {address}:{DATABASE_PORT} does not answer within {DATABASE_LIMIT:.0f} s. "
@@ -246,14 +247,17 @@ def _wait_for_database(state: State) -> None:
         time.sleep(0.2)
 
 
-def _answers(address: str, port: int) -> bool:
-    """Whether a connection to the port is taken, and the other side is not gone at once."""
+def _part_answers(kind: str, address: str) -> bool:
+    if kind == "aws":
+        return aws.answers(aws.endpoint(address))
+    return _greets(address, 22 if kind == "host" else DATABASE_PORT)
+
+
+def _greets(address: str, port: int) -> bool:
+    """Whether what listens on the port speaks first, as SSH and MariaDB do."""
     try:
         with socket.create_connection((address, port), timeout=2) as connection:
-            if port == aws.PORT:
-                return True
             connection.settimeout(2)
-            # SSH and MariaDB speak first.
             return bool(connection.recv(1))
     except OSError:
         return False
