@@ -145,13 +145,13 @@ def problems(config: t.Mapping[str, t.Any]) -> list[str]:
         found += _unknown(config.get(section, {}) if section else config, known, section)
     for collector, content in config.get("logs", {}).get("logs_collected", {}).items():
         for index, entry in enumerate(content.get("collect_list", [])):
-            found += _log_problems(entry, f"logs.logs_collected.{collector}.collect_list[{index}]")
+            found += _log_problems(collector, entry, f"logs.logs_collected.{collector}.collect_list[{index}]")
     for collector, content in config.get("metrics", {}).get("metrics_collected", {}).items():
         found += _metric_problems(collector, content, f"metrics.metrics_collected.{collector}")
     return found
 
 
-def _log_problems(entry: t.Mapping[str, t.Any], where: str) -> list[str]:
+def _log_problems(collector: str, entry: t.Mapping[str, t.Any], where: str) -> list[str]:
     found = []
     days = entry.get("retention_in_days", -1)
     if days not in RETENTION_DAYS:
@@ -159,7 +159,7 @@ def _log_problems(entry: t.Mapping[str, t.Any], where: str) -> list[str]:
         found.append(
             f"{where}.retention_in_days: {days!r} is not a time that CloudWatch Logs knows; use one of {known}"
         )
-    if not entry.get("log_group_name"):
+    if collector == "journald" and not entry.get("log_group_name"):
         found.append(f"{where}.log_group_name: missing; name the log group")
     return found
 
