@@ -1,0 +1,221 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What the edge's templates need, derived from the plan. Pure.
+
+The plan says which service answers under which name. Here this becomes what
+nginx wants to read: patterns that are anchored and capture nothing (a map with
+captures can overflow nginx's heap before 1.30.4, and a plain key ignores
+case), server names, and the content security policy of each page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+
+# Kinds that answer with pages; the others answer with data, or on sockets.
+PAGES = {"static_frontend", "nextjs"}
+
+# Kinds whose pages hold inline scripts and styles that only the application itself could sign.
+INLINE = {"nextjs"}
+
+# Kinds that send a page piece by piece, each as soon as it is ready.
+STREAMS = {"nextjs"}
+
+# OpenSSL has the hybrid key exchange from here on; before, nginx refuses its name.
+POST_QUANTUM_OPENSSL = (3, 5)
+# The listen parameter gave way to a directive.
+HTTP2_DIRECTIVE_NGINX = (1, 25, 1)
+
+
+class EdgeError(ValueError):
+    """The edge cannot be configured as asked. The text names variable, value and fix."""
+
+
+def quote(text: str) -> str:
+    """Quote what is special in a pattern, and nothing else: nginx gets to see it."""
+    return re.sub(r"([.+*?()\[\]{}|^$\\])", r"\\\1", text)
+
+
+def origin_patterns(origins: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one anchored, case-sensitive pattern for each allowed origin: exact ones, then wildcards."""
+    patterns = [f"^{quote(origin)}$" for origin in origins.get("exact", [])] + list(origins.get("regex", []))
+    for pattern in patterns:
+        if not re.match(r"\^https?://", pattern) or not pattern.endswith("$") or re.search(r'["\s]', pattern):
+            raise EdgeError(
+                f"nginx_proxy_edge.origins has {pattern!r}, which is not anchored at both ends or holds no scheme; "
+                "write origins as https://app.example.com or https://*.example.com"
+            )
+        if re.search(r"\((?!\?:)", pattern):
+            raise EdgeError(
+                f"nginx_proxy_edge.origins has {pattern!r}, which captures; use (?:...), since captures in a map "
+                "can crash nginx"
+            )
+    return patterns
+
+
+def server_name(host: Mapping[str, Any]) -> str:
+    """Return the name for nginx: exact, or a pattern that allows exactly one label in place of the wildcard."""
+    name = str(host["server_name"])
+    fixed = name[2:] if host["wildcard"] and name.startswith("*.") else name
+    if not re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", fixed):
+        raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the name {name!r}; use lower case host names")
+    return f'"~^{LABEL}\\.{quote(fixed)}$"' if host["wildcard"] else fixed
+
+
+def location_match(path: str) -> str:
+    """Return the argument of nginx's location for a path: itself and what lies below, /docs but not /docsx."""
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
+        raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the path {path!r}; use letters, digits and . _ ~ - /")
+    return "/" if path == "/" else f'~ "^{quote(path.rstrip("/"))}(?:/|$)"'
+
+
+def page_policy(kind: str, apis: Iterable[str], sockets: Iterable[str]) -> str:
+    """Return the content security policy for pages of a kind: themselves, the APIs, the sockets, nothing else."""
+    inline = " 'unsafe-inline'" if kind in INLINE else ""
+    calls = [*apis]
+    return "; ".join(
+        [
+            "default-src 'self'",
+            f"script-src 'self'{inline}",
+            f"style-src 'self'{inline}",
+            " ".join(["img-src 'self' data: blob:", *calls]),
+            "font-src 'self' data:",
+            " ".join(["connect-src 'self'", *calls, *sockets]),
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "upgrade-insecure-requests",
+        ]
+    )
+
+
+def nginx_features(version: str) -> dict[str, Any]:
+    """Return what C(nginx -V) tells: whether http2 is a directive, and the curves. Nothing known means the oldest."""
+    nginx = _version(r"nginx/(\d+(?:\.\d+)*)", version)
+    openssl = _version(r"running with OpenSSL (\d+(?:\.\d+)*)", version) or _version(
+        r"built with OpenSSL (\d+(?:\.\d+)*)", version
+    )
+    curves = ["X25519", "prime256v1", "secp384r1"]
+    if openssl >= POST_QUANTUM_OPENSSL:
+        curves.insert(0, "X25519MLKEM768")
+    return {"http2_directive": nginx >= HTTP2_DIRECTIVE_NGINX, "curves": ":".join(curves)}
+
+
+def _version(pattern: str, text: str) -> tuple[int, ...]:
+    found = re.search(pattern, text)
+    return tuple(int(part) for part in found.group(1).split(".")) if found else ()
+
+
+def check_tls(tls: Mapping[str, Any]) -> None:
+    """Raise EdgeError where the TLS settings lack what their mode needs."""
+    mode = tls.get("mode")
+    needed = {"files": ("certificate", "key"), "load_balancer": ("trusted",)}
+    if mode not in needed:
+        raise EdgeError(f"nginx_proxy_tls.mode is {mode!r}; use one of: {', '.join(needed)}")
+    reasons = {
+        "certificate": "the path on the controller of the certificate with its chain (PEM)",
+        "key": "the path on the controller of its private key (PEM)",
+        "trusted": "the networks of the load balancer, such as [10.0.0.0/20]: only these may say who the client is",
+    }
+    for key in needed[mode]:
+        if not tls.get(key):
+            raise EdgeError(f"nginx_proxy_tls.{key} is missing, and mode {mode} needs it; give {reasons[key]}")
+
+
+def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the policy of each service, overrides first."""
+    apis: dict[str, None] = {}
+    sockets: dict[str, None] = {}
+    kinds: dict[str, str] = {}
+    for host in hosts:
+        for location in host["locations"]:
+            kinds[location["service"]] = location["kind"]
+            if location["websocket"]:
+                sockets["wss://" + host["server_name"]] = None
+            elif location["kind"] not in PAGES:
+                apis["https://" + host["server_name"]] = None
+    for service, policy in overrides.items():
+        if service not in kinds:
+            raise EdgeError(
+                f"nginx_proxy_csp has {service!r}, which no public service is called; use one of: {', '.join(kinds)}"
+            )
+        if re.search(r'["$\\\n;{}]', policy.replace("; ", "")):
+            raise EdgeError(
+                f"nginx_proxy_csp.{service} is {policy!r}; write directives with '; ' between them, "
+                "without double quotes, $, backslashes and braces"
+            )
+    return {
+        service: overrides[service]
+        if service in overrides
+        else page_policy(kind, apis, sockets)
+        if kind in PAGES
+        else "frame-ancestors 'none'"
+        for service, kind in kinds.items()
+    }
+
+
+def edge_configuration(
+    edge: Mapping[str, Any],
+    tls: Mapping[str, Any],
+    csp: Mapping[str, str] | None = None,
+    csp_report_only: Sequence[str] = (),
+    nginx: str = "",
+) -> dict[str, Any]:
+    """Return what the templates of the role nginx_proxy write down.
+
+    Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(servers) ({name, title, locations:
+    [{match, service, upstream, answers, cors, body_limit, websocket, streams, policy, policy_report}]}),
+    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    """
+    check_tls(tls)
+    hosts = edge["virtual_hosts"]
+    policies = _policies(hosts, csp or {})
+    for service in csp_report_only:
+        if service not in policies:
+            raise EdgeError(
+                f"nginx_proxy_csp_report_only has {service!r}, which no public service is called; use one of: "
+                f"{', '.join(policies)}"
+            )
+    servers = []
+    sockets = set()
+    for host in hosts:
+        locations = []
+        for location in host["locations"]:
+            service = location["service"]
+            if service not in edge["upstreams"]:
+                raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} shows")
+            if location["websocket"]:
+                sockets.add(service)
+            tried = service in csp_report_only
+            locations.append(
+                {
+                    "match": location_match(location["path"]),
+                    "service": service,
+                    "upstream": f"edge_{service}",
+                    "answers": "page" if location["kind"] in PAGES else "data",
+                    "cors": location["cors"],
+                    "body_limit": location["body_limit"],
+                    "websocket": location["websocket"],
+                    "streams": location["kind"] in STREAMS,
+                    "policy": "" if tried else policies[service],
+                    "policy_report": policies[service] if tried else "",
+                }
+            )
+        servers.append({"name": server_name(host), "title": host["server_name"], "locations": locations})
+    return {
+        "origins": origin_patterns(edge["origins"]),
+        "upstreams": [
+            # The path names a document; all its sockets have to meet on one host.
+            {"name": f"edge_{service}", "servers": list(addresses), "by_path": service in sockets}
+            for service, addresses in edge["upstreams"].items()
+        ],
+        "servers": servers,
+        **nginx_features(nginx),
+    }
