@@ -14,14 +14,14 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
 from ansible_collections.fivepointers.platform.plugins.module_utils import planning
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.schema import listed, plain
 
 
 def _model(catalogue: Any, environment: Any, hosts: Any) -> planning.Model:
     try:
         return schema.load(catalogue, environment, hosts)
     except schema.CatalogueError as error:
-        raise AnsibleFilterError("\n%s" % error) from None
+        raise AnsibleFilterError(f"\n{error}") from None
 
 
 def _derive(function: Callable[[planning.Model], Any]) -> Callable[..., Any]:
@@ -42,10 +42,8 @@ def service_environment(catalogue: Any, environment: Any, hosts: Any, service: s
     """Return the environment variables of one service, as templates."""
     model = _model(catalogue, environment, hosts)
     if service not in model.services:
-        raise AnsibleFilterError(
-            "service_environment: the catalogue has no service '%s'. Use one of: %s"
-            % (service, ", ".join(model.services))
-        )
+        names = ", ".join(model.services)
+        raise AnsibleFilterError(f"service_environment: there is no service '{service}'. Use one of: {names}")
     return planning.service_environment(model, str(plain(service)))
 
 
@@ -54,9 +52,8 @@ def services_on(
 ) -> list[dict[str, Any]]:
     """Return the specifications of a host's services."""
     if host not in plan["hosts"]:
-        raise AnsibleFilterError(
-            "services_on: the plan has no host '%s'. It was made for: %s" % (host, ", ".join(plan["hosts"]))
-        )
+        names = listed(plan["hosts"])
+        raise AnsibleFilterError(f"services_on: the plan has no host '{host}'. It was made for: {names}")
     wanted = None if tags is None else set(planning.select_services(plan, list(tags)))
     specs = [plan["services"][name] for name in plan["hosts"][host]["services"] if wanted is None or name in wanted]
     return [plain(spec) for spec in specs if kind is None or spec["kind"] == kind]
@@ -76,26 +73,20 @@ def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[
 
 
 def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return {name: {address, services}} for the hosts of the inventory."""
-    raw_get = getattr(hostvars, "raw_get", None)
+    """Return {name: {address, services}} for these hosts of the inventory.
+
+    Reads the variables raw, which is fast, and templates them only where they are templates. What a
+    host lacks is None here; the plan refuses it.
+    """
+    raw_get = getattr(hostvars, "raw_get", hostvars.__getitem__)
     hosts = {}
     for name in names:
-        name = str(plain(name))
-        found = raw_get(name) if raw_get else hostvars[name]
-        values = {key: found.get(key) for key in ("platform_address", "platform_services")}
-        if raw_get and any(isinstance(value, str) and "{{" in value for value in values.values()):
-            templated = hostvars[name]
-            values = {key: templated.get(key) for key in values}
-        missing = [key for key, value in values.items() if value is None]
-        if missing:
-            raise AnsibleFilterError(
-                "platform_hosts: the host '%s' has no variable %s. Set it in the inventory: platform_address is the "
-                "private IPv4 address, platform_services the list of services (tag Services)."
-                % (name, " and no ".join(missing))
-            )
-        hosts[name] = {
-            "address": plain(values["platform_address"]),
-            "services": plain(values["platform_services"]),
+        found = raw_get(name)
+        if "{{" in f"{found.get('platform_address')}{found.get('platform_services')}":
+            found = hostvars[name]
+        hosts[str(plain(name))] = {
+            "address": plain(found.get("platform_address")),
+            "services": plain(found.get("platform_services")),
         }
     return hosts
 

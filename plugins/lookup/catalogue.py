@@ -1,9 +1,12 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
+"""The lookup that reads the service catalogue."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 name: catalogue
 author:
   - Five Pointers (@fivepointers)
@@ -11,15 +14,16 @@ version_added: '0.1.0'
 short_description: Read the service catalogue
 description:
   - Reads the catalogue of services from a YAML file on the controller.
-  - Refuses syntax errors, and keys that stand twice in one mapping, with the line.
+  - Refuses syntax errors, and keys that stand twice in one mapping, and names the line.
+  - What stands in the file is data. Nothing in it is templated by Ansible.
 options:
   _terms:
-    description: Path of the catalogue. A relative one is looked for like any other file, and then from the working directory.
+    description:
+      - Path of the catalogue.
+      - A relative one is looked for in the play's C(files) and beside the playbook, then from the working directory.
     type: list
     elements: str
     required: true
-notes:
-  - What stands in the file is data. Nothing in it is templated by Ansible.
 """
 
 EXAMPLES = r"""
@@ -30,7 +34,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The catalogue of each file.
+  description: The catalogue of each path.
   type: list
   elements: dict
 """
@@ -43,58 +47,52 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 
-class _Loader(yaml.SafeLoader):
+class CatalogueLoader(yaml.SafeLoader):
     """A safe loader that refuses a key that stands twice in one mapping."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping, or raise for a key that was there before."""
-        lines: dict[Any, int] = {}
-        for key_node, _value in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key_node, yaml.ScalarNode):
-                continue
-            line = key_node.start_mark.line + 1
-            if key_node.value in lines:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    "the key '%s' stands there already, in line %d; remove or rename one"
-                    % (key_node.value, lines[key_node.value]),
-                    key_node.start_mark,
-                )
-            lines[key_node.value] = line
-        return super().construct_mapping(node, deep=deep)
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Return the node of a mapping as it stands in the file, before merge keys are resolved."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be one word", key.start_mark)
+            if key.value in lines:
+                problem = f"the key '{key.value}' stands in line {lines[key.value]} already; remove or rename one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
+        return node
 
 
 def read_catalogue(path: str) -> Any:
     """Return the data of a catalogue; raise AnsibleLookupError with file and line."""
     try:
-        with open(path, "rb") as file:
-            return yaml.load(file.read(), Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
+        with open(path, encoding="utf-8") as file:
+            return yaml.load(file, Loader=CatalogueLoader)  # noqa: S506 (a subclass of SafeLoader)
     except OSError as error:
         raise AnsibleLookupError(
-            "The catalogue '%s' cannot be read: %s. Set platform_catalogue_file to its path." % (path, error.strerror)
+            f"The catalogue '{path}' cannot be read: {error.strerror}. Set platform_catalogue_file to its path."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "%s, line %d, column %d" % (path, mark.line + 1, mark.column + 1) if mark else path
-        what = getattr(error, "problem", None) or str(error)
-        context = getattr(error, "context", None)
-        raise AnsibleLookupError(
-            "The catalogue is not valid YAML: %s: %s%s." % (where, what, " (%s)" % context if context else "")
-        ) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
+        context = f" ({error.context})" if error.context else ""
+        raise AnsibleLookupError(f"The catalogue is not valid YAML: {where}: {error.problem}{context}.") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date or a number that cannot be, bytes that are no text
+        raise AnsibleLookupError(f"The catalogue is not valid YAML: {path}: {error}.") from None
 
 
 class LookupModule(LookupBase):
-    """lookup('fivepointers.platform.catalogue', path)."""
+    """Read catalogues."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         """Return the catalogue of each path."""
         self.set_options(var_options=variables, direct=kwargs)
-        return [read_catalogue(self._find(str(term), variables)) for term in terms]
+        return [read_catalogue(self._find(str(term), variables or {})) for term in terms]
 
-    def _find(self, term: str, variables: dict[str, Any] | None) -> str:
+    def _find(self, term: str, variables: dict[str, Any]) -> str:
         path = os.path.expanduser(term)
         if os.path.isabs(path):
             return path
-        found = self.find_file_in_search_path(variables or {}, "files", path, ignore_missing=True)
-        return found or os.path.abspath(path)
+        found = self.find_file_in_search_path(variables, "files", path, ignore_missing=True)
+        return str(found or os.path.abspath(path))

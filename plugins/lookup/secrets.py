@@ -1,9 +1,12 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
+"""The lookup that fetches the secrets of a plan."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 name: secrets
 author:
   - Five Pointers (@fivepointers)
@@ -11,29 +14,27 @@ version_added: '0.1.0'
 short_description: Fetch the secrets that a plan refers to
 description:
   - Fetches all secrets of a plan in one call, each at most once.
-  - They come from AWS Secrets Manager, from the SSM parameter store, or from variables of the controller such as vaulted ones.
+  - They come from AWS Secrets Manager, from the SSM parameter store, or from variables of the controller,
+    such as vaulted ones.
+  - Honours E(AWS_ENDPOINT_URL), E(AWS_PROFILE) and everything else that boto3 reads.
   - Tasks that use this lookup need C(no_log).
 options:
   _terms:
     description:
       - References as the filter P(fivepointers.platform.secret_references#filter) returns them.
-      - Each has O(_terms[].name) and one of C(secretsmanager) (with C(key) for one key of a JSON secret), C(ssm) or C(variable).
+      - Each has a C(name), and one of C(secretsmanager) (with C(key) for one key of a JSON secret), C(ssm)
+        and C(variable).
     type: list
     elements: dict
     required: true
   region:
-    description:
-      - AWS region. Without it, what the AWS configuration of the controller says.
+    description: AWS region. Without it, the one that the controller's AWS configuration says.
     type: str
     env:
       - name: AWS_REGION
       - name: AWS_DEFAULT_REGION
-    vars:
-      - name: platform_secrets_region
 requirements:
   - boto3, where secrets come from AWS
-notes:
-  - Honours E(AWS_ENDPOINT_URL), E(AWS_PROFILE) and everything else that boto3 reads.
 """
 
 EXAMPLES = r"""
@@ -51,10 +52,9 @@ _raw:
 """
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
@@ -62,161 +62,141 @@ try:
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
-except ImportError:
-    boto3 = None
 
+    HAS_BOTO3 = True
+except ImportError:
+    HAS_BOTO3 = False
+
+SOURCES = ("secretsmanager", "ssm", "variable")
 SSM_BATCH = 10
 
-
-def fail(name: str, reference: str, problem: str, fix: str) -> AnsibleLookupError:
-    """Return the error for one secret. It never holds a value."""
-    return AnsibleLookupError("The secret '%s' (%s) cannot be read: %s. %s" % (name, reference, problem, fix))
+Reference = dict[str, str]
 
 
-def from_secretsmanager(client: Any, references: list[dict[str, str]]) -> dict[str, str]:
+def failure(reference: Reference, problem: str, fix: str) -> AnsibleLookupError:
+    """Return the error for one reference. It never holds a value."""
+    where = ", ".join(f"{key}: {reference[key]}" for key in (*SOURCES, "key") if key in reference)
+    return AnsibleLookupError(f"The secret '{reference['name']}' ({where}) cannot be read: {problem}. {fix}")
+
+
+def aws_failure(reference: Reference, error: Any, action: str) -> AnsibleLookupError:
+    """Return the error for what AWS answered."""
+    code = error.response.get("Error", {}).get("Code", "unknown")
+    if code == "ResourceNotFoundException":
+        problem = "there is no such secret in this region and account"
+        fix = "Create it, or correct the reference in platform_environment."
+    elif "AccessDenied" in code or "Unauthorized" in code:
+        problem, fix = f"AWS denies it ({code})", f"Allow the controller {action} on it."
+    elif any(word in code for word in ("Token", "Credential", "Signature")):
+        problem = f"AWS does not accept the credentials ({code})"
+        fix = "Renew the AWS credentials of the controller."
+    else:
+        problem, fix = f"AWS answers {code}", "Look at the secret in the AWS console."
+    return failure(reference, problem, fix)
+
+
+def from_secretsmanager(client: Any, references: list[Reference]) -> dict[str, str]:
     """Return the values of references to Secrets Manager; each secret is asked for once."""
-    texts: dict[str, str] = {}
+    found: dict[str, str] = {}
     values = {}
     for reference in references:
-        secret, key = reference["secretsmanager"], reference.get("key")
-        where = "secretsmanager: %s" % secret + (", key: %s" % key if key else "")
-        if secret not in texts:
+        secret = reference["secretsmanager"]
+        if secret not in found:
             try:
                 answer = client.get_secret_value(SecretId=secret)
             except ClientError as error:
-                raise fail(reference["name"], where, *_advice(error, "secretsmanager:GetSecretValue")) from None
+                raise aws_failure(reference, error, "secretsmanager:GetSecretValue") from None
             if "SecretString" not in answer:
-                raise fail(reference["name"], where, "it is binary", "Store it as text.")
-            texts[secret] = answer["SecretString"]
-        values[reference["name"]] = texts[secret] if not key else _member(reference["name"], where, texts[secret], key)
+                raise failure(reference, "it is binary", "Store it as text.")
+            found[secret] = answer["SecretString"]
+        values[reference["name"]] = member(reference, found[secret]) if "key" in reference else found[secret]
     return values
 
 
-def _member(name: str, where: str, text: str, key: str) -> str:
+def member(reference: Reference, text: str) -> str:
+    """Return one key of a JSON secret."""
     try:
         data = json.loads(text)
     except ValueError:
-        raise fail(name, where, "it is not JSON", "Store a JSON object, or remove 'key' from the reference.") from None
-    if not isinstance(data, dict) or key not in data:
-        raise fail(name, where, "its JSON has no such key", "Add the key to the secret, or correct the reference.")
-    return data[key] if isinstance(data[key], str) else json.dumps(data[key])
+        fix = "Store a JSON object, or remove 'key' from the reference."
+        raise failure(reference, "it is not JSON", fix) from None
+    if not isinstance(data, dict) or reference["key"] not in data:
+        raise failure(reference, "its JSON has no such key", "Add the key to the secret, or correct the reference.")
+    value = data[reference["key"]]
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def from_ssm(client: Any, references: list[dict[str, str]]) -> dict[str, str]:
+def from_ssm(client: Any, references: list[Reference]) -> dict[str, str]:
     """Return the values of references to the parameter store, ten in a call."""
     found: dict[str, str] = {}
-    paths = list(dict.fromkeys(reference["ssm"] for reference in references))
-    for start in range(0, len(paths), SSM_BATCH):
-        batch = paths[start : start + SSM_BATCH]
+    names = list(dict.fromkeys(reference["ssm"] for reference in references))
+    for start in range(0, len(names), SSM_BATCH):
+        batch = names[start : start + SSM_BATCH]
         try:
             answer = client.get_parameters(Names=batch, WithDecryption=True)
         except ClientError as error:
             first = next(reference for reference in references if reference["ssm"] in batch)
-            raise fail(first["name"], "ssm: %s" % ", ".join(batch), *_advice(error, "ssm:GetParameters")) from None
+            raise aws_failure(first, error, "ssm:GetParameters") from None
         found.update({item["Name"]: item["Value"] for item in answer["Parameters"]})
     for reference in references:
         if reference["ssm"] not in found:
-            raise fail(
-                reference["name"],
-                "ssm: %s" % reference["ssm"],
-                "there is no such parameter in this region and account",
-                "Create it as a SecureString, or correct the reference in platform_environment.",
-            )
+            problem = "there is no such parameter in this region and account"
+            fix = "Create it as a SecureString, or correct the reference in platform_environment."
+            raise failure(reference, problem, fix)
     return {reference["name"]: found[reference["ssm"]] for reference in references}
 
 
-def _advice(error: Any, action: str) -> list[str]:
-    """Return what went wrong at AWS, and what to do."""
-    code = error.response.get("Error", {}).get("Code", "unknown")
-    if code == "ResourceNotFoundException":
-        return [
-            "there is no such secret in this region and account",
-            "Create it, or correct the reference in platform_environment.",
-        ]
-    if "AccessDenied" in code or "Unauthorized" in code:
-        return ["AWS denies it (%s)" % code, "Allow the controller %s on it." % action]
-    if "Token" in code or "Credential" in code or "Signature" in code:
-        return ["AWS does not accept the credentials (%s)" % code, "Renew the controller's AWS credentials."]
-    return ["AWS answers %s" % code, "Look at the secret in the AWS console."]
+def checked_references(terms: list[Any]) -> list[Reference]:
+    """Return the references among the lookup's terms, which may be lists of them."""
+    flat = [item for term in terms for item in (term if isinstance(term, list) else [term])]
+    for item in flat:
+        if not isinstance(item, dict) or "name" not in item or sum(source in item for source in SOURCES) != 1:
+            raise AnsibleLookupError(
+                "This is not a reference to a secret. The lookup takes {name, secretsmanager|ssm|variable}: pass the "
+                "result of the filter fivepointers.platform.secret_references."
+            )
+    return flat
 
 
 class LookupModule(LookupBase):
-    """lookup('fivepointers.platform.secrets', references)."""
+    """Fetch secrets."""
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, str]]:
         """Return one mapping of names to values."""
         self.set_options(var_options=variables, direct=kwargs)
-        references = self._references(plain(terms))
+        references = checked_references(plain(terms))
         values: dict[str, str] = {}
-        sources: dict[str, Callable[[list[dict[str, str]]], dict[str, str]]] = {
-            "secretsmanager": lambda found: from_secretsmanager(self._client("secretsmanager", found), found),
-            "ssm": lambda found: from_ssm(self._client("ssm", found), found),
-            "variable": lambda found: self._from_variables(found, variables or {}),
-        }
-        for source, fetch in sources.items():
-            found = [reference for reference in references if source in reference]
-            if found:
-                try:
-                    values.update(fetch(found))
-                except AnsibleError:
-                    raise
-                except Exception as error:
-                    if boto3 is None or not isinstance(error, BotoCoreError):
-                        raise
-                    raise fail(
-                        found[0]["name"],
-                        "%s: %s" % (source, found[0][source]),
-                        str(error),
-                        "Check the controller's AWS credentials, region and AWS_ENDPOINT_URL.",
-                    ) from None
-        for name, value in values.items():
-            if not value:
-                raise AnsibleLookupError("The secret '%s' is empty. Store a value." % name)
+        for source in SOURCES:
+            chosen = [reference for reference in references if source in reference]
+            if chosen and source == "variable":
+                values.update(self._from_variables(chosen, variables or {}))
+            elif chosen:
+                values.update(self._from_aws(source, chosen))
+        for reference in references:
+            if not values[reference["name"]]:
+                raise failure(reference, "it is empty", "Store a value.")
         return [{reference["name"]: values[reference["name"]] for reference in references}]
 
-    def _references(self, terms: list[Any]) -> list[dict[str, str]]:
-        flat = [item for term in terms for item in (term if isinstance(term, list) else [term])]
-        for item in flat:
-            if not isinstance(item, dict) or "name" not in item:
-                raise AnsibleLookupError(
-                    "The lookup takes references {name, secretsmanager|ssm|variable}, and got a %s. "
-                    "Pass the result of the filter fivepointers.platform.secret_references." % type(item).__name__
-                )
-            if sum(source in item for source in ("secretsmanager", "ssm", "variable")) != 1:
-                raise AnsibleLookupError(
-                    "The secret '%s' needs exactly one of secretsmanager, ssm and variable." % item["name"]
-                )
-        return flat
-
-    def _client(self, service: str, found: list[dict[str, str]]) -> Any:
-        if boto3 is None:
-            raise fail(
-                found[0]["name"],
-                "%s: %s" % (service, found[0][service]),
-                "boto3 is not installed on the controller",
-                "Install it with pip install boto3.",
-            )
+    def _from_aws(self, source: str, references: list[Reference]) -> dict[str, str]:
+        if not HAS_BOTO3:
+            problem = "boto3 is not installed on the controller"
+            raise failure(references[0], problem, "Install it: pip install boto3.")
         config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 3})
-        return boto3.session.Session(region_name=self.get_option("region")).client(service, config=config)
+        try:
+            client = boto3.session.Session(region_name=self.get_option("region")).client(source, config=config)
+            return (from_ssm if source == "ssm" else from_secretsmanager)(client, references)
+        except BotoCoreError as error:
+            fix = "Check the controller's AWS credentials, its region and AWS_ENDPOINT_URL."
+            raise failure(references[0], str(error).rstrip("."), fix) from None
 
-    def _from_variables(self, references: list[dict[str, str]], variables: dict[str, Any]) -> dict[str, str]:
+    def _from_variables(self, references: list[Reference], variables: dict[str, Any]) -> dict[str, str]:
         values = {}
         for reference in references:
-            name = reference["variable"]
-            if name not in variables:
-                raise fail(
-                    reference["name"],
-                    "variable: %s" % name,
-                    "there is no such variable",
-                    "Define it for the controller, for instance in a vaulted file of group_vars/all.",
-                )
-            value = plain(self._templar.template(variables[name]))
+            if reference["variable"] not in variables:
+                fix = "Define it for the controller, for instance in a vaulted file of group_vars/all."
+                raise failure(reference, "there is no such variable", fix)
+            value = plain(self._templar.template(variables[reference["variable"]]))
             if not isinstance(value, str):
-                raise fail(
-                    reference["name"],
-                    "variable: %s" % name,
-                    "it is no string",
-                    "Write its value in quotes.",
-                )
+                raise failure(reference, "it is not a string", "Write its value in quotes.")
             values[reference["name"]] = value
         return values

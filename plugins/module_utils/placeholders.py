@@ -36,7 +36,7 @@ class Placeholder(NamedTuple):
         return "${%s%s}" % (self.name, "|url" if self.encoded else "")
 
 
-Part = Union[str, Placeholder]
+Part = Union[str, Placeholder]  # noqa: UP007 (runs on hosts with Python 3.9)
 
 
 def parse(template: str) -> list[Part]:
@@ -51,10 +51,10 @@ def parse(template: str) -> list[Part]:
             text += "$"
             continue
         if not token.group(2):
-            raise PlaceholderError("'%s' has no closing brace" % token.group(0))
+            raise PlaceholderError(f"'{token.group(0)}' has no closing brace")
         name, _bar, encoding = token.group(1).partition("|")
         if not NAME.match(name) or (_bar and encoding != "url"):
-            raise PlaceholderError("'%s' is not a placeholder" % token.group(0))
+            raise PlaceholderError(f"'{token.group(0)}' is not a placeholder")
         if text:
             parts.append(text)
             text = ""
@@ -106,9 +106,9 @@ def render(template: str, port: int | str, secrets: Mapping[str, str]) -> tuple[
         elif part.name.startswith("secret."):
             name = part.name[len("secret.") :]
             if name not in secrets:
-                raise PlaceholderError("the secret '%s' was not handed over" % name)
+                raise PlaceholderError(f"the secret '{name}' was not handed over")
             value, secret = secrets[name], True
         else:
-            raise PlaceholderError("'%s' is not known on a host" % part)
+            raise PlaceholderError(f"'{part}' is not known on a host")
         text.append(encode(value) if part.encoded else value)
     return "".join(text), secret

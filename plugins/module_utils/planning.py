@@ -19,7 +19,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders
     secret_names,
 )
 
+# Added to a service's port: its slots on the loopback, and its internal address on hosts that call it.
 BLUE, GREEN, INTERNAL = 10000, 20000, 30000
+HIGHEST = 65535
 EDGE_PORTS = (80, 443)
 LABEL = "(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 # Longer than the 60 s that load balancers and nginx keep an idle connection.
@@ -45,7 +47,7 @@ class Model:
         return kind in KINDS and KINDS[kind].process
 
 
-class UnknownFact(Exception):
+class UnknownFactError(Exception):
     """A placeholder that stands for nothing; carries what to do instead."""
 
     def __init__(self, problem: str, fix: str) -> None:
@@ -96,7 +98,7 @@ def _cycles(waiting: Mapping[str, Iterable[str]]) -> list[list[str]]:
             path.append(name)
             name = next((other for other in sorted(waiting[name]) if other not in done), None)
         if name is not None and name in index:
-            cycles.append(path[index[name] :] + [name])
+            cycles.append([*path[index[name] :], name])
         done.update(path)
     return cycles
 
@@ -123,7 +125,7 @@ def addresses(model: Model, name: str) -> list[str]:
 def servers(model: Model, name: str) -> list[str]:
     """Return a service's fronts as address:port."""
     port = model.services[name]["port"]
-    return ["%s:%d" % (address, port) for address in addresses(model, name)]
+    return [f"{address}:{port}" for address in addresses(model, name)]
 
 
 def called_services(model: Model, host_services: Iterable[str]) -> list[str]:
@@ -156,10 +158,11 @@ def allowed_origins(services: Mapping[str, Mapping[str, Any]], extra: Sequence[s
 def origin_regex(wildcard: str) -> str:
     """Return the pattern of one wildcard origin."""
     before, _star, after = wildcard.partition("*")
-    return "^%s%s%s$" % (_quote(before), LABEL, _quote(after))
+    return f"^{_quote(before)}{LABEL}{_quote(after)}$"
 
 
 def _quote(text: str) -> str:
+    """Quote what is special in a pattern, and nothing else: nginx gets to see it."""
     return re.sub(r"([.+?()\[\]{}|^$\\])", r"\\\1", text)
 
 
@@ -175,92 +178,103 @@ def template_of(model: Model, service: str, item: Placeholder) -> str:
     """Return the template that a placeholder of a service becomes in the plan.
 
     Known values come back escaped; secrets and the slot's port stay placeholders, in the names that
-    `placeholders.render` knows. Raises UnknownFact where the placeholder means nothing.
+    `placeholders.render` knows. Raises UnknownFactError where the placeholder means nothing.
     """
     head, _dot, tail = item.name.partition(".")
     if head == "secret":
-        if tail not in model.environment["secrets"]:
-            raise UnknownFact(
-                "the environment has no secret '%s'" % tail,
-                "Add it to platform_environment.secrets, or use one of: %s."
-                % (", ".join(model.environment["secrets"]) or "(none yet)"),
-            )
+        return _environment_secret(model, item, tail)
+    if item.name == "self.port":
         return str(item)
     if head in model.databases and tail in ("password", "url"):
         _require_need(model, service, head)
         return _database_secret(model, head, item, tail)
-    if item.name == "self.port":
-        return str(item)
-    value = _public_fact(model, service, item, head, tail)
+    value = _known_value(model, service, item)
     return escape(encode(value) if item.encoded else value)
 
 
+def public_value(model: Model, service: str, item: Placeholder) -> str:
+    """Return the value of a placeholder in what browsers or builds get: public facts only.
+
+    Raises UnknownFactError for everything else.
+    """
+    head, _dot, tail = item.name.partition(".")
+    if head == "secret" or head in model.databases or item.name == "self.port" or tail == "internal_url":
+        raise UnknownFactError(
+            f"'{item}' cannot be in what browsers or builds get",
+            "Use public facts: ${self.url}, ${<service>.url}, ${<service>.host}, ${environment.…}.",
+        )
+    value = _known_value(model, service, item)
+    return encode(value) if item.encoded else value
+
+
+def _environment_secret(model: Model, item: Placeholder, name: str) -> str:
+    known = model.environment["secrets"]
+    if name not in known:
+        names = ", ".join(known) or "(none yet)"
+        fix = f"Add it to platform_environment.secrets, or use one of: {names}."
+        raise UnknownFactError(f"the environment has no secret '{name}'", fix)
+    return str(item)
+
+
 def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> str:
-    secret = "secret.%s.password" % name
+    secret = f"secret.{name}.password"
     if tail == "password":
         return str(Placeholder(secret, item.encoded))
     if item.encoded:
-        raise UnknownFact("a whole address cannot be percent-encoded", "Write ${%s.url}." % name)
-    access = model.environment["databases"].get(name) or {}
-    return "mysql://%s:%s@%s:%s/%s" % (
-        escape(encode(access.get("user") or "")),
-        Placeholder(secret, True),
-        escape(access.get("host") or ""),
-        access.get("port") or "",
-        escape(encode(access.get("name") or "")),
-    )
+        raise UnknownFactError("a whole address cannot be percent-encoded", "Write ${%s.url}." % name)
+    access = {key: value or "" for key, value in model.environment["databases"].get(name, {}).items()}
+    user, schema = (escape(encode(access.get(key, ""))) for key in ("user", "name"))
+    password = Placeholder(secret, encoded=True)
+    return f"mysql://{user}:{password}@{access.get('host')}:{access.get('port')}/{schema}"
 
 
 def _require_need(model: Model, service: str, other: str) -> None:
     if other not in model.services[service]["needs"]:
-        raise UnknownFact(
-            "'%s' does not need '%s'" % (service, other),
-            "Add '%s' to the needs of '%s', or remove the placeholder." % (other, service),
-        )
+        fix = f"Add '{other}' to the needs of '{service}', or remove the placeholder."
+        raise UnknownFactError(f"'{service}' does not need '{other}'", fix)
 
 
-def _public_fact(model: Model, service: str, item: Placeholder, head: str, tail: str) -> str:
+def _known_value(model: Model, service: str, item: Placeholder) -> str:
     """Return what a placeholder stands for where that is neither secret nor of one slot."""
+    head, _dot, tail = item.name.partition(".")
     if item.name == "origins":
         return ",".join(model.origins["exact"] + model.origins["wildcards"])
     if head == "environment" and tail in ENVIRONMENT_FACTS:
         return model.environment[tail] or ""
-    if head == "self" and tail in SELF_FACTS:
-        return _service_fact(model, service, tail)
+    if item.name == "self.url":
+        return _service_value(model, service, tail)
     if head in model.services and tail in SERVICE_FACTS:
         if head != service:
             _require_need(model, service, head)
-        return _service_fact(model, head, tail)
+        return _service_value(model, head, tail)
     if head in model.databases and tail in DATABASE_FACTS:
         _require_need(model, service, head)
-        return str((model.environment["databases"].get(head) or {}).get(tail) or "")
+        return str(model.environment["databases"].get(head, {}).get(tail) or "")
+    raise _nonsense(model, item, head)
+
+
+def _nonsense(model: Model, item: Placeholder, head: str) -> UnknownFactError:
     known = {"self": SELF_FACTS, "environment": ENVIRONMENT_FACTS}
-    if head in model.services:
-        known[head] = SERVICE_FACTS
-    elif head in model.databases:
-        known[head] = DATABASE_FACTS
+    known.update(dict.fromkeys(model.services, SERVICE_FACTS))
+    known.update(dict.fromkeys(model.databases, DATABASE_FACTS))
     if head in known:
-        raise UnknownFact(
-            "there is no '%s'" % item,
-            "Use one of: %s." % ", ".join("${%s.%s}" % (head, word) for word in known[head]),
-        )
-    raise UnknownFact(
-        "'%s' stands for nothing" % item,
+        words = ", ".join("${%s.%s}" % (head, word) for word in known[head])
+        return UnknownFactError(f"there is no '{item}'", f"Use one of: {words}.")
+    return UnknownFactError(
+        f"'{item}' stands for nothing",
         "Use ${self.…}, ${environment.…}, ${origins}, ${secret.…}, or a service or database of the catalogue; "
         "write $$ for a dollar sign.",
     )
 
 
-def _service_fact(model: Model, name: str, tail: str) -> str:
+def _service_value(model: Model, name: str, fact: str) -> str:
     service = model.services[name]
-    if tail == "internal_url":
-        return service["internal_url"] or ""
+    if fact == "internal_url":
+        return str(service["internal_url"])
     if not service["public"]:
-        raise UnknownFact(
-            "'%s' has no public address" % name,
-            "Give it one with public: [{host: …}], or use ${%s.internal_url}." % name,
-        )
-    return service["public"][0]["url" if tail == "url" else "fqdn"]
+        fix = "Give it one with public: [{host: …}], or use ${%s.internal_url}." % name
+        raise UnknownFactError(f"'{name}' has no public address", fix)
+    return str(service["public"][0]["url" if fact == "url" else "fqdn"])
 
 
 def resolve(model: Model, service: str, template: str) -> str:
@@ -314,7 +328,7 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
         if other in model.databases:
             prefix = variable_name(other)
             for fact in ("host", "port", "name", "user", "password"):
-                variables["%s_%s" % (prefix, fact.upper())] = resolve(model, name, "${%s.%s}" % (other, fact))
+                variables[f"{prefix}_{fact.upper()}"] = resolve(model, name, f"${{{other}.{fact}}}")
             variables[prefix + "_POOL_SIZE"] = str(service["pool"])
     return variables
 
@@ -327,7 +341,7 @@ def service_environment(model: Model, name: str) -> dict[str, str]:
     service = model.services[name]
     variables = derived_environment(model, name)
     variables.update({key: resolve(model, name, value) for key, value in service["environment"].items()})
-    variables.update({key: "${secret.%s}" % secret for key, secret in service["secrets"].items()})
+    variables.update({key: f"${{secret.{secret}}}" for key, secret in service["secrets"].items()})
     return dict(sorted(variables.items()))
 
 
@@ -370,7 +384,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
     environment = service_environment(model, name)
     build = dict(service["build"])
     build["environment"] = {
-        key: "".join(part if isinstance(part, str) else _build_fact(model, name, part) for part in parse(value))
+        key: "".join(part if isinstance(part, str) else public_value(model, name, part) for part in parse(value))
         for key, value in build["environment"].items()
     }
     secrets = {secret: None for value in environment.values() for secret in secret_names(value)}
@@ -404,26 +418,9 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
     }
 
 
-def _build_fact(model: Model, name: str, item: Placeholder) -> str:
-    """Return the value of a placeholder at build time, when there is neither a slot nor a secret."""
-    head, _dot, tail = item.name.partition(".")
-    if head == "secret" or item.name == "self.port" or head in model.databases:
-        raise UnknownFact(
-            "'%s' is not known when the service is built" % item,
-            "Builds get public facts only; move it to the service's environment.",
-        )
-    value = _public_fact(model, name, item, head, tail)
-    return encode(value) if item.encoded else value
-
-
-def check_build_template(model: Model, name: str, item: Placeholder) -> None:
-    """Raise UnknownFact for a placeholder that a build may not use."""
-    _build_fact(model, name, item)
-
-
 def log_group(model: Model, name: str) -> str:
     """Return the name of a service's log group."""
-    return "/fivepointers/%s/%s" % (model.environment["name"], name)
+    return f"/fivepointers/{model.environment['name']}/{name}"
 
 
 def log_groups(model: Model) -> dict[str, str]:
@@ -478,7 +475,7 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
             "edge": "edge" in entry["services"],
             "node_versions": sorted({model.services[name]["node"] for name in names if model.is_process(name)}),
             "internal": [
-                {"service": other, "port": INTERNAL + model.services[other]["port"], "servers": list(fronts[other])}
+                {"service": other, "port": INTERNAL + model.services[other]["port"], "servers": fronts[other]}
                 for other in called_services(model, names)
             ],
         }
@@ -490,7 +487,7 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
     names = sorted({secret for spec in specs.values() for secret in spec["secrets"]})
     known = dict(model.environment["secrets"])
     for database, access in model.environment["databases"].items():
-        known["%s.password" % database] = access["password"]
+        known[f"{database}.password"] = access["password"]
     return [dict(known[name], name=name) for name in names]
 
 

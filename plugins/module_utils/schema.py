@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from re import Pattern
 from typing import Any, NamedTuple
 
 HIDDEN = "(not shown)"
+MAX_DEPTH = 30
+MAX_SUGGESTIONS = 100
 
 
 class Problem(NamedTuple):
@@ -29,61 +30,100 @@ class Report:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self._seen: dict[Problem, None] = {}
-        self._suggestions = 100
+        self._seen: set[Problem] = set()
+        self._suggestions = MAX_SUGGESTIONS
 
     def add(self, path: str, value: Any, problem: str, fix: str) -> None:
         """Note a problem, once."""
         item = Problem(path, show(value), problem, fix)
         if item not in self._seen:
-            self._seen[item] = None
+            self._seen.add(item)
             self.problems.append(item)
 
     def suggest(self, word: Any, options: Iterable[str]) -> str:
-        """Return ' Did you mean …?', or nothing. Bounded, since comparing is slow."""
+        """Return " Did you mean …?", or nothing. Bounded, since comparing is slow."""
         if not isinstance(word, str) or self._suggestions <= 0:
             return ""
         self._suggestions -= 1
         close = get_close_matches(word.lower()[:80], list(options), n=1, cutoff=0.6)
-        return " Did you mean '%s'?" % close[0] if close else ""
+        return f" Did you mean '{close[0]}'?" if close else ""
+
+
+class Redirect(Report):
+    """Reports to another report, with paths below `prefix` put where their values really stand.
+
+    moved: path below the prefix → full path, for values that another file overrides.
+    """
+
+    def __init__(self, report: Report, prefix: str, moved: Mapping[str, str]) -> None:
+        super().__init__()
+        self.target = report
+        self.prefix = prefix
+        self.moved = moved
+        self.problems = report.problems
+
+    def add(self, path: str, value: Any, problem: str, fix: str) -> None:
+        """Note a problem where the value stands."""
+        self.target.add(relocate(path, self.prefix, self.moved), value, problem, fix)
+
+    def suggest(self, word: Any, options: Iterable[str]) -> str:
+        """Return the other report's suggestion."""
+        return self.target.suggest(word, options)
+
+
+def relocate(path: str, prefix: str, moved: Mapping[str, str]) -> str:
+    """Return the path at which a value really stands."""
+    inner = path[len(prefix) + 1 :]
+    for key, place in moved.items():
+        if inner == key or inner.startswith((key + ".", key + "[")):
+            return place + inner[len(key) :]
+    return path
 
 
 def show(value: Any) -> str:
     """Return a value as one short line."""
     if isinstance(value, str):
-        text = value
+        line = value
     else:
         try:
-            text = json.dumps(value, ensure_ascii=False, default=str)
-        except (TypeError, ValueError):
-            text = str(value)
-    text = text.replace("\n", "\\n")
-    return text if len(text) <= 100 else text[:97] + "..."
+            line = json.dumps(value, ensure_ascii=False)
+        except ValueError:  # a number of thousands of digits
+            line = HIDDEN
+    line = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", " ", line)
+    return line if len(line) <= 100 else line[:97] + "..."
 
 
 def listed(words: Iterable[Any], limit: int = 12) -> str:
     """Return words joined by commas, cut after `limit`."""
-    items = [str(word) for word in words]
-    if len(items) > limit:
-        items = items[:limit] + ["... (%d more)" % (len(items) - limit)]
-    return ", ".join(items)
+    every = [str(word) for word in words]
+    more = [f"... ({len(every) - limit} more)"] if len(every) > limit else []
+    return ", ".join(every[:limit] + more)
 
 
 def type_name(value: Any) -> str:
     """Return the YAML word for a value's type."""
     if value is None:
         return "nothing"
-    for kind, name in ((bool, "a boolean"), (int, "a number"), (float, "a number"), (str, "a string")):
+    for kind, name in (
+        (bool, "a boolean"),
+        ((int, float), "a number"),
+        (str, "a string"),
+        (list, "a list"),
+        (dict, "a mapping"),
+    ):
         if isinstance(value, kind):
             return name
-    return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else type(value).__name__
+    return type(value).__name__
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Return the value made of nothing but dict, list, str, int, float, bool and None.
 
     Ansible hands over strings with tags and containers that template when read; both end here.
+    What is nested too deep (a YAML alias to itself, say) is cut.
     """
+    if depth > MAX_DEPTH:
+        return "(nested too deep)"
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -93,9 +133,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, Mapping):
-        return {key if key is None else str(plain(key)): plain(item) for key, item in value.items()}
+        return {str(plain(key)): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
+        return [plain(item, depth + 1) for item in value]
     return str(value)  # dates of YAML and vaulted strings; raises for undefined variables
 
 
@@ -113,19 +153,19 @@ class Key(NamedTuple):
 
 def refuse_type(report: Report, path: str, value: Any, wanted: str) -> None:
     """Note that a value has the wrong type."""
-    report.add(path, value, "this is %s" % type_name(value), "Write %s." % wanted)
+    report.add(path, value, f"this is {type_name(value)}", f"Write {wanted}.")
 
 
-def text(pattern: str | Pattern[str] | None, wanted: str) -> Check:
-    """A string that matches the pattern as a whole; `wanted` completes 'Write …'."""
-    compiled = re.compile(pattern) if isinstance(pattern, str) else pattern
+def text(pattern: str | None, wanted: str) -> Check:
+    """A string that matches the pattern as a whole; `wanted` completes "Write …"."""
+    compiled = re.compile(pattern) if pattern is not None else None
 
     def check(report: Report, path: str, value: Any) -> str | None:
         if not isinstance(value, str):
             refuse_type(report, path, value, wanted)
             return None
         if compiled is not None and not compiled.fullmatch(value):
-            report.add(path, value, "this value cannot be used here", "Write %s." % wanted)
+            report.add(path, value, "this value cannot be used here", f"Write {wanted}.")
             return None
         return value
 
@@ -136,12 +176,12 @@ def integer(low: int, high: int) -> Check:
     """A whole number within bounds."""
 
     def check(report: Report, path: str, value: Any) -> int | None:
-        wanted = "a whole number from %d to %d" % (low, high)
+        wanted = f"a whole number from {low} to {high}"
         if isinstance(value, bool) or not isinstance(value, int):
             refuse_type(report, path, value, wanted)
             return None
         if not low <= value <= high:
-            report.add(path, value, "this number is out of range", "Write %s." % wanted)
+            report.add(path, value, "this number is out of range", f"Write {wanted}.")
             return None
         return value
 
@@ -162,12 +202,8 @@ def choice(options: Sequence[str], noun: str) -> Check:
     def check(report: Report, path: str, value: Any) -> str | None:
         if isinstance(value, str) and value in options:
             return value
-        report.add(
-            path,
-            value,
-            "this is not %s" % noun,
-            "Write one of: %s.%s" % (listed(options), report.suggest(value, options)),
-        )
+        fix = f"Write one of: {listed(options)}.{report.suggest(value, options)}"
+        report.add(path, value, f"this is not {noun}", fix)
         return None
 
     return check
@@ -189,7 +225,7 @@ def items(inner: Check, wanted: str) -> Check:
         if not isinstance(value, list):
             refuse_type(report, path, value, wanted)
             return None
-        checked = [inner(report, "%s[%d]" % (path, index), item) for index, item in enumerate(value)]
+        checked = [inner(report, f"{path}[{index}]", item) for index, item in enumerate(value)]
         return [item for item in checked if item is not None]
 
     return check
@@ -204,8 +240,8 @@ def table(name: Check, inner: Check, wanted: str) -> Check:
             return None
         checked = {}
         for key, item in value.items():
-            word = name(report, "%s.%s" % (path, key), key)
-            result = inner(report, "%s.%s" % (path, key), item)
+            word = name(report, f"{path}.{key}", key)
+            result = inner(report, f"{path}.{key}", item)
             if word is not None and result is not None:
                 checked[word] = result
         return checked
@@ -213,17 +249,17 @@ def table(name: Check, inner: Check, wanted: str) -> Check:
     return check
 
 
-def refuse_unknown_keys(report: Report, path: str, value: Mapping[str, Any], keys: Iterable[str]) -> None:
-    """Note each key that the table does not have."""
-    known = list(keys)
-    for key in value:
-        if key not in known:
-            report.add(
-                "%s.%s" % (path, key) if path else str(key),
-                key,
-                "there is no key '%s' here" % key,
-                "Remove it, or use one of: %s.%s" % (listed(known, 30), report.suggest(key, known)),
-            )
+def any_mapping(report: Report, path: str, value: Any) -> dict[str, Any] | None:
+    """A mapping whose entries are checked elsewhere."""
+    if isinstance(value, dict):
+        return value
+    refuse_type(report, path, value, "a mapping")
+    return None
+
+
+def anything(_report: Report, _path: str, value: Any) -> Any:
+    """Any value."""
+    return value
 
 
 def keys(fields: Mapping[str, Key], wanted: str) -> Check:
@@ -233,16 +269,19 @@ def keys(fields: Mapping[str, Key], wanted: str) -> Check:
         if not isinstance(value, dict):
             refuse_type(report, path, value, wanted)
             return None
-        refuse_unknown_keys(report, path, value, fields)
+        prefix = f"{path}." if path else ""
+        for key in value:
+            if key not in fields:
+                fix = f"Remove it, or use one of: {listed(fields, 30)}.{report.suggest(key, fields)}"
+                report.add(prefix + key, key, f"there is no key '{key}' here", fix)
         checked = {}
         for key, field in fields.items():
-            where = "%s.%s" % (path, key) if path else key
             if key in value:
-                checked[key] = field.check(report, where, value[key])
+                checked[key] = field.check(report, prefix + key, value[key])
             else:
                 checked[key] = field.default
                 if field.required:
-                    report.add(where, None, "'%s' is missing" % key, field.hint or "Add it.")
+                    report.add(prefix + key, None, f"'{key}' is missing", field.hint)
         return checked
 
     return check
