@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 
 from sandbox.containers import Container
-from sandbox.problem import Problem
+from sandbox.errors import SandboxError
 
 PORT = 5000
 REGION = "ap-northeast-2"
@@ -47,7 +47,7 @@ def container(address: str, image: str) -> Container:
     """moto, run by the host image's Python with the packages of the virtual environment."""
     options = ["--stop-timeout=3", f"--volume={sysconfig.get_path('purelib')}:/opt/site-packages:ro"]
     options += [f"--env={key}={value}" for key, value in ENVIRONMENT.items()]
-    command = ("python3", "-m", "moto.server", "--host", "0.0.0.0", "--port", str(PORT))
+    command = ("python3", "-m", "moto.server", "--host", address, "--port", str(PORT))
     return Container("aws", "aws", address, image, tuple(options), command)
 
 
@@ -61,7 +61,7 @@ def wait(url: str, name: str) -> None:
     until = time.monotonic() + START_LIMIT
     while not answers(url):
         if time.monotonic() > until:
-            raise Problem(
+            raise SandboxError(
                 f"The AWS API at {url} does not answer within {START_LIMIT:.0f} s. "
                 f"Its output: python3 -m sandbox podman logs {name}.aws"
             )
@@ -132,9 +132,9 @@ class Account:
         if found:
             return str(found[0]["SubnetId"])
         tags = [{"Key": "Name", "Value": "sandbox"}, {"Key": "ManagedBy", "Value": MANAGED_BY}]
-        vpc = self.ec2.create_vpc(
-            CidrBlock=cidr, TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}]
-        )["Vpc"]["VpcId"]
+        vpc = self.ec2.create_vpc(CidrBlock=cidr, TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}])["Vpc"][
+            "VpcId"
+        ]
         subnet = self.ec2.create_subnet(
             VpcId=vpc, CidrBlock=cidr, TagSpecifications=[{"ResourceType": "subnet", "Tags": tags}]
         )
@@ -156,13 +156,14 @@ class Account:
         )["Instances"][0]
         self._seed(time.time_ns())
         if answer["PrivateIpAddress"] != item.address:
-            raise Problem(f"The AWS API gave {item.name} the address {answer['PrivateIpAddress']}, not {item.address}.")
+            raise SandboxError(
+                f"The AWS API gave {item.name} the address {answer['PrivateIpAddress']}, not {item.address}."
+            )
         return str(answer["InstanceId"])
 
     def _seed(self, number: int) -> None:
-        request = urllib.request.Request(f"{self.url}/moto-api/seed?a={number}", method="POST")
-        with DIRECT.open(request, timeout=5):
-            pass
+        request = urllib.request.Request(f"{self.url}/moto-api/seed?a={number}", method="POST")  # noqa: S310 - the sandbox's own address
+        DIRECT.open(request, timeout=5).close()
 
 
 def tags(environment: str, host: str, services: tuple[str, ...]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sandbox.errors import SandboxError
 from sandbox.state import write
 
 AUTHORITY_DAYS = 3650
@@ -52,9 +53,10 @@ def _authority(path: Path, key_path: Path, title: str) -> tuple[x509.Certificate
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         key = serialization.load_pem_private_key(key_path.read_bytes(), None)
         # The certificate is written last: a key without its certificate is from an interrupted run.
-        if isinstance(key, ec.EllipticCurvePrivateKey) and certificate.public_key() == key.public_key():
-            if _days_left(certificate) > CERTIFICATE_DAYS:
-                return certificate, key
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise SandboxError(f"{key_path} holds another kind of key than the sandbox makes. Remove it.")
+        if certificate.public_key() == key.public_key() and _days_left(certificate) > CERTIFICATE_DAYS:
+            return certificate, key
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
@@ -76,7 +78,7 @@ def _authority(path: Path, key_path: Path, title: str) -> tuple[x509.Certificate
 
 
 def _builder(subject: str, issuer: x509.Name, days: int) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
@@ -106,7 +108,7 @@ def _good(certificate: Path, key: Path, names: Sequence[str], ca: x509.Certifica
 
 
 def _days_left(certificate: x509.Certificate) -> int:
-    return (certificate.not_valid_after_utc - datetime.datetime.now(datetime.timezone.utc)).days
+    return (certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)).days
 
 
 def _alternative(name: str) -> x509.GeneralName:

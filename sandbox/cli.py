@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox.console import Steps, say, warn
+from sandbox.errors import SandboxError
 from sandbox.paths import DEFAULT_NAME, REPO, VENV, repository_path
-from sandbox.problem import Problem
 
 INTERRUPTED = 130
 
@@ -22,10 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if os.geteuid() != 0:
-            raise Problem("The sandbox needs root, for containers and networks. Run it with sudo.")
+            raise SandboxError("The sandbox needs root, for containers and networks. Run it with sudo.")
         return int(options.run(options) or 0)
-    except Problem as problem:
-        warn(f"\nSANDBOX: {problem}")
+    except SandboxError as problem:
+        if str(problem):
+            warn(f"\nSANDBOX: {problem}")
         return 1
     except KeyboardInterrupt:
         warn("\nSANDBOX: interrupted. Run the same command again: it goes on from here.")
@@ -35,6 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox", description="The integration environment.")
     commands = parser.add_subparsers(required=True, metavar="command")
+
+    setup = commands.add_parser("setup", help="install packages, the virtual environment and Node.js")
+    setup.set_defaults(run=_setup)
+
+    stack = commands.add_parser("stack", help="setup and up, then build the applications and release them")
+    stack.add_argument("--name", default=DEFAULT_NAME)
+    stack.set_defaults(run=_stack)
 
     up = commands.add_parser("up", help="bring a sandbox up")
     up.add_argument("--name", default=DEFAULT_NAME, help="several sandboxes may be up, each with its name")
@@ -70,9 +78,25 @@ def _use_virtual_environment() -> None:
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     if not python.exists():
-        raise Problem(f"{repository_path(VENV)} is missing. Run `make setup` first.")
+        raise SandboxError(f"{repository_path(VENV)} is missing. Run `make setup` first.")
+    sys.stdout.flush()
     os.chdir(REPO)
-    os.execv(python, [str(python), "-m", "sandbox", *sys.argv[1:]])
+    os.execv(python, [str(python), "-m", "sandbox", *sys.argv[1:]])  # noqa: S606 - the same program, with its packages
+
+
+def _setup(options: argparse.Namespace) -> int:
+    del options
+    from sandbox.setup import setup
+
+    setup(Steps())
+    return 0
+
+
+def _stack(options: argparse.Namespace) -> int:
+    from sandbox.stack import stack
+
+    stack(options.name)
+    return 0
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -121,15 +145,17 @@ def _ssh(options: argparse.Namespace) -> int:
 
     config = state_dir(options.name) / "ssh_config"
     if not config.exists():
-        raise Problem(f"The sandbox {options.name} was never up. Run `python3 -m sandbox up --name {options.name}`.")
+        raise SandboxError(
+            f"The sandbox {options.name} was never up. Run `python3 -m sandbox up --name {options.name}`."
+        )
     ssh = shutil.which("ssh") or "ssh"
-    os.execv(ssh, [ssh, "-F", str(config), options.host, *options.command])
+    os.execv(ssh, [ssh, "-F", str(config), options.host, *options.command])  # noqa: S606 - the terminal is ssh's now
 
 
 def _podman(options: argparse.Namespace) -> int:
     from sandbox import runtime
 
     if not runtime.installed():
-        raise Problem("podman is not installed. Run `make setup` first.")
+        raise SandboxError("podman is not installed. Run `make setup` first.")
     runtime.prepare()
     return runtime.shell(options.arguments)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, repository_path
-from sandbox.problem import Problem
 
 LOGS = CACHE / "logs"
 HEARTBEAT = 10.0
@@ -77,7 +77,7 @@ def run(
         process.communicate()
         raise
     if check and process.returncode:
-        raise Problem(
+        raise SandboxError(
             f"{failure or 'A command failed.'}\n  command: {' '.join(map(str, arguments))}\n"
             f"  exit status {process.returncode}: {last_lines(stderr or stdout)}"
         )
@@ -123,7 +123,7 @@ def run_logged(
             watcher.join()
     if status:
         text = path.read_text(errors="replace")
-        raise Problem(
+        raise SandboxError(
             f"{explain(text) or failure}\n  log: {repository_path(path)}\n  last lines: {last_lines(text)}"
         )
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from sandbox import runtime
 from sandbox.console import run, say
+from sandbox.errors import SandboxError
 from sandbox.paths import FILES
-from sandbox.problem import Problem
 from sandbox.state import State
 
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
@@ -150,7 +150,7 @@ def _start(container: Container, state: State, again: bool = False) -> bool:
             say(f"  {container.host} cannot be started and is made anew: {result.stderr.strip().splitlines()[-1]}")
         return not result.returncode
     if result.returncode:
-        raise Problem(
+        raise SandboxError(
             f"The container {container.host} does not start: {result.stderr.strip()}\n"
             f"Its output: python3 -m sandbox podman logs {name}"
         )
@@ -177,7 +177,7 @@ def ssh(address: str, state: State, *command: str) -> list[str]:
 def wait_for_ssh(addresses: dict[str, str], state: State) -> None:
     """Wait until every host lets admin in, which is when it has booted.
 
-    :raises Problem: naming the hosts that do not within a minute.
+    :raises SandboxError: naming the hosts that do not within a minute.
     """
 
     def answers(address: str) -> str:
@@ -194,7 +194,7 @@ def wait_for_ssh(addresses: dict[str, str], state: State) -> None:
         errors = dict(zip(addresses, pool.map(answers, addresses.values()), strict=True))
     failed = [f"{name} ({addresses[name]}): {error}" for name, error in errors.items() if error]
     if failed:
-        raise Problem(
+        raise SandboxError(
             f"No SSH within {BOOT_LIMIT:.0f} s on {'; '.join(failed)}. "
             f"See `python3 -m sandbox podman exec {state.name}.{failed[0].split()[0]} journalctl -b`, "
             "or make it anew with `make down` and `make up`."

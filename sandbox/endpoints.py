@@ -18,9 +18,7 @@ def edge_address(topology: Topology, addresses: Mapping[str, str]) -> str | None
 
 def plan_hosts(topology: Topology, addresses: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The hosts as the plan wants them."""
-    return {
-        host.name: {"address": addresses[host.name], "services": list(host.services)} for host in topology.hosts
-    }
+    return {host.name: {"address": addresses[host.name], "services": list(host.services)} for host in topology.hosts}
 
 
 def endpoints(
@@ -34,12 +32,14 @@ def endpoints(
     paths: Mapping[str, str],
     aws_endpoint: str | None,
     region: str,
+    nodejs: Mapping[str, Any],
     database: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of endpoints.json. It holds no secret.
 
     :param instances: host name to EC2 instance id; empty without the AWS API.
-    :param services: service name to its part of the plan.
+    :param services: service name to its url and port.
+    :param nodejs: runtimes that are on this machine, by major version.
     :param paths: state, ca_file, ssh_key, known_hosts and inventory.
     """
     hosts: dict[str, dict[str, Any]] = plan_hosts(topology, addresses)
@@ -63,6 +63,7 @@ def endpoints(
             }
             for service, spec in services.items()
         },
+        "nodejs": dict(nodejs),
         "database": None if database is None else dict(database),
     }
 

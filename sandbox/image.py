@@ -10,21 +10,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox import runtime
+from sandbox.apt import explain
 from sandbox.console import run, run_logged, say
-from sandbox.paths import CACHE, FILES
-from sandbox.problem import Problem
+from sandbox.errors import SandboxError
+from sandbox.paths import CACHE, FILES, RUNTIME
 
 SUITE = "bookworm"
 SUITES = {SUITE, f"{SUITE}-updates", f"{SUITE}-security", f"{SUITE}/updates", "stable", "stable-security"}
-PACKAGES = (
-    "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,ca-certificates,procps,openssh-server"
-)
+PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,ca-certificates,procps,openssh-server"
 DATABASE_PACKAGE = "mariadb-server"
 FORMAT = "1"
 WORK = CACHE / "image"
 REPOSITORY = "localhost/fivepointers-sandbox"
 # Settings of apt on this machine without which its sources cannot be reached.
-APT_SETTINGS = re.compile(r'Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowInsecure).*;\Z')
+APT_SETTINGS = re.compile(r"Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowInsecure).*;\Z")
 
 
 def ensure() -> tuple[str, str]:
@@ -33,7 +32,7 @@ def ensure() -> tuple[str, str]:
     settings = [line for line in run(["apt-config", "dump"]).stdout.splitlines() if APT_SETTINGS.match(line)]
     host = f"{REPOSITORY}/host:{key(sources, settings)}"
     database = f"{REPOSITORY}/database:{key(sources, settings)}"
-    with runtime.turn(runtime.RUNTIME / "image.lock"):
+    with runtime.turn(RUNTIME / "image.lock"):
         if not _exists(host):
             say("  building the host image (about a minute, once)")
             _build_host(host, sources, settings)
@@ -137,7 +136,7 @@ def _build_host(image: str, sources: list[str], settings: list[str]) -> None:
         "image",
         env={"TMPDIR": str(temporary)},
         failure="The host image cannot be built.",
-        explain=explain_apt,
+        explain=explain,
     )  # fmt: skip
     runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', WORK / "host.tar", image)
     shutil.rmtree(WORK)
@@ -146,7 +145,9 @@ def _build_host(image: str, sources: list[str], settings: list[str]) -> None:
 def _build_database(host: str, image: str) -> None:
     container = "build-database"
     runtime.podman("rm", "--force", "--volumes", container, check=False)
-    script = f"apt-get install --yes --no-install-recommends {DATABASE_PACKAGE} && apt-get clean && rm -rf /var/lib/mysql"
+    script = (
+        f"apt-get install --yes --no-install-recommends {DATABASE_PACKAGE} && apt-get clean && rm -rf /var/lib/mysql"
+    )
     run_logged(
         runtime.command(
             "run", *runtime.PRIVILEGES, "--name", container, "--network", "host",
@@ -155,33 +156,16 @@ def _build_database(host: str, image: str) -> None:
         "image-database",
         env=runtime.environment(),
         failure="The database image cannot be built.",
-        explain=explain_apt,
+        explain=explain,
     )  # fmt: skip
     runtime.podman("commit", "--quiet", container, image)
     runtime.podman("rm", "--force", "--volumes", container)
 
 
-def explain_apt(output: str) -> str | None:
-    """Say in a sentence what apt's output means."""
-    if re.search(r"Temporary failure resolving|Could not resolve|Could not connect|Network is unreachable", output):
-        return "Debian's packages cannot be fetched: no network. Check the machine's connection and name server."
-    if "No space left on device" in output:
-        return "The disk is full. Free at least 6 GB on the repository's file system."
-    if re.search(r"Could not get lock|Unable to lock|Unable to acquire the dpkg", output):
-        return "Another apt or dpkg holds the lock. Wait until it has ended, then run this again."
-    if "Hash Sum mismatch" in output or "404  Not Found" in output:
-        return "The package mirror changed under our hands. Run this again in a few minutes."
-    return None
-
-
-def images() -> list[str]:
-    """Names of the images that exist."""
-    rows = runtime.podman("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-    return [row for row in rows if row.startswith(REPOSITORY)]
-
-
 def require_tools() -> None:
-    """Raise a Problem when the machine's packages are not there yet."""
+    """Raise a SandboxError when the machine's packages are not there yet."""
     for tool in ("podman", "crun", "mmdebstrap", "ip", "ssh-keygen"):
         if shutil.which(tool) is None:
-            raise Problem(f"{tool} is not installed. Run `make up`, or `python3 -m sandbox setup`, which installs it.")
+            raise SandboxError(
+                f"{tool} is not installed. Run `make up`, or `python3 -m sandbox setup`, which installs it."
+            )

@@ -14,12 +14,11 @@ from typing import Any
 
 import yaml
 
-from sandbox import aws, certificates, containers, endpoints, image, network, runtime
+from sandbox import aws, certificates, containers, endpoints, image, network, nodejs, plan, runtime
 from sandbox.console import Steps, say
 from sandbox.containers import Container
-from sandbox.paths import CACHE, REPO, STATE, TOPOLOGIES, VENV, repository_path
-from sandbox.plan import services as planned_services
-from sandbox.problem import Problem
+from sandbox.errors import SandboxError
+from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME, STATE, TOPOLOGIES, VENV, repository_path
 from sandbox.state import State, check_name, others, write
 from sandbox.topology import Topology, parse
 
@@ -38,9 +37,9 @@ def load_topology(name: str, path: Path | None) -> Topology:
     try:
         data = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise Problem(f"--topology {path}: there is no such file.") from None
+        raise SandboxError(f"--topology {path}: there is no such file.") from None
     except yaml.YAMLError as error:
-        raise Problem(f"{path} is not YAML: {error}") from None
+        raise SandboxError(f"{path} is not YAML: {error}") from None
     return parse(data, repository_path(path.resolve()), name)
 
 
@@ -144,15 +143,15 @@ def status(name: str) -> dict[str, Any]:
 
 def _alone(name: str) -> AbstractContextManager[None]:
     busy = f"Another command works on the sandbox {name!r} right now. Wait until it has ended."
-    return runtime.lock(runtime.SHARED_RUNTIME / f"{runtime.RUNTIME.name}.{name}.lock", busy)
+    return runtime.lock(SHARED_RUNTIME / f"{RUNTIME.name}.{name}.lock", busy)
 
 
 def _address(state: State, topology: Topology) -> None:
     """Give the sandbox its subnet and its hosts their addresses; what was given stays."""
-    with runtime.turn(runtime.SHARED_RUNTIME / "addresses.lock"):
+    with runtime.turn(SHARED_RUNTIME / "addresses.lock"):
         rows = containers.networks()
         own = next((row for row in rows if row["name"] == containers.network_name(state.name)), None)
-        taken = network.taken_networks(network.read_routes(), own and own["network_interface"])
+        taken = network.taken_networks(network.read_routes(), own["network_interface"] if own else None)
         recorded = ipaddress.IPv4Network(state.subnet) if state.subnet else None
         if recorded and topology.subnet in (None, recorded):
             if own is None:
@@ -185,9 +184,7 @@ def _aws_endpoint(state: State) -> str:
     return aws.endpoint(_part(state, network.AWS))
 
 
-def _wanted(
-    state: State, topology: Topology, bare: bool, host_image: str, database_image: str
-) -> list[Container]:
+def _wanted(state: State, topology: Topology, bare: bool, host_image: str, database_image: str) -> list[Container]:
     parts = [containers.host(host.name, state.addresses[host.name], host_image, state) for host in topology.hosts]
     if bare:
         return parts
@@ -240,7 +237,7 @@ def _wait_for_database(state: State) -> None:
     until = time.monotonic() + DATABASE_LIMIT
     while not _greets(address, DATABASE_PORT):
         if time.monotonic() > until:
-            raise Problem(
+            raise SandboxError(
                 f"The database at {address}:{DATABASE_PORT} does not answer within {DATABASE_LIMIT:.0f} s. "
                 f"Its output: python3 -m sandbox podman logs {state.name}.database"
             )
@@ -295,10 +292,11 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         subnet=state.subnet,
         addresses=state.addresses,
         instances=instances,
-        services={} if state.bare else planned_services(topology, state.addresses),
+        services={} if state.bare else plan.services(topology.environment, topology.domain, aws.REGION),
         paths=paths,
         aws_endpoint=None if state.bare else _aws_endpoint(state),
         region=aws.REGION,
+        nodejs={} if state.bare else nodejs.archives(),
         database=None if state.bare else {
             "host": _part(state, network.DATABASE), "port": DATABASE_PORT, "name": DATABASE_NAME, "user": DATABASE_USER,
         },
@@ -318,6 +316,6 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
 
 def _leave_when_last() -> None:
     """The namespace goes with the last container of this clone."""
-    with runtime.turn(runtime.SHARED_RUNTIME / "addresses.lock"):
+    with runtime.turn(SHARED_RUNTIME / "addresses.lock"):
         if not runtime.in_use() and all(row["name"] == "podman" for row in containers.networks()):
             runtime.leave()

@@ -8,8 +8,8 @@ import json
 import subprocess
 from collections.abc import Iterable, Mapping
 
+from sandbox.errors import SandboxError
 from sandbox.paths import DEFAULT_NAME
-from sandbox.problem import Problem
 
 POOL = ipaddress.IPv4Network("10.80.0.0/16")
 PREFIX = 24
@@ -35,7 +35,7 @@ def choose(name: str, wanted: Network | None, taken: Mapping[Network, str]) -> N
 
     :param wanted: what the topology asks for; it is taken or refused.
     :param taken: networks in use on this machine, each with what uses it.
-    :raises Problem: when the wanted subnet, or the whole pool, is in use.
+    :raises SandboxError: when the wanted subnet, or the whole pool, is in use.
     """
     if wanted is not None:
         refuse_overlap(wanted, taken)
@@ -46,14 +46,14 @@ def choose(name: str, wanted: Network | None, taken: Mapping[Network, str]) -> N
     for subnet in subnets[start:] + subnets[:start]:
         if not any(subnet.overlaps(network) for network in taken):
             return subnet
-    raise Problem(f"No free network is left in {POOL}. Take sandboxes down, or set `subnet` in the topology file.")
+    raise SandboxError(f"No free network is left in {POOL}. Take sandboxes down, or set `subnet` in the topology file.")
 
 
 def refuse_overlap(subnet: Network, taken: Mapping[Network, str]) -> None:
-    """Raise a Problem when `subnet` overlaps something that is in use."""
+    """Raise a SandboxError when `subnet` overlaps something that is in use."""
     for network, user in taken.items():
         if subnet.overlaps(network):
-            raise Problem(
+            raise SandboxError(
                 f"The sandbox's network {subnet} is in use: {user} has {network}. "
                 "Free it, or set `subnet` in the topology file to a network that is not used here."
             )
@@ -63,11 +63,7 @@ def allocate(subnet: Network, names: Iterable[str], previous: Mapping[str, str])
     """An address for each host. A host keeps the one it had."""
     names = list(names)
     kept = {name: previous[name] for name in names if name in previous}
-    free = (
-        str(address)
-        for address in list(subnet.hosts())[FIRST_HOST - 1 :]
-        if str(address) not in kept.values()
-    )
+    free = (str(address) for address in list(subnet.hosts())[FIRST_HOST - 1 :] if str(address) not in kept.values())
     return {name: kept[name] if name in kept else next(free) for name in names}
 
 

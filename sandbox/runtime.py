@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.console import run
+from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME
-from sandbox.problem import Problem
 
 STORE = CACHE / "podman"
 CONFIGURATION = CACHE / "containers.conf"
@@ -37,13 +37,13 @@ PRIVILEGES = ("--privileged", "--pids-limit=-1")
 
 @contextmanager
 def lock(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file, or raise a Problem with the sentence `busy`."""
+    """Hold a lock file, or raise a SandboxError with the sentence `busy`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Problem(busy) from None
+            raise SandboxError(busy) from None
         yield
 
 
@@ -158,9 +158,7 @@ def _forget_last_boot() -> None:
 def _namespace_works() -> bool:
     if not _mounted(NAMESPACE / "mnt"):
         return False
-    result = run(
-        ["nsenter", f"--mount={NAMESPACE}/mnt", "stat", "--file-system", "--format=%T", CGROUP], check=False
-    )
+    result = run(["nsenter", f"--mount={NAMESPACE}/mnt", "stat", "--file-system", "--format=%T", CGROUP], check=False)
     return result.stdout.strip() == "cgroup2fs"
 
 

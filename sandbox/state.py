@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.console import run
+from sandbox.errors import SandboxError
 from sandbox.paths import DEFAULT_NAME, STATE, state_dir
-from sandbox.problem import Problem
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 # Directories of the default sandbox, next to which the others have theirs.
@@ -23,11 +23,11 @@ TAKEN_NAMES = ("database", "hosts", "tls")
 
 
 def check_name(name: str) -> None:
-    """Raise a Problem for a name that no sandbox can have."""
+    """Raise a SandboxError for a name that no sandbox can have."""
     if not NAME.match(name):
-        raise Problem(f"--name {name!r}: use at most 40 lower-case letters, digits and hyphens.")
+        raise SandboxError(f"--name {name!r}: use at most 40 lower-case letters, digits and hyphens.")
     if name in TAKEN_NAMES:
-        raise Problem(f"--name {name!r} is a directory of the default sandbox; choose another name.")
+        raise SandboxError(f"--name {name!r} is a directory of the default sandbox; choose another name.")
 
 
 def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.problem import Problem
+from sandbox.errors import SandboxError
 
 KEYS = ("environment", "domain", "subnet", "hosts")
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -40,13 +40,11 @@ def parse(data: Any, origin: str, name: str) -> Topology:
     :param data: what the YAML file holds.
     :param origin: the file's name, for messages.
     :param name: the sandbox's name; environment and domain default to it.
-    :raises Problem: with every mistake, one a line.
+    :raises SandboxError: with every mistake, one a line.
     """
     if not isinstance(data, Mapping):
-        raise Problem(f"{origin}: the topology must be a mapping with the key hosts, not {data!r}.")
-    mistakes = [
-        f"{key}: unknown key; a topology has {', '.join(KEYS)}." for key in data if key not in KEYS
-    ]
+        raise SandboxError(f"{origin}: the topology must be a mapping with the key hosts, not {data!r}.")
+    mistakes = [f"{key}: unknown key; a topology has {', '.join(KEYS)}." for key in data if key not in KEYS]
     environment = _label(data.get("environment", name), "environment", mistakes)
     domain = _domain(data.get("domain", f"{environment}.test"), mistakes)
     subnet = _subnet(data.get("subnet"), mistakes)
@@ -54,7 +52,7 @@ def parse(data: Any, origin: str, name: str) -> Topology:
     if subnet and len(hosts) > subnet.num_addresses - 16:
         mistakes.append(f"subnet: {subnet} has no room for {len(hosts)} hosts; use a larger one.")
     if mistakes:
-        raise Problem("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
+        raise SandboxError("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
     return Topology(environment, domain, hosts, subnet)
 
 

@@ -1,0 +1,41 @@
+# Everything a developer does here. `make` alone lists it.
+NAME ?= sandbox
+PYTHON3 := $(shell command -v python3 || echo missing)
+
+.DEFAULT_GOAL := help
+.PHONY: help up setup down status clean check test bench
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+up: python3 ## Set the machine up, start the sandbox, build the applications and release them
+	@python3 -m sandbox stack --name $(NAME)
+
+setup: python3 ## Install packages, the virtual environment and Node.js, and nothing else
+	@python3 -m sandbox setup
+
+down: ## Take the sandbox away; keys, certificates and secrets stay
+	@python3 -m sandbox down --name $(NAME)
+
+status: ## Say what of the sandbox runs and answers
+	@python3 -m sandbox status --name $(NAME)
+
+clean: ## Take every sandbox away, and all images, caches and keys
+	@if [ -x .venv/bin/python ]; then python3 -m sandbox down --all; fi
+	@rm -rf .venv .cache .sandbox .artifacts
+
+check: setup ## Lint, types and unit tests
+	@tests/run check
+
+test: setup ## All tests; the sandbox must be up
+	@tests/run test
+
+bench: setup ## Measure what docs/performance.md states
+	@tests/run bench
+
+.PHONY: python3
+python3:
+ifeq ($(PYTHON3),missing)
+	@apt-get update && apt-get install --yes --no-install-recommends python3 || \
+	  { echo "python3 is missing and cannot be installed: run make as root, on Debian 12." >&2; exit 1; }
+endif

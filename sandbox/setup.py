@@ -1,0 +1,151 @@
+"""Packages, virtual environment and Node.js runtimes: what a fresh machine lacks.
+
+Runs with nothing but Debian's Python and the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sandbox import nodejs
+from sandbox.apt import explain
+from sandbox.console import Steps, run, run_logged, say
+from sandbox.errors import SandboxError
+from sandbox.paths import CACHE, REPO, VENV, repository_path
+
+PYTHON = (3, 11)
+# podman and what it needs without Recommends; the builder of images; what its users call.
+PACKAGES = (
+    "ca-certificates", "crun", "debian-archive-keyring", "git", "iproute2", "iptables", "mmdebstrap",
+    "netavark", "openssh-client", "podman", "procps", "python3", "python3-venv", "rsync",
+)  # fmt: skip
+APT_LOCK_SECONDS = 300
+# A first run fetches and unpacks this much; a later one writes little.
+FIRST_GIGABYTES, LATER_GIGABYTES = 6.0, 1.0
+LOCK = REPO / "requirements.txt"
+STAMP = VENV / ".requirements.sha256"
+
+
+def setup(steps: Steps) -> None:
+    """Make the machine ready; what is there is left alone."""
+    check_machine()
+    with steps.step("Install Debian packages"):
+        install_packages()
+    with steps.step("Make the virtual environment"):
+        make_virtual_environment()
+    with steps.step("Fetch Node.js"):
+        for item in nodejs.missing():
+            say(f"  {item['version']}")
+            nodejs.fetch(item)
+
+
+def check_machine() -> None:
+    """Refuse a machine that cannot work, before anything is touched."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise SandboxError(
+            f"The sandbox runs on Linux on x86_64; this is {sys.platform} on {platform.machine()}. "
+            "Use a virtual machine with Debian 12."
+        )
+    if shutil.which("apt-get") is None:
+        raise SandboxError("apt-get is missing. The sandbox installs Debian packages: use a machine with Debian 12.")
+    check_disk(disk_gigabytes(REPO))
+
+
+def disk_gigabytes(path: Path) -> float:
+    """Free space for root on the file system of `path`."""
+    return shutil.disk_usage(path).free / 1e9
+
+
+def check_disk(free: float, first: bool | None = None) -> None:
+    """Raise a SandboxError when the disk will not do.
+
+    :param first: whether images and packages have yet to be fetched; found out by default.
+    """
+    if first is None:
+        first = not (CACHE / "podman").exists() or not STAMP.exists()
+    needed = FIRST_GIGABYTES if first else LATER_GIGABYTES
+    if free < needed:
+        raise SandboxError(
+            f"The file system of {REPO} has {free:.1f} GB free, and {needed:.0f} GB are needed. "
+            "Free some, or put the clone on a larger disk."
+        )
+
+
+def missing_packages(listing: str) -> list[str]:
+    """Which of PACKAGES are not installed, from dpkg-query's `status name` lines."""
+    installed = {line.split()[1] for line in listing.splitlines() if line.startswith("installed ")}
+    return [package for package in PACKAGES if package not in installed]
+
+
+def install_packages() -> None:
+    """Install what is missing of PACKAGES."""
+    listing = run(["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n", *PACKAGES], check=False)
+    missing = missing_packages(listing.stdout)
+    if not missing:
+        return
+    say(f"  {' '.join(missing)}")
+    options = ["--option", f"DPkg::Lock::Timeout={APT_LOCK_SECONDS}", "--option", "Acquire::Retries=2"]
+    failure = "Debian packages cannot be installed."
+    run_logged(["apt-get", *options, "update"], "apt-update", failure=failure, explain=explain)
+    run_logged(
+        ["apt-get", *options, "install", "--yes", "--no-install-recommends", *missing],
+        "apt-install",
+        env={"DEBIAN_FRONTEND": "noninteractive"},
+        failure=failure,
+        explain=explain,
+    )
+
+
+def make_virtual_environment() -> None:
+    """Make .venv hold exactly what the lock file says, unless it does."""
+    if not LOCK.exists():
+        raise SandboxError(f"{repository_path(LOCK)} is missing: it locks the Python packages. Restore it from git.")
+    wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    python = VENV / "bin" / "python"
+    works = python.exists() and run([python, "-c", "import pip"], check=False).returncode == 0
+    if works and STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    if not works:
+        run(
+            [find_python(), "-m", "venv", "--clear", VENV],
+            failure=f"The virtual environment {repository_path(VENV)} cannot be made.",
+        )
+    run_logged(
+        [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes",
+         "--requirement", LOCK],
+        "pip",
+        failure=f"The packages of {repository_path(LOCK)} cannot be installed.",
+        explain=_explain_pip,
+    )  # fmt: skip
+    STAMP.write_text(wanted)
+
+
+def find_python() -> str:
+    """A Python of the version that the lock file is made for, with the module venv."""
+    if sys.version_info[:2] == PYTHON and importlib.util.find_spec("ensurepip"):
+        return sys.executable
+    version = ".".join(map(str, PYTHON))
+    candidate = shutil.which(f"python{version}", path=f"/usr/bin:{os.environ.get('PATH', '')}")
+    if candidate and run([candidate, "-c", "import ensurepip, venv"], check=False).returncode == 0:
+        return candidate
+    raise SandboxError(
+        f"Python {version} with the module venv is missing; the locked packages are made for it. "
+        "Use Debian 12, where `apt-get install python3 python3-venv` gives both."
+    )
+
+
+def _explain_pip(output: str) -> str | None:
+    if re.search(r"Temporary failure in name resolution|Network is unreachable|NewConnectionError|timed out", output):
+        return "The Python package index cannot be reached: no network. Check the connection, name server and proxy."
+    if "DO NOT MATCH THE HASHES" in output:
+        return f"A package is not the one that {LOCK.name} names. Do not go on; run it again, or make the lock anew."
+    if "No space left on device" in output:
+        return "The disk is full. Free at least 6 GB on the repository's file system."
+    return None

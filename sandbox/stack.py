@@ -1,0 +1,84 @@
+"""`make up`: from a bare machine to a platform that answers, in one command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from sandbox.console import Steps, say
+from sandbox.errors import SandboxError
+from sandbox.paths import REPO, VENV, repository_path, state_dir
+from sandbox.setup import setup
+
+PLAYBOOKS = (
+    ("Build the applications", "build.yml"),
+    ("Configure, release and verify", "site.yml"),
+)
+
+
+def stack(name: str) -> None:
+    """Set the machine up, bring the sandbox up, build the applications and release them."""
+    steps = Steps()
+    setup(steps)
+    with steps.step(f"Bring the sandbox {name} up"):
+        _call([str(VENV / "bin" / "python"), "-m", "sandbox", "up", "--name", name], "")
+    state = state_dir(name)
+    endpoints: dict[str, Any] = json.loads((state / "endpoints.json").read_text())
+    inventory = repository_path(Path(endpoints["inventory"]))
+    for title, playbook in PLAYBOOKS:
+        with steps.step(title):
+            command = f"ansible-playbook -i {inventory} playbooks/{playbook}"
+            say(f"  . {repository_path(state)}/env; {command}")
+            _call(
+                ["sh", "-c", '. "$0" && exec ansible-playbook -i "$1" "$2"', str(state / "env"), inventory,
+                 f"playbooks/{playbook}"],
+                f"{title}: the playbook failed. Its output above says what and where; "
+                "mend it and run `make up` again, or only the command above.",
+            )  # fmt: skip
+    say("\nHow long it took:")
+    say(steps.table())
+    say("\n" + summary(endpoints))
+
+
+def summary(endpoints: dict[str, Any]) -> str:
+    """What is where, and how to open it."""
+    edge, domain, hosts = endpoints["edge"], endpoints["domain"], endpoints["hosts"]
+    rows = [
+        f"  {name:10} {host['address']:13} {' '.join(host['services'])}" for name, host in endpoints["hosts"].items()
+    ]
+    urls = [f"  {name:10} {service['url']}" for name, service in endpoints["services"].items()]
+    names = [service["url"].split("//")[1] for service in endpoints["services"].values() if "*" not in service["url"]]
+    directory = repository_path(Path(endpoints["state"]))
+    inventory = repository_path(Path(endpoints["inventory"]))
+    return "\n".join(
+        [
+            "The platform is up.",
+            *rows,
+            *urls,
+            "",
+            "From the shell:",
+            f"  curl --cacert {directory}/tls/ca.pem --resolve '*:443:{edge}' https://{domain}/",
+            "In a browser on this machine: add this line to /etc/hosts (and one for each page's subdomain),",
+            f"and trust {directory}/tls/ca.pem as an authority.",
+            f"  {edge} {' '.join(dict.fromkeys([domain, *names]))}",
+            "On a host:",
+            f"  ssh -F {directory}/ssh_config {next(iter(hosts))}",
+            "Any playbook:",
+            f"  . {directory}/env; ansible-playbook -i {inventory} playbooks/site.yml",
+        ]
+    )
+
+
+def _call(command: list[str], failure: str) -> None:
+    """Run a command on the user's terminal; one that fails has said why."""
+    process = subprocess.Popen(command, cwd=REPO)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # The terminal sent it the same signal: let it end what it began.
+        process.wait()
+        raise
+    if status:
+        raise SandboxError(failure)
