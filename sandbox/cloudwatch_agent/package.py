@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from sandbox.problem import Problem
+from sandbox.errors import SandboxError
 
 HERE = Path(__file__).parent
 VERSION = "1.300070.0+standin"
@@ -65,10 +65,10 @@ def build(destination: Path) -> Path:
 
     The same sources give the same bytes, so an unchanged package is not installed again.
 
-    :raises Problem: where dpkg-deb is missing or fails.
+    :raises SandboxError: where dpkg-deb is missing or fails.
     """
     if not shutil.which("dpkg-deb"):
-        raise Problem("dpkg-deb is not installed: the CloudWatch agent's stand-in cannot be packed. Install dpkg.")
+        raise SandboxError("dpkg-deb is not installed: the CloudWatch agent's stand-in cannot be packed. Install dpkg.")
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         root = Path(folder) / "root"
@@ -82,7 +82,7 @@ def build(destination: Path) -> Path:
             check=False,
         )
         if done.returncode:
-            raise Problem(f"dpkg-deb could not pack the CloudWatch agent's stand-in: {done.stderr.strip()}")
+            raise SandboxError(f"dpkg-deb could not pack the CloudWatch agent's stand-in: {done.stderr.strip()}")
         package.replace(destination)
     digest = hashlib.sha256(destination.read_bytes()).hexdigest()
     destination.with_name(destination.name + ".sha256").write_text(digest + "\n")
