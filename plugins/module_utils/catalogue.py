@@ -235,8 +235,8 @@ def read(catalogue: Any, environment: Any, hosts: Any = None) -> tuple[Model, li
     that depends on hosts is checked. The model may be used for a plan only when there are no problems.
     """
     report = Report()
-    settings = _read_environment(report, plain(environment))
     entries = keys(CATALOGUE_KEYS, "a mapping with services")(report, "", plain(catalogue)) or {}
+    settings = _read_environment(report, plain(environment), entries.get("databases") or {})
     model = Model(
         environment=settings,
         services=_read_services(report, entries.get("services"), settings),
@@ -272,7 +272,7 @@ def _complete(model: Model) -> None:
     model.origins = planning.allowed_origins(model.services, model.environment["cors"]["extra_origins"])
 
 
-def _read_environment(report: Report, environment: Any) -> dict[str, Any]:
+def _read_environment(report: Report, environment: Any, databases: Mapping[str, Any]) -> dict[str, Any]:
     root = "platform_environment"
     wanted = "a mapping with name, domain, region and tls"
     settings: dict[str, Any] = keys(ENVIRONMENT_KEYS, wanted)(report, root, environment) or {
@@ -284,12 +284,12 @@ def _read_environment(report: Report, environment: Any) -> dict[str, Any]:
     for key in ("databases", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
     wanted = "a mapping with host, name, user, password and max_connections"
-    accesses = {
-        name: keys(ACCESS_KEYS, wanted)(report, f"{root}.databases.{name}", access)
-        for name, access in settings["databases"].items()
-    }
-    nothing = dict.fromkeys(ACCESS_KEYS)
-    settings["databases"] = {name: access or dict(nothing) for name, access in accesses.items()}
+    accesses = {}
+    for name, access in settings["databases"].items():
+        target = report if name in databases else Report()  # one that does not exist is reported as such only
+        checked = keys(ACCESS_KEYS, wanted)(target, f"{root}.databases.{name}", access)
+        accesses[name] = checked or dict.fromkeys(ACCESS_KEYS)
+    settings["databases"] = accesses
     return settings
 
 
@@ -374,12 +374,13 @@ def _overridden(
 def _read_service(
     report: Report, name: str, entry: dict[str, Any], settings: Mapping[str, Any], moved: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return one service with every key, and `path` and `moved`, which say where its values stand."""
+    """Return one service with every key; also where its values stand (`path`, `moved`), and which are `broken`."""
     path = f"services.{name}"
     if moved:
         report = Redirect(report, path, moved)
     service: dict[str, Any] = keys(SERVICE_KEYS, "a mapping")(report, path, entry) or {}
-    service.update(path=path, moved=moved)
+    broken = {key for key in SERVICE_KEYS if key in entry and service[key] is None} if entry else set(SERVICE_KEYS)
+    service.update(path=path, moved=moved, broken=broken)
     kind = KINDS.get(service["kind"])
     if service["build"] is None:
         service["build"] = {key: field.default for key, field in BUILD_KEYS.items()}
@@ -441,7 +442,7 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
 def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:
     """Put the domain to the public hosts. What is broken gets a name of its own, so that it is reported once."""
     expanded = []
-    stated = [{"host": None, "path": None}] if service["public"] is None else service["public"]
+    stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
     for index, address in enumerate(stated):
         host, prefix = address["host"] or f"broken-{index}.{path}", address["path"] or "/"
         fqdn = domain if host == "@" else f"{host}.{domain}"

@@ -150,7 +150,7 @@ def check_writers(report: Report, model: Model) -> None:
             fix = f"Describe it under databases, or correct the name.{report.suggest(database, model.databases)}"
             report.add(path, database, f"there is no database '{database}'", fix)
             continue
-        if database not in service["needs"]:
+        if database not in service["needs"] and "needs" not in service["broken"]:
             problem = f"'{name}' writes to '{database}' without needing it"
             report.add(path, database, problem, f"Add '{database}' to the needs of '{name}'.")
         first = writers.setdefault(database, name)

@@ -229,7 +229,7 @@ def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> s
 
 
 def _require_need(model: Model, service: str, other: str) -> None:
-    if other not in model.services[service]["needs"]:
+    if other not in model.services[service]["needs"] and "needs" not in model.services[service]["broken"]:
         fix = f"Add '{other}' to the needs of '{service}', or remove the placeholder."
         raise UnknownFactError(f"'{service}' does not need '{other}'", fix)
 

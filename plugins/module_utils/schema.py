@@ -45,7 +45,9 @@ class Report:
         if not isinstance(word, str) or self._suggestions <= 0:
             return ""
         self._suggestions -= 1
-        close = get_close_matches(word.lower()[:80], list(options), n=1, cutoff=0.6)
+        known, start = list(options), word.lower()[:80]
+        close = [option for option in known if len(start) > 2 and option.startswith(start)]
+        close = close or get_close_matches(start, known, n=1, cutoff=0.6)
         return f" Did you mean '{close[0]}'?" if close else ""
 
 

@@ -1,0 +1,339 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What is derived from a catalogue without mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+
+def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
+    plan = stack.plan()
+    assert set(plan) == {
+        "environment",
+        "batches",
+        "services",
+        "hosts",
+        "edge",
+        "budget",
+        "log_groups",
+        "secrets",
+    }
+    assert json.loads(json.dumps(plan)) == plan
+    assert plan["environment"] == {
+        "name": "production",
+        "domain": "example.com",
+        "region": "ap-northeast-2",
+        "tls_mode": "files",
+        "front_door": None,
+    }
+
+
+def test_services_are_deployed_after_what_they_need(stack: Any) -> None:
+    assert stack.plan()["batches"] == [["api"], ["sites", "collab"], ["frontend"]]
+
+
+def test_a_process_has_two_slots_and_a_files_service_has_none(stack: Any) -> None:
+    services = stack.plan()["services"]
+    assert services["api"]["slots"] == {"blue": 13001, "green": 23001}
+    assert services["frontend"]["slots"] == {}
+    assert services["frontend"]["port"] == 8080
+    assert services["frontend"]["start"] == []
+
+
+def test_a_specification_carries_what_roles_need(stack: Any) -> None:
+    spec = stack.plan()["services"]["api"]
+    assert spec["kind"] == "nestjs_api"
+    assert spec["user"] == "fp-api"
+    assert spec["log_group"] == "/fivepointers/production/api"
+    assert spec["hosts"] == ["api-1", "api-2"]
+    assert spec["addresses"] == ["10.0.0.3", "10.0.0.4"]
+    assert spec["public"] == [
+        {"fqdn": "api.example.com", "path": "/", "url": "https://api.example.com", "wildcard": False}
+    ]
+    assert spec["url"] == "https://api.example.com"
+    assert spec["internal_url"] == "http://127.0.0.1:33001"
+    assert (spec["node"], spec["pool"], spec["drain"], spec["memory"], spec["body_limit"]) == ("24", 10, 10, "1G", "1m")
+    assert spec["start"] == ["node", "dist/main.js"]
+    assert spec["migrate"] == ["node", "dist/migrate.js"]
+    assert spec["secrets"] == ["database.password", "jwt"]
+    assert spec["health"] == {
+        "type": "http",
+        "path": "/api/health",
+        "status": [200],
+        "interval": 1,
+        "timeout": 2,
+        "start_period": 60,
+    }
+
+
+def test_health_has_a_default_where_a_kind_has_a_usual_one(stack: Any) -> None:
+    services = stack.plan()["services"]
+    assert (services["frontend"]["health"]["type"], services["frontend"]["health"]["path"]) == ("http", "/")
+    assert (services["collab"]["health"]["type"], services["collab"]["health"]["status"]) == ("tcp", [])
+
+
+def test_addresses_of_others_come_as_environment_variables(stack: Any) -> None:
+    environment = stack.plan()["services"]["collab"]["environment"]
+    assert environment["API_URL"] == "https://api.example.com"
+    assert environment["API_INTERNAL_URL"] == "http://127.0.0.1:33001"
+    assert environment["PUBLIC_URL"] == "wss://ws.example.com"
+    assert environment["ALLOWED_ORIGINS"] == "https://example.com,https://*.example.com"
+    assert environment["PORT"] == "${self.port}"
+    assert environment["HOST"] == "127.0.0.1"
+    assert environment["KEEP_ALIVE_TIMEOUT"] == "75000"
+    assert "HOSTNAME" not in environment
+    assert stack.plan()["services"]["sites"]["environment"]["HOSTNAME"] == "127.0.0.1"
+
+
+def test_the_database_comes_as_environment_variables_without_its_password(stack: Any) -> None:
+    environment = stack.plan()["services"]["api"]["environment"]
+    assert {key: value for key, value in environment.items() if key.startswith("DATABASE_")} == {
+        "DATABASE_HOST": "db.internal",
+        "DATABASE_PORT": "3306",
+        "DATABASE_NAME": "app",
+        "DATABASE_USER": "app",
+        "DATABASE_PASSWORD": "${secret.database.password}",
+        "DATABASE_POOL_SIZE": "10",
+        "DATABASE_URL": "mysql://app:${secret.database.password|url}@db.internal:3306/app",
+    }
+    assert environment["GREETING"] == "costs $$5"
+    assert environment["JWT_SECRET"] == "${secret.jwt}"
+
+
+def test_names_in_an_address_are_encoded(stack: Any) -> None:
+    stack.set("e.databases.database.user", "a@b$").set("e.databases.database.port", 3307)
+    url = stack.plan()["services"]["api"]["environment"]["DATABASE_URL"]
+    assert url == "mysql://a%40b%24:${secret.database.password|url}@db.internal:3307/app"
+
+
+def test_a_browser_gets_public_facts_only(stack: Any) -> None:
+    spec = stack.plan()["services"]["frontend"]
+    assert spec["environment"] == {
+        "API_URL": "https://api.example.com",
+        "BASE_DOMAIN": "example.com",
+        "COLLAB_URL": "wss://ws.example.com",
+        "ENVIRONMENT": "production",
+        "PUBLIC_URL": "https://example.com",
+        "SERVICE_NAME": "frontend",
+    }
+    assert spec["build"]["environment"] == {"VITE_API": "https://api.example.com"}
+
+
+def test_the_catalogue_has_the_last_word_on_a_variable(stack: Any) -> None:
+    stack.set("c.services.api.environment.PORT", "80${self.port}").set("c.services.api.environment.HOST", "::1")
+    environment = stack.plan()["services"]["api"]["environment"]
+    assert (environment["PORT"], environment["HOST"]) == ("80${self.port}", "::1")
+
+
+@pytest.mark.parametrize(
+    "template, expected",
+    [
+        ("${environment.name}/${environment.domain}/${environment.region}", "production/example.com/ap-northeast-2"),
+        ("${self.url}", "https://*.example.com"),
+        ("${api.host}", "api.example.com"),
+        ("${api.url|url}", "https%3A%2F%2Fapi.example.com"),
+        ("${api.internal_url}/v1", "http://127.0.0.1:33001/v1"),
+        ("${origins}", "https://example.com,https://*.example.com"),
+        ("$HOME $$ $", "$$HOME $$ $$"),
+        ("${self.port}", "${self.port}"),
+        ("${secret.jwt|url}", "${secret.jwt|url}"),
+    ],
+)
+def test_placeholders_are_resolved_as_far_as_they_are_known(stack: Any, template: str, expected: str) -> None:
+    stack.set("c.services.sites.environment", {"A": template})
+    assert stack.plan()["services"]["sites"]["environment"]["A"] == expected
+
+
+def test_the_edge_serves_each_public_name(stack: Any) -> None:
+    stack.set("c.services.sites.public", [{"host": "*"}, {"host": "@", "path": "/docs"}])
+    edge = stack.plan()["edge"]
+    names = [(host["server_name"], host["wildcard"]) for host in edge["virtual_hosts"]]
+    assert names == [
+        ("api.example.com", False),
+        ("example.com", False),
+        ("ws.example.com", False),
+        ("*.example.com", True),
+    ]
+    apex = edge["virtual_hosts"][1]["locations"]
+    assert [(location["path"], location["service"]) for location in apex] == [("/docs", "sites"), ("/", "frontend")]
+    assert edge["virtual_hosts"][2]["locations"] == [
+        {
+            "path": "/",
+            "service": "collab",
+            "kind": "yjs_websocket",
+            "cors": "edge",
+            "body_limit": "1m",
+            "websocket": True,
+        }
+    ]
+    assert edge["upstreams"] == {
+        "api": ["10.0.0.3:3001", "10.0.0.4:3001"],
+        "frontend": ["10.0.0.2:8080"],
+        "sites": ["10.0.0.5:3002"],
+        "collab": ["10.0.0.5:3003"],
+    }
+
+
+def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any) -> None:
+    hosts = stack.plan()["hosts"]
+    assert hosts["sites-1"] == {
+        "address": "10.0.0.5",
+        "services": ["sites", "collab"],
+        "kinds": ["nextjs", "yjs_websocket"],
+        "edge": False,
+        "node_versions": ["24"],
+        "internal": [{"service": "api", "port": 33001, "servers": ["10.0.0.3:3001", "10.0.0.4:3001"]}],
+    }
+    assert hosts["web-1"]["internal"] == [], "browsers call the API, not the host of the files"
+    assert hosts["web-1"]["node_versions"] == []
+    assert hosts["edge-1"]["edge"] is True
+    assert hosts["edge-1"]["services"] == []
+
+
+def test_everything_fits_on_one_host(stack: Any) -> None:
+    stack.hosts = {"dev-1": {"address": "10.0.0.1", "services": ["edge", "frontend", "api", "sites", "collab"]}}
+    host = stack.plan()["hosts"]["dev-1"]
+    assert host["edge"] is True
+    assert host["kinds"] == ["nestjs_api", "nextjs", "static_frontend", "yjs_websocket"]
+    assert host["internal"] == [{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"]}]
+
+
+def test_two_versions_of_node_on_one_host(stack: Any) -> None:
+    stack.set("c.services.collab.node", "22")
+    assert stack.plan()["hosts"]["sites-1"]["node_versions"] == ["22", "24"]
+
+
+def test_the_budget_counts_both_slots_of_each_host(stack: Any) -> None:
+    assert stack.plan()["budget"] == {
+        "database": {
+            "needed": 40,
+            "allowed": 120,
+            "max_connections": 150,
+            "lines": [{"service": "api", "processes": 4, "pool": 10, "connections": 40}],
+        }
+    }
+
+
+def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
+    stack.set("e.secrets.unused", {"variable": "x"})
+    plan = stack.plan()
+    assert plan["secrets"] == [
+        {"name": "database.password", "secretsmanager": "platform/database", "key": "password"},
+        {"name": "jwt", "ssm": "/platform/jwt"},
+    ]
+    assert plan["services"]["sites"]["secrets"] == []
+
+
+def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
+    stack.set(
+        "e.services",
+        {
+            "api": {
+                "pool": 5,
+                "node": "22",
+                "memory": "2G",
+                "drain": 30,
+                "body_limit": "10m",
+                "health": "/other",
+                "environment": {"GREETING": "hello"},
+                "public": [{"host": "backend"}],
+            }
+        },
+    )
+    spec = stack.plan()["services"]["api"]
+    assert (spec["pool"], spec["node"], spec["memory"], spec["drain"], spec["body_limit"]) == (5, "22", "2G", 30, "10m")
+    assert spec["health"]["path"] == "/other"
+    assert spec["environment"]["GREETING"] == "hello"
+    assert "DATABASE_URL" in spec["environment"]
+    assert stack.plan()["services"]["frontend"]["environment"]["API_URL"] == "https://backend.example.com"
+
+
+def test_next_starts_through_the_framework_without_standalone_output(stack: Any) -> None:
+    assert stack.plan()["services"]["sites"]["start"] == ["node", "server.js"]
+    stack.set("c.services.sites.build", {"source": "x", "standalone": False})
+    assert stack.plan()["services"]["sites"]["start"][:3] == ["node", "node_modules/next/dist/bin/next", "start"]
+
+
+def test_a_path_prefix_is_part_of_the_public_address(stack: Any) -> None:
+    stack.set("c.services.api.public", [{"host": "@", "path": "/api/"}])
+    plan = stack.plan()
+    assert plan["services"]["api"]["url"] == "https://example.com/api"
+    assert plan["services"]["frontend"]["environment"]["API_URL"] == "https://example.com/api"
+
+
+# --- origins --------------------------------------------------------------------
+
+ALLOWED = [
+    "https://a.example.com",
+    "https://a-b.example.com",
+    "https://xn--80ak6aa92e.example.com",
+    "https://1.example.com",
+]
+DENIED = [
+    "http://a.example.com",
+    "https://a.example.com:443",
+    "https://a.example.com:8443",
+    "https://example.com",
+    "https://x.y.example.com",
+    "https://evilexample.com",
+    "https://evil-example.com",
+    "https://example.com.evil.net",
+    "https://a.example.com.evil.net",
+    "https://a.exampleXcom",
+    "https://appXexample.com",
+    "https://a.example.com@evil.net",
+    "https://a.example.com/",
+    "https://a.example.com.",
+    "https://a.example.community",
+    "https://.example.com",
+    "https://-a.example.com",
+    "https://a-.example.com",
+    "https://a_b.example.com",
+    "https://a`b.example.com",
+    "https://" + "a" * 64 + ".example.com",
+    "null",
+    "*",
+    "",
+    "file://",
+    "https://a.example.com,https://b.example.com",
+    "https://a.example.com https://b.example.com",
+    "localhost:5173",
+]
+
+
+def test_origins_are_those_of_services_with_pages_and_the_extra_ones(stack: Any) -> None:
+    extra = ["https://*.partner.example:8443", "https://partner.example", "https://example.com"]
+    stack.set("e.cors", {"extra_origins": extra})
+    assert stack.plan()["edge"]["origins"] == {
+        "exact": ["https://example.com", "https://partner.example"],
+        "wildcards": ["https://*.example.com", "https://*.partner.example:8443"],
+        "regex": [
+            r"^https://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.example\.com$",
+            r"^https://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.partner\.example:8443$",
+        ],
+    }
+
+
+@pytest.mark.parametrize("origin", ALLOWED)
+def test_the_pattern_lets_one_label_in(stack: Any, origin: str) -> None:
+    assert re.search(stack.plan()["edge"]["origins"]["regex"][0], origin)
+
+
+@pytest.mark.parametrize("origin", DENIED)
+def test_the_pattern_keeps_the_rest_out(stack: Any, origin: str) -> None:
+    assert not re.search(stack.plan()["edge"]["origins"]["regex"][0], origin)
+
+
+def test_the_pattern_captures_nothing(stack: Any) -> None:
+    assert re.compile(stack.plan()["edge"]["origins"]["regex"][0]).groups == 0
+
+
+def test_a_developer_may_use_a_local_origin(stack: Any) -> None:
+    stack.set("e.name", "development").set("e.cors", {"extra_origins": ["http://localhost:5173"]})
+    assert "http://localhost:5173" in stack.plan()["edge"]["origins"]["exact"]

@@ -1,0 +1,625 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Every mistake is refused, where it stands, with what stands there and with the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as catalogues
+
+REMOVE = "(remove)"
+API, FRONTEND, SITES, COLLAB = "c.services.api", "c.services.frontend", "c.services.sites", "c.services.collab"
+
+# name → changes, path of the problem, words of its value, words of the problem and its fix
+MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
+    # the catalogue as a whole
+    "empty catalogue": ({"c.services": {}}, "services", "null", ("no service",)),
+    "no services key": ({"c.services": REMOVE}, "services", "null", ("missing",)),
+    "services is a list": ({"c.services": ["api"]}, "services", '["api"]', ("a list", "a mapping")),
+    "misspelt key of the catalogue": ({"c.database": {}}, "database", "database", ("no key", "'databases'?")),
+    "service is a string": ({API: "nestjs_api"}, "services.api", "nestjs_api", ("a string", "a mapping")),
+    # names
+    "upper-case name": ({"c.services.Api": {}}, "services.Api", "Api", ("not a name", "lower-case")),
+    "underscore in a name": ({"c.services.my_api": {}}, "services.my_api", "my_api", ("not a name", "hyphens")),
+    "name that is too long": ({"c.services." + "a" * 30: {}}, "services." + "a" * 30, "a" * 30, ("not a name", "29")),
+    "reserved name": ({"c.services.edge": {}}, "services.edge", "edge", ("reserved", "another")),
+    "name of a folder on hosts": ({"c.services.node": {}}, "services.node", "node", ("reserved",)),
+    "service named like a database": ({"c.databases.api": {}}, "databases.api", "api", ("same name", "Rename")),
+    # keys and kinds
+    "unknown kind": ({f"{API}.kind": "nestjs"}, "services.api.kind", "nestjs", ("not a kind", "'nestjs_api'?")),
+    "missing kind": ({f"{API}.kind": REMOVE}, "services.api.kind", "null", ("missing", "yjs_websocket")),
+    "misspelt key of a service": ({f"{SITES}.helth": "/"}, "services.sites.helth", "helth", ("no key", "'health'?")),
+    "misspelt key of health": (
+        {f"{API}.health": {"path": "/", "intervall": 2}},
+        "services.api.health.intervall",
+        "intervall",
+        ("no key", "'interval'?"),
+    ),
+    "misspelt key of public": (
+        {f"{API}.public": [{"hots": "api", "host": "api"}]},
+        "services.api.public[0].hots",
+        "hots",
+        ("no key", "'host'?"),
+    ),
+    "misspelt key of build": ({f"{API}.build.sorce": "."}, "services.api.build.sorce", "sorce", ("'source'?",)),
+    "build without source": ({f"{API}.build": {}}, "services.api.build.source", "null", ("missing", "folder")),
+    "misspelt key of a database": ({"c.databases.database.prot": 1}, "databases.database.prot", "prot", ("'port'?",)),
+    "wrong type: port": ({f"{API}.port": "3001"}, "services.api.port", "3001", ("a string", "a whole number")),
+    "wrong type: boolean port": ({f"{API}.port": True}, "services.api.port", "true", ("a boolean",)),
+    "wrong type: needs": ({f"{API}.needs": "database"}, "services.api.needs", "database", ("a string", "[database]")),
+    "wrong type: public": ({f"{API}.public": "api"}, "services.api.public", "api", ("[{host: api}]",)),
+    "wrong type: environment": ({f"{API}.environment": ["A=1"]}, "services.api.environment", "A=1", ("a mapping",)),
+    "wrong type: spa": ({f"{FRONTEND}.spa": "no"}, "services.frontend.spa", "no", ("true or false",)),
+    "unknown engine": ({"c.databases.database.engine": "mysqll"}, "databases.database.engine", "mysqll", ("mysql",)),
+    # needs
+    "unknown need": ({f"{FRONTEND}.needs": ["apis"]}, "services.frontend.needs", "apis", ("'frontend'", "'api'?")),
+    "need on itself": ({f"{API}.needs": ["api", "database"]}, "services.api.needs", "api", ("needs itself",)),
+    "cycle": ({f"{API}.needs": ["database", "sites"]}, "services.api.needs", "sites", ("api → sites → api",)),
+    "database of a browser": (
+        {f"{FRONTEND}.needs": ["database"]},
+        "services.frontend.needs",
+        "database",
+        ("cannot reach a database",),
+    ),
+    # databases
+    "second writer": (
+        {f"{SITES}.needs": ["api", "database"], f"{SITES}.writes": "database"},
+        "services.sites.writes",
+        "database",
+        ("'api' writes", "one writer"),
+    ),
+    "writes without need": ({f"{API}.needs": []}, "services.api.writes", "database", ("without needing", "Add")),
+    "writes to an unknown database": ({f"{API}.writes": "databse"}, "services.api.writes", "databse", ("'database'?",)),
+    "database without host": (
+        {"e.databases.database.host": REMOVE},
+        "platform_environment.databases.database.host",
+        "null",
+        ("missing", "address"),
+    ),
+    "database without access": (
+        {"e.databases": {}},
+        "platform_environment.databases.database",
+        "null",
+        ("does not say where", "max_connections"),
+    ),
+    "access to an unknown database": (
+        {"e.databases.databse": {}},
+        "platform_environment.databases.databse",
+        "databse",
+        ("no database", "'database'?"),
+    ),
+    "pool over the budget": (
+        {f"{API}.pool": 40},
+        "services.api.pool",
+        "40",
+        ("160 connections", "allows 120", "80 % of 150", "api: 4 processes × pool 40 = 160"),
+    ),
+    "sum of pools over the budget": (
+        {f"{API}.pool": 25, f"{SITES}.needs": ["api", "database"], f"{SITES}.pool": 11},
+        "services.api.pool",
+        "25",
+        ("122 connections", "api: 4 processes × pool 25 = 100", "sites: 2 processes × pool 11 = 22"),
+    ),
+    # ports
+    "port out of range": ({f"{SITES}.port": 70000}, "services.sites.port", "70000", ("out of range", "65535")),
+    "port whose slots are out of range": ({f"{SITES}.port": 46000}, "services.sites.port", "46000", ("66000", "45535")),
+    "port whose internal address is out of range": ({f"{API}.port": 40000}, "services.api.port", "40000", ("35535",)),
+    "missing port": ({f"{API}.port": REMOVE}, "services.api.port", "null", ("no usual port",)),
+    "two services on one port": (
+        {f"{COLLAB}.port": 3002},
+        "services.collab.port",
+        "3002",
+        ("sites-1", "3002", "'sites'"),
+    ),
+    "port of another's slot": ({f"{COLLAB}.port": 13002}, "services.collab.port", "13002", ("blue slot of 'sites'",)),
+    "port of an internal address": (
+        {f"{COLLAB}.port": 33001},
+        "services.api.port",
+        "3001",
+        ("33001", "front of 'collab'", "internal address of 'api'"),
+    ),
+    "port of the edge": (
+        {f"{FRONTEND}.port": 443, "h.web-1.services": ["edge", "frontend"]},
+        "services.frontend.port",
+        "443",
+        ("the edge", "web-1"),
+    ),
+    "port of SSH": ({f"{FRONTEND}.port": 22}, "services.frontend.port", "22", ("SSH",)),
+    # public addresses
+    "same public address": (
+        {f"{SITES}.public": [{"host": "api"}]},
+        "services.sites.public",
+        "api.example.com/",
+        ("'api'",),
+    ),
+    "same address after normalising": (
+        {f"{API}.public": [{"host": "@", "path": "/docs/"}], f"{SITES}.public": [{"host": "@", "path": "/docs"}]},
+        "services.sites.public",
+        "example.com/docs",
+        ("'api'", "another path"),
+    ),
+    "two services on the wildcard": (
+        {f"{COLLAB}.public": [{"host": "*"}]},
+        "services.collab.public",
+        "*.example.com/",
+        (),
+    ),
+    "two services on the root": ({f"{API}.public": [{"host": "@"}]}, "services.frontend.public", "example.com/", ()),
+    "one address twice": (
+        {f"{API}.public": [{"host": "api"}, {"host": "api"}]},
+        "services.api.public",
+        "api.example.com/",
+        ("already",),
+    ),
+    "bad host": ({f"{API}.public": [{"host": "API_1"}]}, "services.api.public[0].host", "API_1", ("lower case",)),
+    "host with a scheme": ({f"{API}.public": [{"host": "https://api"}]}, "services.api.public[0].host", "https", ()),
+    "host with the domain": (
+        {f"{API}.public": [{"host": "api.example.com"}]},
+        "services.api.public[0].host",
+        "api.example.com",
+        ("relative", "'api'"),
+    ),
+    "missing host": ({f"{API}.public": [{"path": "/"}]}, "services.api.public[0].host", "null", ('"@"',)),
+    "bad public path": (
+        {f"{API}.public": [{"host": "api", "path": "v1"}]},
+        "services.api.public[0].path",
+        "v1",
+        ("/docs",),
+    ),
+    "name that is too long for DNS": (
+        {f"{API}.public": [{"host": ".".join(["a" * 60] * 3)}], "e.domain": ".".join(["b" * 60] * 2)},
+        "services.api.public[0].host",
+        "aaa",
+        ("253",),
+    ),
+    # health
+    "health that is neither path nor port": (
+        {f"{API}.health": {"status": 200}},
+        "services.api.health",
+        "200",
+        ("{tcp: true}",),
+    ),
+    "health that is both": ({f"{API}.health": {"path": "/", "tcp": True}}, "services.api.health", "tcp", ("not both",)),
+    "status of an open port": (
+        {f"{API}.health": {"tcp": True, "status": 200}},
+        "services.api.health.status",
+        "200",
+        ("no status",),
+    ),
+    "status out of range": (
+        {f"{API}.health": {"path": "/", "status": [200, 999]}},
+        "services.api.health.status",
+        "999",
+        ("599",),
+    ),
+    "no status at all": (
+        {f"{API}.health": {"path": "/", "status": []}},
+        "services.api.health.status",
+        "[]",
+        ("at least one",),
+    ),
+    "health path without slash": ({f"{API}.health": "health"}, "services.api.health.path", "health", ("/health",)),
+    "missing health": ({f"{API}.health": REMOVE}, "services.api.health", "null", ("no usual health check", "tcp")),
+    # values
+    "unknown Node.js version": ({f"{API}.node": "24.x"}, "services.api.node", "24.x", ('"24"',)),
+    "Node.js version as a number": ({f"{API}.node": 22.1}, "services.api.node", "22.1", ("quotes",)),
+    "Node.js version that the environment lacks": (
+        {f"{API}.node": "20", "e.nodejs": {"24": {"version": "24.21.0"}}},
+        "services.api.node",
+        "20",
+        ("24, 24.21.0", "platform_environment.nodejs"),
+    ),
+    "bad memory": ({f"{API}.memory": "512 MB"}, "services.api.memory", "512 MB", ("512M",)),
+    "bad body limit": ({f"{API}.body_limit": "1MB"}, "services.api.body_limit", "1MB", ("512k",)),
+    "negative drain": ({f"{API}.drain": -1}, "services.api.drain", "-1", ("out of range",)),
+    "unknown CORS": ({f"{API}.cors": "applcation"}, "services.api.cors", "applcation", ("'application'?",)),
+    "start through npm": (
+        {f"{API}.start": "npm run start"},
+        "services.api.start",
+        "npm run start",
+        ("signals", "node dist"),
+    ),
+    "start with a shell": ({f"{API}.start": "node a.js && node b.js"}, "services.api.start", "&&", ("no shell",)),
+    "start with open quotes": ({f"{API}.start": "node 'a.js"}, "services.api.start", "node 'a.js", ("quotation",)),
+    "start with a secret": ({f"{API}.start": "node a.js ${secret.jwt}"}, "services.api.start", "jwt", ("self.port",)),
+    "empty start": ({f"{API}.start": ""}, "services.api.start", "", ("not a command",)),
+    # what means nothing to a kind
+    "standalone of an API": (
+        {f"{API}.build.standalone": True},
+        "services.api.build.standalone",
+        "standalone",
+        ("nestjs_api",),
+    ),
+    "single page of an API": ({f"{API}.spa": True}, "services.api.spa", "spa", ("means nothing",)),
+    "start of files": ({f"{FRONTEND}.start": "node a.js"}, "services.frontend.start", "start", ("static_frontend",)),
+    "secrets of files": ({f"{FRONTEND}.secrets": {"A": "jwt"}}, "services.frontend.secrets", "secrets", ()),
+    "output outside the source": (
+        {f"{API}.build.output": "../dist"},
+        "services.api.build.output",
+        "../dist",
+        ("out of",),
+    ),
+    "workspace beside the source": (
+        {f"{API}.build.workspace": "../packages"},
+        "services.api.build.workspace",
+        "../packages",
+        ("'../examples/api'", "below"),
+    ),
+    "unknown rule for the lock file": (
+        {f"{API}.build.lockfile": "no"},
+        "services.api.build.lockfile",
+        "no",
+        ("optional",),
+    ),
+    # environment variables
+    "bad name of a variable": ({f"{API}.environment.DB-HOST": "a"}, "services.api.environment.DB-HOST", "DB-HOST", ()),
+    "variable without a value": ({f"{API}.environment.A": None}, "services.api.environment.A", "null", ("a string",)),
+    "value of two lines": ({f"{API}.environment.A": "a\nb"}, "services.api.environment.A", "not shown", ("one line",)),
+    "secret in the catalogue": (
+        {f"{API}.environment.DB_PASSWORD": "hunter2"},
+        "services.api.environment.DB_PASSWORD",
+        "not shown",
+        ("looks like a secret", "secrets: {DB_PASSWORD: name}"),
+    ),
+    "unknown placeholder": (
+        {f"{API}.environment.A": "${nothing}"},
+        "services.api.environment.A",
+        "${nothing}",
+        ("$$",),
+    ),
+    "unknown fact": (
+        {f"{SITES}.environment.A": "${api.prot}"},
+        "services.sites.environment.A",
+        "${api.prot}",
+        ("${api.url}",),
+    ),
+    "misspelt placeholder": (
+        {f"{SITES}.environment.A": "${apis.url}"},
+        "services.sites.environment.A",
+        "apis",
+        ("'api'?",),
+    ),
+    "placeholder without a brace": (
+        {f"{API}.environment.A": "${self.port"},
+        "services.api.environment.A",
+        "${self",
+        ("brace",),
+    ),
+    "unknown encoding": ({f"{API}.environment.A": "${self.port|b64}"}, "services.api.environment.A", "b64", ("|url",)),
+    "placeholder of a service that is not needed": (
+        {f"{API}.environment.A": "${sites.url}"},
+        "services.api.environment.A",
+        "${sites.url}",
+        ("does not need 'sites'", "Add 'sites' to the needs"),
+    ),
+    "public address of a service that has none": (
+        {f"{COLLAB}.public": [], f"{FRONTEND}.environment": {"A": "${collab.url}"}, "c.journeys": []},
+        "services.frontend.environment.A",
+        "${collab.url}",
+        ("no public address", "public: [{host: …}]"),
+    ),
+    "secret in a browser": (
+        {f"{FRONTEND}.environment": {"A": "${secret.jwt}"}},
+        "services.frontend.environment.A",
+        "${secret.jwt}",
+        ("browsers",),
+    ),
+    "private address in a browser": (
+        {f"{FRONTEND}.environment": {"A": "${api.internal_url}"}},
+        "services.frontend.environment.A",
+        "internal_url",
+        ("browsers", "${<service>.url}"),
+    ),
+    "secret in a build": (
+        {f"{SITES}.build": {"source": ".", "environment": {"A": "${secret.jwt}"}}},
+        "services.sites.build.environment.A",
+        "${secret.jwt}",
+        ("builds",),
+    ),
+    # secrets
+    "secret without reference": ({f"{API}.secrets.A": "jwtt"}, "services.api.secrets.A", "jwtt", ("'jwt'?",)),
+    "secret as a value": ({f"{API}.secrets.A": "hunter2!"}, "services.api.secrets.A", "not shown", ()),
+    "placeholder of an unknown secret": (
+        {f"{API}.environment.A": "${secret.x}"},
+        "services.api.environment.A",
+        "secret.x",
+        ("jwt",),
+    ),
+    "secret and variable at once": (
+        {f"{API}.environment.JWT_SECRET": "${secret.jwt}"},
+        "services.api.secrets.JWT_SECRET",
+        "JWT_SECRET",
+        ("Keep one",),
+    ),
+    "reference that is a value": (
+        {"e.secrets.jwt": "hunter2"},
+        "platform_environment.secrets.jwt",
+        "not shown",
+        ("{ssm:",),
+    ),
+    "password that is a value": (
+        {"e.databases.database.password": "hunter2"},
+        "platform_environment.databases.database.password",
+        "not shown",
+        ("secretsmanager",),
+    ),
+    "reference to two places": (
+        {"e.secrets.jwt": {"ssm": "/a", "variable": "a"}},
+        "platform_environment.secrets.jwt",
+        "ssm, variable",
+        ("{variable: name}",),
+    ),
+    "misspelt reference": (
+        {"e.secrets.jwt": {"secretmanager": "a"}},
+        "platform_environment.secrets.jwt",
+        "secretmanager",
+        (),
+    ),
+    "key of a parameter": (
+        {"e.secrets.jwt": {"ssm": "/a", "key": "b"}},
+        "platform_environment.secrets.jwt",
+        "ssm, key",
+        (),
+    ),
+    # the environment
+    "misspelt key of the environment": ({"e.domian": "a.b"}, "platform_environment.domian", "domian", ("'domain'?",)),
+    "missing domain": ({"e.domain": REMOVE}, "platform_environment.domain", "null", ("missing",)),
+    "bad domain": ({"e.domain": "https://example.com"}, "platform_environment.domain", "https", ("without scheme",)),
+    "domain of one label": ({"e.domain": "localhost"}, "platform_environment.domain", "localhost", ("not a domain",)),
+    "address as domain": ({"e.domain": "10.0.0.1"}, "platform_environment.domain", "10.0.0.1", ("not a domain",)),
+    "bad region": ({"e.region": "seoul"}, "platform_environment.region", "seoul", ("ap-northeast-2",)),
+    "bad TLS mode": ({"e.tls.mode": "file"}, "platform_environment.tls.mode", "file", ("'files'?",)),
+    "TLS without certificate": (
+        {"e.tls.certificate": REMOVE},
+        "platform_environment.tls.certificate",
+        "null",
+        ("mode is files", "load_balancer"),
+    ),
+    "TLS key without value": ({"e.tls.key": ""}, "platform_environment.tls.key", "", ("PEM",)),
+    "bad network": (
+        {"e.tls": {"mode": "load_balancer", "trusted": ["10.0.0.1/8"]}},
+        "platform_environment.tls.trusted[0]",
+        "10.0.0.1/8",
+        ("CIDR",),
+    ),
+    "any origin": ({"e.cors": {"extra_origins": ["*"]}}, "platform_environment.cors.extra_origins[0]", "*", ()),
+    "null origin": ({"e.cors": {"extra_origins": ["null"]}}, "platform_environment.cors.extra_origins[0]", "null", ()),
+    "origin with a slash": (
+        {"e.cors": {"extra_origins": ["https://a.b/"]}},
+        "platform_environment.cors.extra_origins[0]",
+        "https://a.b/",
+        ("final slash",),
+    ),
+    "origin without TLS": (
+        {"e.cors": {"extra_origins": ["http://localhost:5173"]}},
+        "platform_environment.cors.extra_origins",
+        "http://localhost:5173",
+        ("sandbox and development only",),
+    ),
+    "origin of a top-level domain": (
+        {"e.cors": {"extra_origins": ["https://*.com"]}},
+        "platform_environment.cors.extra_origins[0]",
+        "https://*.com",
+        ("top-level",),
+    ),
+    "origin with its usual port": (
+        {"e.cors": {"extra_origins": ["https://a.b:443"]}},
+        "platform_environment.cors.extra_origins[0]",
+        "443",
+        ("Leave",),
+    ),
+    "bad front door": ({"e.front_door": "localhost"}, "platform_environment.front_door", "localhost", ("IPv4",)),
+    "override of an unknown service": (
+        {"e.services": {"apis": {"pool": 1}}},
+        "platform_environment.services.apis",
+        "apis",
+        ("no service", "'api'?"),
+    ),
+    "override of a fixed key": (
+        {"e.services": {"api": {"port": 1}}},
+        "platform_environment.services.api.port",
+        "port",
+        ("cannot override", "pool"),
+    ),
+    "bad override": ({"e.services": {"api": {"pool": 0}}}, "platform_environment.services.api.pool", "0", ("range",)),
+    "bad override of a variable": (
+        {"e.services": {"api": {"environment": {"A": "${x.y}"}}}},
+        "platform_environment.services.api.environment.A",
+        "${x.y}",
+        ("stands for nothing",),
+    ),
+    # hosts
+    "no hosts": ({"h": {}}, "hosts", "null", ("no host", "Platform=fivepointers, Environment=production")),
+    "tag that names no service": (
+        {"h.web-1.services": ["frontend", "apis"]},
+        "hosts.web-1.services",
+        "apis",
+        ("'api'?",),
+    ),
+    "service without a host": (
+        {"h.web-1.services": []},
+        "services.frontend",
+        "frontend",
+        ("no host carries", "Platform=fivepointers, Environment=production, Services=…frontend…"),
+    ),
+    "no edge": (
+        {"h.edge-1.services": []},
+        "hosts",
+        "api, frontend",
+        ("no host is the edge", "load_balancer", "…edge…"),
+    ),
+    "host without address": ({"h.web-1.address": None}, "hosts.web-1.address", "null", ("IPv4",)),
+    "two hosts with one address": ({"h.web-1.address": "10.0.0.1"}, "hosts.web-1.address", "10.0.0.1", ("'edge-1'",)),
+    "services of a host as a string": (
+        {"h.web-1.services": "frontend"},
+        "hosts.web-1.services",
+        "frontend",
+        ("a list",),
+    ),
+    # journeys
+    "journey to an unknown service": (
+        {"c.journeys.0.steps.0.service": "apis"},
+        "journeys[0].steps[0].service",
+        "apis",
+        ("'api'?",),
+    ),
+    "journey with an unknown key": (
+        {"c.journeys.0.steps.0.expect": 1},
+        "journeys[0].steps[0].expect",
+        "expect",
+        ("no key",),
+    ),
+    "step without a request": (
+        {"c.journeys.0.steps.1.request": REMOVE},
+        "journeys[0].steps[1]",
+        "read the page",
+        ("websocket",),
+    ),
+    "bad request": ({"c.journeys.0.steps.1.request": "/x"}, "journeys[0].steps[1].request", "/x", ("GET /api/health",)),
+    "variable that nothing saved": (
+        {"c.journeys.0.steps.0.json": {"a": ["${tokn}"]}},
+        "journeys[0].steps[0].json.a[0]",
+        "${tokn}",
+        (),
+    ),
+    "subdomain that is not said": (
+        {"c.journeys.0.steps.1.host": REMOVE},
+        "journeys[0].steps[1].host",
+        "null",
+        ("subdomain",),
+    ),
+    "journey without steps": ({"c.journeys.0.steps": REMOVE}, "journeys[0].steps", "null", ("missing",)),
+}
+
+
+def spoilt(stack: Any, changes: dict[str, Any], remove: object) -> Any:
+    """Return the stack with the changes."""
+    for path, value in changes.items():
+        if "." not in path:
+            setattr(stack, {"c": "catalogue", "e": "environment", "h": "hosts"}[path], value)
+        else:
+            stack.set(path, remove if value == REMOVE else value)
+    return stack
+
+
+def test_the_stack_without_mistakes_is_accepted(stack: Any) -> None:
+    assert stack.problems() == []
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_refused_where_it_stands_with_its_fix(name: str, stack: Any, remove: object) -> None:
+    changes, path, value, words = MISTAKES[name]
+    problems = spoilt(stack, changes, remove).problems()
+    found = [item for item in problems if item.path == path and value in item.value]
+    assert found, problems
+    for item in found:
+        assert item.problem
+        assert item.fix
+    text = " ".join(f"{item.problem} {item.fix}" for item in found)
+    for word in words:
+        assert word in text, text
+
+
+ALONE = sorted(
+    set(MISTAKES)
+    # These leave a service out of the plan, which is a second mistake: nothing carries it.
+    - {"upper-case name", "underscore in a name", "name that is too long", "reserved name", "name of a folder on hosts"}
+    - {"service named like a database", "empty catalogue", "no services key", "services is a list"}
+)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_mistake_is_not_reported_as_many(name: str, stack: Any, remove: object) -> None:
+    """What is broken in one place does not look broken elsewhere."""
+    problems = spoilt(stack, MISTAKES[name][0], remove).problems()
+    assert len({item.path for item in problems}) <= 2, problems
+
+
+@pytest.mark.parametrize("secret", ["secret as a value", "reference that is a value", "password that is a value"])
+def test_what_may_be_a_secret_is_not_shown(secret: str, stack: Any, remove: object) -> None:
+    changes = MISTAKES[secret][0]
+    problems = spoilt(stack, changes, remove).problems()
+    assert "hunter2" not in catalogues.describe(problems)
+
+
+def test_all_mistakes_are_reported_at_once(stack: Any) -> None:
+    stack.set(f"{SITES}.kind", "nexjs").set(f"{SITES}.port", 0).set("e.domain", "X").set("h.web-1.address", "x")
+    stack.set(f"{API}.writes", "databse").set(f"{COLLAB}.drain", "long")
+    assert {item.path for item in stack.problems()} == {
+        "services.sites.kind",
+        "services.sites.port",
+        "platform_environment.domain",
+        "hosts.web-1.address",
+        "services.api.writes",
+        "services.collab.drain",
+    }
+    with pytest.raises(catalogues.CatalogueError) as caught:
+        stack.plan()
+    text = str(caught.value)
+    assert "6 problems" in text
+    assert text.count("\n\n") == 6
+    assert "services.sites.kind: nexjs\n  Problem: this is not a kind.\n  Fix: Write one of" in text
+
+
+def test_two_cycles_are_both_named(stack: Any) -> None:
+    services = stack.catalogue["services"]
+    services["api"]["needs"] += ["sites"]
+    services["collab"]["needs"] = ["worker"]
+    services["worker"] = {"kind": "yjs_websocket", "port": 3009, "needs": ["collab"]}
+    stack.hosts["web-1"]["services"].append("worker")
+    cycles = [item.problem for item in stack.problems()]
+    assert cycles == [
+        "the needs go round in a cycle: api → sites → api",
+        "the needs go round in a cycle: collab → worker → collab",
+    ]
+
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("c.services.api.health", {"tcp": True}),
+        ("c.services.api.health", {"path": "/x?a=1", "status": 204}),
+        ("c.services.api.node", 22),
+        ("c.services.api.node", "22.23.3"),
+        ("c.services.api.start", "node server.js --port ${self.port} 'two words'"),
+        ("c.services.api.environment", {"A": 1, "B": True, "C": 1.5, "D": "", "E": "$HOME ${secret.jwt|url}"}),
+        ("c.services.api.environment", {"DB_PASSWORD": "${database.password}", "NEXT_PUBLIC_SECRET": "x"}),
+        ("c.services.api.public", []),
+        ("c.services.api.build", {"source": "../../repo/packages/api", "workspace": "../../repo", "command": ""}),
+        ("c.services.sites.build", {"source": ".", "standalone": False, "lockfile": "optional"}),
+        ("c.databases.database", None),
+        ("e.tls", {"mode": "load_balancer", "trusted": ["10.0.0.0/8"]}),
+        ("e.front_door", None),
+        ("e.services", {"api": {"pool": 5, "memory": "2G", "health": "/x", "environment": {"DEBUG": "1"}}}),
+        ("e.secrets.jwt", {"variable": "jwt_secret"}),
+        ("e.cors", {"extra_origins": ["https://*.partner.example", "https://partner.example:8443"]}),
+        ("h.web-1.services", [" frontend ", ""]),
+    ],
+)
+def test_what_is_right_is_accepted(stack: Any, path: str, value: Any) -> None:
+    if path == "c.services.api.public":
+        stack.set("c.journeys", []).set("c.services.frontend.build", {"source": "."})
+    assert stack.set(path, value).problems() == []
+
+
+def test_a_load_balancer_needs_no_edge(stack: Any) -> None:
+    stack.set("e.tls", {"mode": "load_balancer"}).set("h.edge-1.services", [])
+    assert stack.problems() == []
+
+
+def test_without_hosts_nothing_about_hosts_is_checked(stack: Any) -> None:
+    stack.hosts = None
+    stack.set("c.services.api.pool", 1000)
+    assert stack.problems() == []
+    assert stack.plan()["hosts"] == {}
+
+
+@pytest.mark.parametrize("wrong", [None, [], "x", 1, {"services": None}, {"services": {"a": None}}])
+def test_input_of_another_shape_is_refused_and_does_not_raise(stack: Any, wrong: Any) -> None:
+    assert catalogues.read(wrong, stack.environment, stack.hosts)[1]
+    assert catalogues.read(stack.catalogue, wrong, stack.hosts)[1]
+    if wrong is not None:
+        assert catalogues.read(stack.catalogue, stack.environment, wrong)[1]
