@@ -80,6 +80,17 @@ class Sandbox:
             check=False,
         )
 
+    def reboot(self, host: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox", "podman", "restart", f"{self.name}.{host}"],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def up(self) -> None:
         done = self.cli("up", *(["--topology", self.topology] if self.topology else []))
         assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ patterns=$(mktemp -p /dev/shm); cat > "$patterns"
 { find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -type f -perm -o=r -size -64M -print0 |
     xargs -0 -r grep -lFf "$patterns" 2>/dev/null | sed 's/^/world-readable file: /'
   journalctl --no-pager -o json 2>/dev/null | grep -cFf "$patterns" | grep -v '^0$' | sed 's/^/journal lines: /'
-  for p in /proc/[0-9]*; do tr '\0' ' ' < "$p/cmdline" 2>/dev/null | grep -qFf "$patterns" && echo "process list: $p"; done
+  grep -lFf "$patterns" /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/process list: /'
   systemctl show '*' | grep -cFf "$patterns" | grep -v '^0$' | sed 's/^/unit properties: /'
 } ; rm -f "$patterns"; true
 """
