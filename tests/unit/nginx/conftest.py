@@ -1,0 +1,100 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A live edge for the tests, and the table of origins."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.nginx.live import DOMAIN, Echo, Prefix, edge_plan, put_certificate, render, start
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for the domain and its wildcard, crt and key in one directory."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={DOMAIN}",
+            "-addext",
+            f"subjectAltName=DNS:{DOMAIN},DNS:*.{DOMAIN}",
+            "-keyout",
+            str(folder / "edge.key"),
+            "-out",
+            str(folder / "edge.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Any:
+    """The address of an upstream that tells what reached it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def inputs(upstream: str, tls: dict[str, Any]) -> dict[str, Any]:
+    """Return what the roles are given: the usual services, all of them the one upstream, but one that is down."""
+    names = ("api", "frontend", "manual", "own", "collab", "sites")
+    return {
+        "nginx_internal": [{"service": "api", "port": 33001, "servers": [upstream]}],
+        "nginx_proxy_domain": DOMAIN,
+        "nginx_proxy_tls": tls,
+        "nginx_proxy_edge": edge_plan(gone=[], **{name: [upstream] for name in names}),
+    }
+
+
+@pytest.fixture(scope="session")
+def edge(tmp_path_factory: pytest.TempPathFactory, certificate: Path, upstream: str) -> Any:
+    """The edge of the usual services, live, with TLS of its own."""
+    prefix = Prefix(tmp_path_factory.mktemp("edge"))
+    prefix.write(render(inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"})))
+    put_certificate(prefix.path, certificate)
+    yield from start(prefix, certificate)
+
+
+@pytest.fixture(scope="session")
+def balanced(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+    """The same behind a load balancer, for which this test stands in: it calls from a trusted address."""
+    prefix = Prefix(tmp_path_factory.mktemp("balanced"))
+    prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]})))
+    yield from start(prefix, None)
+
+
+@pytest.fixture(scope="session")
+def bypassed(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+    """The same behind a load balancer elsewhere: who calls now came past it."""
+    prefix = Prefix(tmp_path_factory.mktemp("bypassed"))
+    prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["10.9.0.0/16"]})))
+    yield from start(prefix, None)
+
+
+@pytest.fixture(scope="session")
+def origins() -> list[dict[str, Any]]:
+    """The table of origins."""
+    return list(yaml.safe_load((Path(__file__).parent / "origins.yml").read_text()))

@@ -1,0 +1,182 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Every template, rendered for a table of plans and read by nginx itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.nginx.live import DOMAIN, ROOT, Prefix, edge_plan, location, put_certificate, render, virtual_host
+
+FILES = {"mode": "files", "certificate": "x", "key": "y"}
+BALANCER = {"mode": "load_balancer", "trusted": ["10.0.0.0/20", "10.0.16.0/20"]}
+
+
+def with_edge(edge: dict[str, Any], tls: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls or FILES, "nginx_proxy_edge": edge, **more}
+
+
+def one_host(*locations: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "virtual_hosts": [virtual_host(f"one.{DOMAIN}", *locations)],
+        "upstreams": {item["service"]: ["10.0.0.1:3001"] for item in locations},
+        "origins": {"exact": [], "wildcards": [], "regex": []},
+        **changes,
+    }
+
+
+PLANS: dict[str, dict[str, Any]] = {
+    "a host that calls nothing": {"nginx_internal": []},
+    "a host that is not told what it calls": {},
+    "a host that calls services": {
+        "nginx_internal": [
+            {"service": "api", "port": 33001, "servers": ["10.0.0.1:3001", "10.0.0.2:3001"]},
+            {"service": "not-there-yet", "port": 33002, "servers": []},
+        ],
+        "nginx_trusted_addresses": ["10.0.0.1", "10.0.0.0/16", "2001:db8::/32"],
+    },
+    "the usual services": with_edge(edge_plan()),
+    "behind a load balancer": with_edge(edge_plan(), BALANCER),
+    "no allowed origin": with_edge(one_host(location("api", "nestjs_api"))),
+    "no public service": with_edge(
+        {"virtual_hosts": [], "upstreams": {}, "origins": {"exact": [], "wildcards": [], "regex": []}}
+    ),
+    "no host for a service": with_edge(one_host(location("api", "nestjs_api"), upstreams={"api": []})),
+    "many hosts for a relay": with_edge(
+        one_host(
+            location("collab", "yjs_websocket"), upstreams={"collab": [f"10.0.0.{last}:3003" for last in range(1, 9)]}
+        )
+    ),
+    "all kinds under one name": with_edge(
+        one_host(
+            location("collab", "yjs_websocket", "/socket/v1"),
+            location("api", "nestjs_api", "/api", body_limit="0"),
+            location("blog", "nextjs", "/blog/", body_limit="100k"),
+            location("own", "nestjs_api", "/o.w~n-", cors="application"),
+            location("frontend", "static_frontend"),
+        ),
+        nginx_internal=[{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"]}],
+    ),
+    "a policy replaced, one dropped, one tried": with_edge(
+        edge_plan(),
+        nginx_proxy_csp={"frontend": "default-src 'self'; script-src 'self' 'unsafe-eval'", "sites": ""},
+        nginx_proxy_csp_report_only=["frontend"],
+        nginx_proxy_hsts="max-age=63072000; includeSubDomains; preload",
+        nginx_proxy_cors_expose=[],
+    ),
+    "long names": with_edge(
+        {
+            **edge_plan(),
+            "virtual_hosts": [
+                virtual_host(".".join(["a" * 63, "b" * 63, "c" * 63, DOMAIN]), location("api", "nestjs_api"))
+            ],
+            "origins": {"exact": ["https://" + ".".join(["a" * 63, "b" * 63, "c" * 63, DOMAIN])], "regex": []},
+        }
+    ),
+    "300 names": with_edge(
+        {
+            **edge_plan(),
+            "virtual_hosts": [virtual_host(f"h{n}.{DOMAIN}", location("api", "nestjs_api")) for n in range(300)],
+            "origins": {"exact": [f"https://h{n}.{DOMAIN}" for n in range(300)], "regex": []},
+        }
+    ),
+}
+SCANNED = ["the usual services", "behind a load balancer", "all kinds under one name"]
+
+
+@pytest.fixture
+def prefix(tmp_path: Path, certificate: Path) -> Prefix:
+    put_certificate(tmp_path, certificate)
+    return Prefix(tmp_path)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_nginx_accepts_what_is_rendered(prefix: Prefix, name: str) -> None:
+    prefix.write(render(PLANS[name]))
+    assert prefix.test() == ""
+
+
+def test_nginx_refuses_what_is_broken(prefix: Prefix) -> None:
+    """The test above can fail."""
+    files = render(PLANS["the usual services"])
+    files["fivepointers/edge.conf"] += "nonsense;\n"
+    prefix.write(files)
+    assert 'unknown directive "nonsense"' in prefix.test()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_no_variable_is_left_empty_or_unrendered(name: str) -> None:
+    for path, text in render(PLANS[name]).items():
+        assert "{{" not in text and "{%" not in text and "None" not in text, path
+        assert text.startswith("# Managed by Ansible, role fivepointers.platform.nginx"), path
+        assert "\n\n\n" not in text, path
+
+
+@pytest.mark.parametrize("name", SCANNED)
+def test_gixy_finds_nothing(prefix: Prefix, name: str) -> None:
+    prefix.write(render(PLANS[name]))
+    found = subprocess.run(
+        ["gixy", "-f", "json", "-c", "/dev/null", str(prefix.path / "nginx.conf")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [(item["plugin"], item["reason"]) for item in json.loads(found.stdout)] == []
+
+
+def test_gixy_would_find_something(prefix: Prefix) -> None:
+    """The test above can fail."""
+    files = render(PLANS["the usual services"])
+    files["fivepointers/zz.conf"] = 'map $http_origin $zz { "~^https://(.*)example.test" $1; }\n' + (
+        "server { listen 8099; location / { proxy_set_header Host $http_host; proxy_pass $arg_x; } }"
+    )
+    prefix.write(files)
+    found = subprocess.run(
+        ["gixy", "-f", "json", "-c", "/dev/null", str(prefix.path / "nginx.conf")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert json.loads(found.stdout)
+
+
+def test_a_main_file_of_the_users_own_is_left_alone(prefix: Prefix) -> None:
+    files = render({**PLANS["the usual services"], "nginx_manage_main_file": False})
+    assert "nginx.conf" not in files
+    prefix.write(files)
+    (prefix.path / "sites-enabled").mkdir()
+    shutil.copy("/etc/nginx/nginx.conf", prefix.path / "stock.conf")
+    (prefix.path / "nginx.conf").write_text(
+        prefix.moved((prefix.path / "stock.conf").read_text()).replace("/var/log/nginx", str(prefix.path))
+    )
+    assert prefix.test() == ""
+
+
+def test_newer_versions_are_written_differently() -> None:
+    plan = PLANS["the usual services"]
+    old = render(plan, "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.14 (running with OpenSSL 3.0.19)")
+    new = render(plan, "nginx version: nginx/1.26.3\nbuilt with OpenSSL 3.5.1 1 Jul 2025")
+    assert "ssl http2;" in old["fivepointers/edge.conf"] and "http2 on;" not in old["fivepointers/edge.conf"]
+    assert "ssl http2;" not in new["fivepointers/edge.conf"] and "http2 on;" in new["fivepointers/edge.conf"]
+    assert "X25519MLKEM768" not in old["fivepointers/snippets/edge-tls.conf"]
+    assert "ssl_ecdh_curve X25519MLKEM768:X25519:" in new["fivepointers/snippets/edge-tls.conf"]
+
+
+def test_the_unit_heals() -> None:
+    unit = render({})["/etc/systemd/system/nginx.service.d/fivepointers.conf"]
+    assert "Restart=always" in unit and "StartLimitIntervalSec=0" in unit and "LimitNOFILE=16384" in unit
+
+
+@pytest.mark.parametrize("role", ["nginx", "nginx_proxy"])
+def test_every_template_is_used(role: str) -> None:
+    folder = ROOT / "roles" / role
+    listed = (folder / "vars" / "main.yml").read_text()
+    for template in (folder / "templates").rglob("*.j2"):
+        assert f"src: {template.relative_to(folder / 'templates')}," in listed
