@@ -1,0 +1,47 @@
+import { resolve } from 'node:path';
+
+/** Everything that is wrong with the environment, in one message. */
+export class ConfigurationError extends Error {
+  name = 'ConfigurationError';
+
+  constructor(problems) {
+    super(problems.join('; '));
+    this.problems = problems;
+  }
+}
+
+/** Settings from environment variables; throws a ConfigurationError that names all that is wrong. */
+export function readConfig(environment = process.env) {
+  const problems = [];
+  function integer(name, fallback, min, max) {
+    const raw = environment[name] || String(fallback);
+    const value = Number(raw);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      problems.push(`${name} is "${raw}": set it to a whole number from ${min} to ${max}`);
+    }
+    return value;
+  }
+  const allowedOrigins = (environment.ALLOWED_ORIGINS ?? '')
+    .split(',')
+    .map((origin) => origin.trim())
+    .filter(Boolean);
+  for (const origin of allowedOrigins) {
+    if (!/^https?:\/\/(?:\*\.)?[a-z0-9.-]+(?::\d+)?$/.test(origin)) {
+      problems.push(`ALLOWED_ORIGINS contains "${origin}": write each as https://host or https://*.host`);
+    }
+  }
+  const config = {
+    host: environment.HOST || '127.0.0.1',
+    port: integer('PORT', 3003, 0, 65535),
+    keepAliveTimeout: integer('KEEP_ALIVE_TIMEOUT', 75_000, 1, 3_600_000),
+    allowedOrigins,
+    // systemd separates several directories by colons; ours is the first.
+    directory: resolve(environment.STATE_DIRECTORY?.split(':')[0] || 'state', 'documents'),
+    // Documents in memory. More than this many in use at once are refused.
+    maxDocuments: integer('MAX_DOCUMENTS', 2_000, 1, 1_000_000),
+    // How long the sockets take to leave when the process stops, in milliseconds.
+    handOffTime: integer('HAND_OFF_TIME', 300, 0, 60_000),
+  };
+  if (problems.length > 0) throw new ConfigurationError(problems);
+  return config;
+}

@@ -1,0 +1,205 @@
+/** The server as a process of its own, with the client that browsers use. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { afterEach, beforeEach, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import WebSocket from 'ws';
+import { WebsocketProvider } from 'y-websocket';
+import * as Y from 'yjs';
+
+let directory;
+let cleanups;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'collab-'));
+  cleanups = [];
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.reverse()) await cleanup();
+  rmSync(directory, { recursive: true });
+});
+
+/** Starts a server and waits until it listens. */
+async function server(environment = {}) {
+  const child = spawn(process.execPath, ['server.js'], {
+    env: { ...process.env, PORT: '0', STATE_DIRECTORY: directory, ...environment },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const exited = once(child, 'exit');
+  const lines = [];
+  const port = await new Promise((resolve) => {
+    createInterface(child.stdout).on('line', (line) => {
+      lines.push(JSON.parse(line));
+      if (lines.at(-1).message === 'listening') resolve(lines.at(-1).port);
+    });
+  });
+  const stop = async (signal = 'SIGTERM') => {
+    child.kill(signal);
+    const [code] = await exited;
+    return code;
+  };
+  cleanups.push(() => stop('SIGKILL'));
+  return { port, lines, stop };
+}
+
+/** A page with the document open. */
+async function editor(port, room = 'room') {
+  const doc = new Y.Doc();
+  const provider = new WebsocketProvider(`ws://127.0.0.1:${port}`, room, doc, {
+    WebSocketPolyfill: WebSocket,
+    disableBc: true,
+  });
+  const codes = [];
+  provider.on('connection-close', (event) => codes.push(event?.code));
+  cleanups.push(() => provider.destroy());
+  if (!provider.synced) await new Promise((resolve) => provider.once('sync', resolve));
+  return { text: doc.getText('t'), provider, codes, leave: () => provider.destroy() };
+}
+
+async function until(condition, timeout = 5_000) {
+  const end = performance.now() + timeout;
+  while (!condition() && performance.now() < end) await sleep(5);
+  assert.ok(condition(), String(condition));
+}
+
+/** The status of a refused handshake, or 101. */
+async function handshake(port, path, headers = {}) {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, { headers });
+  const status = await new Promise((resolve) => {
+    socket.on('open', () => resolve(101));
+    socket.on('unexpected-response', (_, response) => resolve(response.statusCode));
+    socket.on('error', () => {});
+  });
+  socket.terminate();
+  return status;
+}
+
+test('two people edit together and a third joins late', async () => {
+  const { port } = await server();
+  const [ada, bob] = [await editor(port), await editor(port)];
+  ada.text.insert(0, 'hello ');
+  await until(() => bob.text.toString() === 'hello ');
+  bob.text.insert(6, 'world');
+  await until(() => ada.text.toString() === 'hello world');
+  const late = await editor(port);
+  assert.equal(late.text.toString(), 'hello world');
+  const elsewhere = await editor(port, 'another-room');
+  assert.equal(elsewhere.text.toString(), '');
+});
+
+test('people see who else is there, and when they leave', async () => {
+  const { port } = await server();
+  const [ada, bob] = [await editor(port), await editor(port)];
+  ada.provider.awareness.setLocalStateField('user', { name: 'Ada' });
+  const { awareness } = bob.provider;
+  await until(() => [...awareness.getStates().values()].some(({ user }) => user?.name === 'Ada'));
+  ada.leave();
+  await until(() => awareness.getStates().size === 1);
+});
+
+test('health says what the server does', async () => {
+  const { port } = await server();
+  await editor(port);
+  const response = await fetch(`http://127.0.0.1:${port}/health`);
+  assert.equal(response.status, 200);
+  const { status, documents, connections } = await response.json();
+  assert.deepEqual({ status, documents, connections }, { status: 'ok', documents: 1, connections: 1 });
+  assert.equal((await fetch(`http://127.0.0.1:${port}/other`)).status, 404);
+});
+
+test('handshakes are checked', async () => {
+  const { port } = await server({ ALLOWED_ORIGINS: 'https://example.com,https://*.example.com', MAX_DOCUMENTS: '1' });
+  const from = (origin) => handshake(port, '/room', { origin });
+  assert.equal(await handshake(port, '/room'), 101);
+  assert.equal(await from('https://example.com'), 101);
+  assert.equal(await from('https://pages.example.com'), 101);
+  for (const origin of ['http://example.com', 'https://example.com.evil.net', 'https://evilexample.com', 'null']) {
+    assert.equal(await from(origin), 403, origin);
+  }
+  for (const path of ['/', '/a/b', '/..', '/.hidden', '/a%2Fb', `/${'a'.repeat(129)}`]) {
+    assert.equal(await handshake(port, path), 400, path);
+  }
+});
+
+test('a document too many is refused', async () => {
+  const { port } = await server({ MAX_DOCUMENTS: '1' });
+  await editor(port, 'one');
+  assert.equal(await handshake(port, '/two'), 503);
+  assert.equal(await handshake(port, '/one'), 101);
+});
+
+test('a message too large, or of nonsense, ends that connection only', async () => {
+  const { port } = await server();
+  const ada = await editor(port);
+  for (const [data, expected] of [
+    [Buffer.alloc(1024 * 1024 + 1), 1009],
+    [Buffer.from([0, 2, 5, 1, 2, 3, 4, 5]), 1007],
+    [Buffer.from([99]), 1007],
+    ['text', 1007],
+  ]) {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/room`);
+    await once(socket, 'open');
+    socket.send(data);
+    const [code] = await once(socket, 'close');
+    assert.equal(code, expected);
+  }
+  const bob = await editor(port);
+  ada.text.insert(0, 'still here');
+  await until(() => bob.text.toString() === 'still here');
+});
+
+test('SIGTERM: everything is kept, clients are sent away with 1012 and come back', async () => {
+  const first = await server();
+  const people = await Promise.all(['a', 'a', 'b', 'b', 'c'].map((room) => editor(first.port, room)));
+  people[0].text.insert(0, 'typed just before');
+  assert.equal(await first.stop(), 0);
+  for (const { codes } of people) assert.equal(codes[0], 1012);
+  assert.equal(first.lines.at(-1).message, 'stopped');
+
+  const second = await server({ PORT: String(first.port) });
+  await until(() => people.every(({ provider }) => provider.synced));
+  const late = await editor(second.port, 'a');
+  assert.equal(late.text.toString(), 'typed just before');
+});
+
+test('a process that is killed has lost nothing that it passed on a moment before', async () => {
+  const first = await server();
+  const [ada, bob] = [await editor(first.port), await editor(first.port)];
+  ada.text.insert(0, 'passed on');
+  await until(() => bob.text.toString() === 'passed on');
+  await sleep(200);
+  ada.leave();
+  bob.leave();
+  await first.stop('SIGKILL');
+  const second = await server();
+  assert.equal((await editor(second.port)).text.toString(), 'passed on');
+});
+
+test('an old and a new process share their documents', async () => {
+  const [blue, green] = [await server(), await server()];
+  const [ada, bob] = [await editor(blue.port), await editor(green.port)];
+  ada.text.insert(0, 'blue');
+  await until(() => bob.text.toString() === 'blue', 2_000);
+  bob.text.insert(4, ' green');
+  await until(() => ada.text.toString() === 'blue green', 2_000);
+  ada.text.insert(0, 'last words of ');
+  assert.equal(await blue.stop(), 0);
+  await until(() => bob.text.toString() === 'last words of blue green', 2_000);
+});
+
+test('a wrong setting is named', async () => {
+  const child = spawn(process.execPath, ['server.js'], {
+    env: { ...process.env, PORT: 'x', ALLOWED_ORIGINS: 'example.com' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [[code], [output]] = await Promise.all([once(child, 'exit'), once(child.stdout, 'data')]);
+  assert.equal(code, 1);
+  const { problems } = JSON.parse(output);
+  assert.match(problems.join(), /PORT is "x".*ALLOWED_ORIGINS contains "example.com"|ALLOWED_ORIGINS.*PORT/);
+});
