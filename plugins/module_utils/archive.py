@@ -1,0 +1,317 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Tar archives that become directories: safely, and whole or not at all.
+
+Standard library only, Python 3.9 or later: this runs on hosts as well as on the controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MARKER = ".fivepointers.json"
+TEMPORARY = ".incomplete-"
+SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]*\Z")
+BLOCK = 1 << 20
+PROOF_TIMEOUT = 30
+
+
+class ArchiveError(Exception):
+    """An archive that cannot be found, trusted or unpacked. The text is for the operator."""
+
+
+# --- the table of archives ----------------------------------------------------
+
+
+def choose(archives: Mapping[Any, Any], wanted: Any, table: str) -> dict[str, Any]:
+    """Return the entry of a table of archives for a name such as "24", or for an exact version.
+
+    The entry is {version, url, sha256, strip}. Raises ArchiveError that names what is wanted, what
+    is known, and `table`, the variable in which to add it.
+    """
+    wanted = str(wanted)
+    known = {str(name): entry for name, entry in archives.items()}
+    entry = known.get(wanted)
+    if entry is None:
+        entry = next((item for item in known.values() if _version_of(item) == wanted), None)
+    example = "'%s': {version: …, url: https://… or file:///…, sha256: …, strip: 1}" % wanted
+    if entry is None:
+        names = ", ".join("%s (%s)" % (name, _version_of(item)) for name, item in sorted(known.items()))
+        raise ArchiveError(
+            "There is no archive for version '%s'. Known are: %s. Add to %s: %s"
+            % (wanted, names or "none", table, example)
+        )
+    if not isinstance(entry, Mapping):
+        raise ArchiveError("%s['%s'] is %r; write %s" % (table, wanted, entry, example))
+    for key in ("version", "url", "sha256"):
+        if not entry.get(key):
+            raise ArchiveError("%s['%s'] lacks %s; write %s" % (table, wanted, key, example))
+    if not VERSION.match(str(entry["version"])):
+        raise ArchiveError(
+            "%s['%s'].version is %r; give an exact version such as 24.1.0" % (table, wanted, entry["version"])
+        )
+    if not SHA256.match(str(entry["sha256"])):
+        raise ArchiveError(
+            "%s['%s'].sha256 is %r; give the 64 hex digits that its publisher states" % (table, wanted, entry["sha256"])
+        )
+    try:
+        strip = int(entry.get("strip", 1))
+    except (TypeError, ValueError):
+        strip = -1
+    if strip < 0:
+        raise ArchiveError(
+            "%s['%s'].strip is %r; give a number of leading directories" % (table, wanted, entry["strip"])
+        )
+    return {
+        "version": str(entry["version"]),
+        "url": str(entry["url"]),
+        "sha256": str(entry["sha256"]),
+        "strip": strip,
+    }
+
+
+def _version_of(entry: Any) -> str:
+    return str(entry.get("version", "no version")) if isinstance(entry, Mapping) else "malformed"
+
+
+# --- reading ------------------------------------------------------------------
+
+
+def sha256_of(path: str) -> str:
+    """Return the SHA-256 of a file as hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def verify(path: str, sha256: str) -> None:
+    """Raise ArchiveError unless the file has this checksum."""
+    found = sha256_of(path)
+    if found != sha256:
+        raise ArchiveError(
+            "The archive %s has the checksum %s, and %s was expected: it is damaged or another one. "
+            "Nothing was unpacked." % (os.path.basename(path), found, sha256)
+        )
+
+
+def listing(directory: str) -> str:
+    """Return a digest of what is in a directory: every path with its type, mode, size and time.
+
+    It notices what was added, removed or changed without reading the files' contents.
+    """
+    digest = hashlib.sha256()
+    for folder, names, files in os.walk(directory):
+        names.sort()
+        for name in sorted(files + [name for name in names if os.path.islink(os.path.join(folder, name))]):
+            path = os.path.join(folder, name)
+            relative = os.path.relpath(path, directory)
+            if relative == MARKER:
+                continue
+            info = os.lstat(path)
+            target = os.readlink(path) if os.path.islink(path) else "%d %d" % (info.st_size, info.st_mtime_ns)
+            digest.update(("%s\0%o\0%s\n" % (relative, info.st_mode, target)).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+# --- unpacking ----------------------------------------------------------------
+
+
+def member_path(name: str, strip: int) -> str:
+    """Return where a member belongs below the directory; empty when it is stripped away.
+
+    Raises ArchiveError for a name that leads out of the directory.
+    """
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        raise ArchiveError("The archive holds %r, which leads out of the directory. Nothing was unpacked." % name)
+    return "/".join(parts[strip:])
+
+
+def extract(archive: str, directory: str, strip: int = 0) -> None:
+    """Unpack a tar archive into an empty directory.
+
+    Files belong to the caller, with mode 0755 where they were executable and 0644 otherwise.
+    Links are made last, and only such as stay inside.
+    """
+    links: list[tuple[str, str]] = []
+    root = os.path.realpath(directory)
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            for member in tar:
+                relative = member_path(member.name, strip)
+                if relative:
+                    _extract_member(tar, member, os.path.join(root, relative), root, strip, links)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ArchiveError("The archive %s cannot be read: %s" % (os.path.basename(archive), error)) from error
+    for path, target in links:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        if os.path.lexists(path):
+            raise ArchiveError("The archive holds %s twice." % os.path.relpath(path, root))
+        os.symlink(target, path)
+    for path, target in links:
+        real = os.path.realpath(path)
+        if os.path.isabs(target) or (real != root and not real.startswith(root + "/")):
+            raise ArchiveError(
+                "The archive holds the link %s to %s, which leads out of the directory."
+                % (os.path.relpath(path, root), target)
+            )
+
+
+def _extract_member(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: str,
+    root: str,
+    strip: int,
+    links: list[tuple[str, str]],
+) -> None:
+    """Write one member. No link exists yet, so no path leads out."""
+    if member.isdir():
+        os.makedirs(path, 0o755, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    if member.issym():
+        links.append((path, member.linkname))
+    elif member.islnk():
+        os.link(os.path.join(root, member_path(member.linkname, strip)), path)
+    elif member.isfile():
+        source = tar.extractfile(member)
+        mode = 0o755 if member.mode & 0o100 else 0o644
+        with source, os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:  # type: ignore[union-attr]
+            shutil.copyfileobj(source, handle, BLOCK)  # type: ignore[arg-type]
+            os.fchmod(handle.fileno(), mode)
+        os.utime(path, (member.mtime, member.mtime))
+    else:
+        raise ArchiveError("The archive holds %r, which is no file, directory or link." % member.name)
+
+
+def sync_filesystem(directory: str) -> None:
+    """Wait until everything written to the directory's filesystem is on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            os.sync()
+    except (OSError, AttributeError):
+        os.sync()
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(directory: str) -> None:
+    """Wait until the directory's entries are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_directory(beside: str) -> str:
+    """Make an empty directory on the filesystem of the path that it will become."""
+    parent = os.path.dirname(beside)
+    os.makedirs(parent, 0o755, exist_ok=True)
+    path = tempfile.mkdtemp(prefix=TEMPORARY + os.path.basename(beside) + "-", dir=parent)
+    os.chmod(path, 0o755)  # noqa: S103
+    return path
+
+
+def complete(temporary: str, path: str) -> None:
+    """Let a finished directory appear under its name, in one step; what was there goes away."""
+    sync_filesystem(temporary)
+    parent = os.path.dirname(path)
+    if os.path.lexists(path):
+        old = tempfile.mkdtemp(prefix=TEMPORARY + os.path.basename(path) + "-", dir=parent)
+        os.rename(path, os.path.join(old, "old"))
+        os.rename(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(temporary, path)
+    sync_directory(parent)
+
+
+def remove_incomplete(parent: str) -> list[str]:
+    """Remove what a killed run left half made in a directory; return the names."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(parent)):
+            if name.startswith(TEMPORARY):
+                shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+                found.append(name)
+    return found
+
+
+# --- a directory that is exactly an archive -----------------------------------
+
+
+def is_complete(directory: str, sha256: str, strip: int) -> bool:
+    """Whether the directory is what this archive makes of it, and nobody changed it since."""
+    try:
+        with open(os.path.join(directory, MARKER), encoding="utf-8") as handle:
+            marker = json.load(handle)
+    except (OSError, ValueError):
+        return False
+    return (
+        isinstance(marker, dict)
+        and marker.get("sha256") == sha256
+        and marker.get("strip") == strip
+        and marker.get("listing") == listing(directory)
+    )
+
+
+def install(archive: str, directory: str, sha256: str, strip: int, proof: Mapping[str, Any] | None = None) -> None:
+    """Make a directory exactly what an archive holds: checked, proved, and then in one step.
+
+    `proof` is {command: argv relative to the directory, says: its output}. Raises ArchiveError;
+    the directory is then as it was.
+    """
+    verify(archive, sha256)
+    temporary = temporary_directory(directory)
+    try:
+        extract(archive, temporary, strip)
+        if not os.listdir(temporary):
+            raise ArchiveError("Nothing is left of the archive once %d leading directories are stripped." % strip)
+        if proof:
+            _prove(temporary, proof["command"], str(proof["says"]))
+        marker = {"sha256": sha256, "strip": strip, "listing": listing(temporary)}
+        with open(os.path.join(temporary, MARKER), "w", encoding="utf-8") as handle:
+            json.dump(marker, handle)
+        complete(temporary, directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _prove(directory: str, command: Sequence[str], says: str) -> None:
+    argv = [os.path.join(directory, command[0]), *command[1:]]
+    shown = " ".join(command)
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROOF_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ArchiveError(
+            "What the archive holds does not run here: `%s`: %s. Is it for another architecture?" % (shown, error)
+        ) from error
+    output = (done.stdout + done.stderr).strip()
+    if done.returncode or output != says:
+        raise ArchiveError(
+            "What the archive holds is not what the table says: `%s` gives %r (status %d), and %r was expected."
+            % (shown, output[:400], done.returncode, says)
+        )

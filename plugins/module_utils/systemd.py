@@ -1,0 +1,248 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The few things of systemd that a release needs: quoting, states of units, journal lines.
+
+Standard library only, Python 3.9 or later: this runs on hosts as well as on the controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+UNITS = "/etc/systemd/system"
+WANTS = UNITS + "/multi-user.target.wants"
+COMMAND_TIMEOUT = 120
+# Restart delays that grow exist from this version on; older ones would log each as unknown.
+GROWING_DELAY_VERSION = 254
+GROWING_DELAY = ("RestartSteps=", "RestartMaxDelaySec=")
+PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "MainPID",
+    "NRestarts",
+    "Result",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "InvocationID",
+)
+
+
+class SystemdError(Exception):
+    """A unit that systemd did not take, start or stop. The text is for the operator."""
+
+
+# --- quoting (pure) -----------------------------------------------------------
+
+
+def quote_argument(argument: str) -> str:
+    """Return one word of ExecStart= that stands for exactly this text.
+
+    systemd expands % and $ and splits at white space; none of these happens to the result.
+    """
+    text = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    if text and not re.search(r"[\s'\";\\]", text):
+        return text
+    return '"%s"' % text
+
+
+def exec_start(argv: Sequence[str]) -> str:
+    """Return the value of ExecStart= for an argv whose first word is an absolute path."""
+    return " ".join(quote_argument(word) for word in argv)
+
+
+def environment_file(variables: Mapping[str, str]) -> str:
+    """Return the text of an EnvironmentFile= that gives exactly these values, sorted by name.
+
+    Between double quotes systemd keeps line breaks, and takes a backslash away before " \\ ` and $.
+    """
+    lines = []
+    for name, value in sorted(variables.items()):
+        lines.append('%s="%s"\n' % (name, re.sub(r'(["\\`$])', r"\\\1", value)))
+    return "".join(lines)
+
+
+def parse_unit(text: str) -> dict[str, dict[str, list[str]]]:
+    """Return a unit file as {section: {key: [values in order]}}; raise SystemdError where it is malformed.
+
+    As systemd reads it: a trailing backslash continues a line, an empty value clears the list.
+    """
+    sections: dict[str, dict[str, list[str]]] = {}
+    section: dict[str, list[str]] | None = None
+    for number, line in enumerate(re.sub(r"\\\n\s*", " ", text).splitlines(), 1):
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            section = sections.setdefault(line[1:-1], {})
+            continue
+        key, equals, value = line.partition("=")
+        if section is None or not equals or not re.match(r"[A-Za-z0-9]+\Z", key.strip()):
+            raise SystemdError("line %d of the unit is neither a section nor key=value: %s" % (number, line))
+        if value.strip():
+            section.setdefault(key.strip(), []).append(value.strip())
+        else:
+            section[key.strip()] = []
+    return sections
+
+
+def for_version(unit: str, version: int) -> str:
+    """Return a unit without the settings that this version of systemd does not know."""
+    if version >= GROWING_DELAY_VERSION:
+        return unit
+    return "".join(line for line in unit.splitlines(True) if not line.startswith(GROWING_DELAY))
+
+
+# --- the running system -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a unit."""
+
+    name: str
+    load: str = "not-found"
+    active: str = "inactive"
+    sub: str = "dead"
+    pid: int = 0
+    restarts: int = 0
+    result: str = "success"
+    code: int = 0
+    status: int = 0
+    invocation: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self.active == "active"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing of it runs, and nothing will by itself."""
+        return self.active in ("inactive", "failed")
+
+    def exit(self) -> str:
+        """Return how its last process ended, in words; empty if none ended."""
+        if self.code == 1:
+            return "its process exited with status %d" % self.status
+        if self.code in (2, 3):
+            return "its process was killed by signal %d" % self.status
+        return "" if self.result == "success" else "systemd says %s" % self.result
+
+
+UNKNOWN = UnitState("")
+
+
+def run(argv: Sequence[str], timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
+    """Run a command; return its status and what it printed."""
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
+        )
+    except FileNotFoundError:
+        return 127, "%s is not installed" % argv[0]
+    except subprocess.TimeoutExpired:
+        return 124, "no end within %d s" % timeout
+    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+
+
+def systemctl(*arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
+    """Run systemctl; raise SystemdError with its output if it fails."""
+    status, output = run(["systemctl", "--no-ask-password", *arguments], timeout)
+    if status:
+        raise SystemdError("`systemctl %s` failed (status %d): %s" % (" ".join(arguments), status, output))
+    return output
+
+
+def version() -> int:
+    """Return the version of systemd, such as 252; 0 where it cannot be told."""
+    match = re.match(r"systemd (\d+)", run(["systemctl", "--version"])[1])
+    return int(match.group(1)) if match else 0
+
+
+def states(units: Sequence[str]) -> dict[str, UnitState]:
+    """Return the states of units, in one call."""
+    if not units:
+        return {}
+    status, output = run(["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", *units])
+    if status:
+        raise SystemdError("systemd does not answer: %s" % output)
+    return parse_states(units, output)
+
+
+def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
+    """Return what `systemctl show` printed for these units, in their order."""
+    found: dict[str, UnitState] = {}
+    blocks = [block for block in output.split("\n\n") if block.strip()]
+    for name, block in zip(units, blocks):  # noqa: B905
+        values = dict(line.partition("=")[::2] for line in block.splitlines())
+        found[name] = UnitState(
+            name=name,
+            load=values.get("LoadState", "not-found"),
+            active=values.get("ActiveState", "inactive"),
+            sub=values.get("SubState", "dead"),
+            pid=int(values.get("MainPID") or 0),
+            restarts=int(values.get("NRestarts") or 0),
+            result=values.get("Result", "success"),
+            code=int(values.get("ExecMainCode") or 0),
+            status=int(values.get("ExecMainStatus") or 0),
+            invocation=values.get("InvocationID", ""),
+        )
+    return {name: found.get(name, UnitState(name)) for name in units}
+
+
+def journal(unit: str, since: float, lines: int) -> list[str]:
+    """Return the last lines that a unit logged since a time (seconds of the epoch)."""
+    run(["journalctl", "--sync"], 10)
+    status, output = run(
+        [
+            "journalctl",
+            "--quiet",
+            "--no-pager",
+            "--output=cat",
+            "--unit=" + unit,
+            "--since=@%d" % int(since),
+            "--lines=%d" % lines,
+        ],
+        20,
+    )
+    return output.splitlines()[-lines:] if not status else []
+
+
+# --- enabling without a reload of systemd -------------------------------------
+
+
+def is_enabled(unit: str) -> bool:
+    """Whether the unit starts with the host."""
+    return os.path.islink(os.path.join(WANTS, unit))
+
+
+def enable(unit: str) -> None:
+    """Let a unit start with the host, from the next start on."""
+    os.makedirs(WANTS, 0o755, exist_ok=True)
+    path = os.path.join(WANTS, unit)
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink(os.path.join(UNITS, unit), temporary)
+    os.rename(temporary, path)
+
+
+def disable(unit: str) -> None:
+    """Let a unit not start with the host any more."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(WANTS, unit))

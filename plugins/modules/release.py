@@ -1,0 +1,303 @@
+#!/usr/bin/python
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Releases of all services of a host, in one call for a phase."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: release
+short_description: Release services on a host through two slots and a flag file
+version_added: '0.1.0'
+author:
+  - Five Pointers (@fivepointers)
+description:
+  - Brings the newest artifact of each service into its idle slot, waits until it is healthy there, and lets the host's
+    nginx send new requests to it by creating or removing one file. The release before goes on serving until then, and
+    finishes what it has afterwards.
+  - A release is code, environment, unit, front configuration and Node.js version under one identifier, which is
+    derived from their contents. Where the identifier is what serves, nothing happens, at the price of one call.
+  - The archive is sent only where the host lacks it, and a checksum is verified there before it is unpacked.
+  - A candidate that does not become healthy is stopped, and never gets a request.
+attributes:
+  check_mode:
+    description: Names all that would be done, also on a host on which nothing is installed.
+    support: full
+  diff_mode:
+    description: Shows unit and front configuration, and of environment variables the names only.
+    support: full
+  action:
+    description: Artifacts are read, and all files are rendered, on the controller.
+    support: full
+options:
+  services:
+    description:
+      - Services of this host, as the plan describes them.
+    type: list
+    elements: dict
+    required: true
+  artifacts:
+    description:
+      - Directory on the controller with the artifacts, one directory for each service.
+    type: path
+  artifact_ids:
+    description:
+      - Artifacts to release instead of the newest, by service.
+    type: dict
+    default: {}
+  secrets:
+    description:
+      - Values of the secrets that the services' environment refers to, by name.
+    type: dict
+    default: {}
+  nodejs_archives:
+    description:
+      - Table of Node.js versions, as the role nodejs has it. It says which exact version V(24) is.
+    type: dict
+    default: {}
+  phase:
+    description:
+      - V(plan) only says what differs.
+      - V(prepare) brings each release that differs into its idle slot and waits for its health.
+      - V(migrate) runs the migrations of prepared releases, on the first of a service's hosts only.
+      - V(switch) lets prepared releases serve, and stops what served before.
+      - V(all) is the last three.
+    type: str
+    choices: [plan, prepare, migrate, switch, all]
+    default: all
+  requests:
+    description:
+      - What the action made of O(services). Not for playbooks.
+    type: list
+    elements: dict
+    default: []
+  sent:
+    description:
+      - Archives that the action has sent, by service. Not for playbooks.
+    type: dict
+    default: {}
+  host:
+    description:
+      - Name of the host in messages. Set by the action.
+    type: str
+    default: this host
+notes:
+  - Needs root on the host, systemd, and nginx as the role nginx sets it up.
+  - The secrets are written to files that only root may read. They appear in no message, diff or identifier.
+"""
+
+EXAMPLES = r"""
+- name: Release the services of this host
+  fivepointers.platform.release:
+    services: "{{ services_of_this_host }}"
+    artifacts: "{{ platform_artifacts }}"
+    secrets: "{{ service_secrets }}"
+    nodejs_archives: "{{ platform_environment.nodejs }}"
+
+- name: Say what a release would do
+  fivepointers.platform.release:
+    services: "{{ services_of_this_host }}"
+    artifacts: "{{ platform_artifacts }}"
+    secrets: "{{ service_secrets }}"
+    nodejs_archives: "{{ platform_environment.nodejs }}"
+    phase: plan
+"""
+
+RETURN = r"""
+services:
+  description: For each service what it has and what is, was or would be done.
+  returned: always
+  type: dict
+  contains:
+    release:
+      description: Identifier of the wanted release.
+      type: str
+    serving:
+      description: Identifier of the release that served before. Empty if none did.
+      type: str
+    live:
+      description: Slot that served before.
+      type: str
+    slot:
+      description: Slot in which the wanted release is.
+      type: str
+    changed:
+      description: Whether the host differed from what is wanted.
+      type: bool
+    ready:
+      description: Whether the wanted release is prepared and waits for the switch.
+      type: bool
+    reasons:
+      description: What differed.
+      type: list
+      elements: str
+    steps:
+      description: What had to be done.
+      type: list
+      elements: str
+  sample:
+    api: {release: 3f2a9c01b7de, serving: 91c04d55e2aa, live: blue, slot: green, changed: true, ready: false,
+          reasons: ['other code (5f0c, was 8b1e)'],
+          steps: ['switch api from release 91c04d55e2aa to release 3f2a9c01b7de']}
+differing:
+  description: Names of the services that are not as wanted, or were not before.
+  returned: always
+  type: list
+  elements: str
+needs:
+  description: Services whose archive the host lacks. The action then sends them.
+  returned: when an archive is missing
+  type: list
+  elements: str
+"""
+
+import json
+import os
+from urllib.parse import quote
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fivepointers.platform.plugins.module_utils import releases
+
+
+def read(path: str) -> str:
+    """Return a file's text, or nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def environment_names(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return the names of environment variables, and which of them differ."""
+    lines = []
+    for name in sorted(set(before) | set(after)):
+        state = "new" if name not in before else "removed" if name not in after else ""
+        if not state and before[name] != after[name]:
+            state = "differs"
+        lines.append(name + (" (%s)" % state if state else ""))
+    return lines
+
+
+def difference(
+    wanted: releases.Wanted, todo: releases.Plan, secrets: dict[str, str], done: bool
+) -> list[dict[str, str]]:
+    """Return one service's part of the diff: the steps, then unit, front and names of variables."""
+    title = "%s: release %s" % (wanted.name, wanted.release)
+    steps = "".join("%s %s\n" % ("+" if done else "+ would", step) for step in todo.steps)
+    why = "".join("  because of %s\n" % reason for reason in todo.reasons)
+    shown = [{"prepared": "%s\n%s%s" % (title, why, steps)}]
+    if not todo.candidate:
+        return shown
+    old = releases.release_path(wanted.name, todo.serving) if todo.serving else ""
+    pairs = [("front", read(os.path.join(old, "front.conf")) if old else "", wanted.front)]
+    if wanted.process:
+        pairs.append(("unit", read(os.path.join(old, "unit")) if old else "", wanted.unit))
+        before = json.loads(read(os.path.join(old, "environment")) or "{}") if old else {}
+        after = releases.fill_secrets(wanted.environment, secrets)
+        names = "\n".join(environment_names(before, after)) + "\n"
+        pairs.append(("names of environment variables", "\n".join(sorted(before)) + "\n" if before else "", names))
+    for what, before_text, after_text in pairs:
+        if before_text != after_text:
+            header = "%s: %s" % (wanted.name, what)
+            shown.append({"before_header": header, "after_header": header, "before": before_text, "after": after_text})
+    return shown
+
+
+def would_change(job: releases.Job, phase: str) -> bool:
+    """Return whether a phase would change the host."""
+    candidates = [(item, step) for item, step in job.candidates()]
+    if phase == "prepare":
+        return any(not step.ready for _item, step in candidates)
+    if phase == "migrate":
+        return any(item.migrate for item, _step in candidates)
+    return any(step.changed for step in job.plans.values())
+
+
+def perform(job: releases.Job, phase: str) -> bool:
+    """Carry a phase out; return whether it changed the host."""
+    if phase == "prepare":
+        return releases.prepare(job)
+    if phase == "migrate":
+        return releases.migrate(job)
+    if phase == "switch":
+        return releases.switch(job)
+    changed = releases.prepare(job)
+    if changed:
+        job.refresh()
+    migrated = releases.migrate(job)
+    return releases.switch(job) or migrated or changed
+
+
+def main() -> None:
+    """Look, plan, carry out, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "services": {"type": "list", "elements": "dict", "required": True},
+            "artifacts": {"type": "path"},
+            "artifact_ids": {"type": "dict", "default": {}},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "nodejs_archives": {"type": "dict", "default": {}},
+            "phase": {"type": "str", "choices": ["plan", "prepare", "migrate", "switch", "all"], "default": "all"},
+            "requests": {"type": "list", "elements": "dict", "default": []},
+            "sent": {"type": "dict", "default": {}},
+            "host": {"type": "str", "default": "this host"},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    secrets = module.params["secrets"]
+    for value in secrets.values():
+        # In addresses it stands percent-encoded.
+        module.no_log_values.add(quote(value, safe=""))
+    phase = module.params["phase"]
+    try:
+        wanted = releases.parse_wanted(module.params["requests"])
+        job = releases.Job(module.params["host"], wanted, {}, {}, secrets, module.params["sent"])
+        looks_only = phase == "plan" or module.check_mode
+        job.refresh()
+        # Nobody waits for a lock to learn that nothing differs.
+        if not looks_only and would_change(job, phase):
+            with releases.locked():
+                job.refresh()
+                run(module, job, phase)
+        changed = would_change(job, phase) and (module.check_mode or phase != "plan")
+        report(module, job, phase, changed, done=False)
+    except releases.ERRORS as error:
+        module.fail_json(msg=releases.explain(error))
+
+
+def run(module: AnsibleModule, job: releases.Job, phase: str) -> None:
+    """Carry a phase out and end, or ask for the archives that it needs."""
+    missing = releases.missing_archives(job) if phase in ("prepare", "all") else []
+    if missing:
+        module.exit_json(changed=False, needs=missing)
+    first = dict(job.plans)
+    changed = perform(job, phase)
+    job.plans = first
+    report(module, job, phase, changed, done=True)
+
+
+def report(module: AnsibleModule, job: releases.Job, phase: str, changed: bool, done: bool) -> None:
+    """End with what was done, or would be."""
+    for warning in job.warnings:
+        module.warn(warning)
+    diff: list[dict[str, str]] = []
+    # Of a run in phases, the first one that changes something shows everything.
+    if phase in ("plan", "prepare", "all") or (phase == "switch" and not done):
+        for item in job.wanted:
+            todo = job.plans[item.name]
+            if todo.changed:
+                diff += difference(item, todo, job.secrets, done)
+    module.exit_json(
+        changed=changed,
+        services={name: todo.report() for name, todo in job.plans.items()},
+        differing=[name for name, todo in job.plans.items() if todo.changed],
+        diff=diff,
+    )
+
+
+if __name__ == "__main__":
+    main()
