@@ -23,16 +23,15 @@ options:
     description:
       - References as the filter P(fivepointers.platform.secret_references#filter) returns them.
       - Each has a C(name), and one of C(secretsmanager) (with C(key) for one key of a JSON secret), C(ssm)
-        and C(variable).
+        and C(variable). C(region) says where AWS keeps it.
     type: list
     elements: dict
     required: true
   region:
-    description: AWS region. Without it, the one that the controller's AWS configuration says.
+    description:
+      - AWS region of references that name none.
+      - Without it, the one that the controller's AWS configuration says.
     type: str
-    env:
-      - name: AWS_REGION
-      - name: AWS_DEFAULT_REGION
 requirements:
   - boto3, where secrets come from AWS
 """
@@ -166,24 +165,27 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         references = checked_references(plain(terms))
         values: dict[str, str] = {}
-        for source in SOURCES:
-            chosen = [reference for reference in references if source in reference]
-            if chosen and source == "variable":
-                values.update(self._from_variables(chosen, variables or {}))
-            elif chosen:
-                values.update(self._from_aws(source, chosen))
+        groups: dict[tuple[str, str | None], list[Reference]] = {}
+        for reference in references:
+            source = next(source for source in SOURCES if source in reference)
+            groups.setdefault((source, reference.get("region")), []).append(reference)
+        for (source, region), group in groups.items():
+            if source == "variable":
+                values.update(self._from_variables(group, variables or {}))
+            else:
+                values.update(self._from_aws(source, region or self.get_option("region"), group))
         for reference in references:
             if not values[reference["name"]]:
                 raise failure(reference, "it is empty", "Store a value.")
         return [{reference["name"]: values[reference["name"]] for reference in references}]
 
-    def _from_aws(self, source: str, references: list[Reference]) -> dict[str, str]:
+    def _from_aws(self, source: str, region: str | None, references: list[Reference]) -> dict[str, str]:
         if not HAS_BOTO3:
             problem = "boto3 is not installed on the controller"
             raise failure(references[0], problem, "Install it: pip install boto3.")
         config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "max_attempts": 3})
         try:
-            client = boto3.session.Session(region_name=self.get_option("region")).client(source, config=config)
+            client = boto3.session.Session(region_name=region).client(source, config=config)
             return (from_ssm if source == "ssm" else from_secretsmanager)(client, references)
         except BotoCoreError as error:
             fix = "Check the controller's AWS credentials, its region and AWS_ENDPOINT_URL."

@@ -483,12 +483,18 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
 
 
 def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the references of the secrets that these services use: name, source, id and key."""
+    """Return the references of the secrets that these services use.
+
+    Each has its name, where it is (secretsmanager and perhaps key, ssm, or variable), and the region for AWS.
+    """
     names = sorted({secret for spec in specs.values() for secret in spec["secrets"]})
     known = dict(model.environment["secrets"])
     for database, access in model.environment["databases"].items():
         known[f"{database}.password"] = access["password"]
-    return [dict(known[name], name=name) for name in names]
+    region = model.environment["region"]
+    return [
+        {"name": name, **known[name], **({} if "variable" in known[name] else {"region": region})} for name in names
+    ]
 
 
 def plan(model: Model) -> dict[str, Any]:

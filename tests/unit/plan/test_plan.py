@@ -224,8 +224,13 @@ def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
     stack.set("e.secrets.unused", {"variable": "x"})
     plan = stack.plan()
     assert plan["secrets"] == [
-        {"name": "database.password", "secretsmanager": "platform/database", "key": "password"},
-        {"name": "jwt", "ssm": "/platform/jwt"},
+        {
+            "name": "database.password",
+            "secretsmanager": "platform/database",
+            "key": "password",
+            "region": "ap-northeast-2",
+        },
+        {"name": "jwt", "ssm": "/platform/jwt", "region": "ap-northeast-2"},
     ]
     assert plan["services"]["sites"]["secrets"] == []
 

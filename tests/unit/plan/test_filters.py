@@ -1,0 +1,237 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The filters as playbooks call them: with Ansible's own strings and containers, and with plain results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.fivepointers.platform.plugins.filter import platform as filters
+
+ROOT = Path(__file__).resolve().parents[3]
+FILTERS = filters.FilterModule().filters()
+
+
+def templated(expression: str, variables: dict[str, Any]) -> Any:
+    """Return the value of an expression over variables as a playbook has them, templates and all."""
+    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ %s }}" % expression))
+
+
+def types_in(value: Any) -> set[type]:
+    """Return the types of everything in nested data."""
+    found = {type(value)}
+    if isinstance(value, dict):
+        found |= {type(key) for key in value}
+        for item in value.values():
+            found |= types_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            found |= types_in(item)
+    return found
+
+
+def test_values_of_an_inventory_are_templated_and_the_result_is_plain(stack: Any) -> None:
+    stack.environment["front_door"] = trust_as_template("{{ edge_address }}")
+    stack.environment["tls"]["certificate"] = trust_as_template("{{ folder }}/certificate.pem")
+    variables = {
+        "environment": stack.environment,
+        "edge_address": trust_as_template("{{ '10.0.0' ~ '.1' }}"),
+        "folder": "/tls",
+    }
+    environment = templated("environment", variables)
+    plan = FILTERS["plan"](stack.catalogue, environment, stack.hosts)
+    assert plan["environment"]["front_door"] == "10.0.0.1"
+    assert types_in(plan) <= {dict, list, str, int, bool, type(None)}
+
+
+def test_an_undefined_variable_in_the_environment_is_named(stack: Any) -> None:
+    stack.environment["front_door"] = trust_as_template("{{ nowhere }}")
+    with pytest.raises(AnsibleUndefinedVariable, match="nowhere"):
+        FILTERS["plan"](stack.catalogue, templated("environment", {"environment": stack.environment}), stack.hosts)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plan",
+        "deploy_order",
+        "virtual_hosts",
+        "upstreams",
+        "allowed_origins",
+        "health_checks",
+        "log_groups",
+        "connection_budget",
+    ],
+)
+def test_each_filter_refuses_the_whole_catalogue_with_all_problems(name: str, stack: Any) -> None:
+    stack.set("c.services.api.port", 0).set("c.services.sites.kind", "x")
+    with pytest.raises(AnsibleFilterError) as caught:
+        FILTERS[name](stack.catalogue, stack.environment, stack.hosts)
+    assert "2 problems" in str(caught.value)
+    assert "services.api.port: 0" in str(caught.value)
+    assert "services.sites.kind: x" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("deploy_order", ("batches",)),
+        ("virtual_hosts", ("edge", "virtual_hosts")),
+        ("upstreams", ("edge", "upstreams")),
+        ("allowed_origins", ("edge", "origins")),
+        ("log_groups", ("log_groups",)),
+        ("connection_budget", ("budget",)),
+    ],
+)
+def test_each_filter_returns_its_part_of_the_plan(name: str, part: tuple[str, ...], stack: Any) -> None:
+    expected = stack.plan()
+    for key in part:
+        expected = expected[key]
+    assert FILTERS[name](stack.catalogue, stack.environment, stack.hosts) == expected
+
+
+def test_health_checks(stack: Any) -> None:
+    checks = FILTERS["health_checks"](stack.catalogue, stack.environment, stack.hosts)
+    assert {name: check["type"] for name, check in checks.items()} == {
+        "api": "http",
+        "frontend": "http",
+        "sites": "http",
+        "collab": "tcp",
+    }
+
+
+def test_service_environment(stack: Any) -> None:
+    arguments = (stack.catalogue, stack.environment, stack.hosts)
+    assert FILTERS["service_environment"](*arguments, "api") == stack.plan()["services"]["api"]["environment"]
+    with pytest.raises(AnsibleFilterError, match=r"no service 'apis'.*api, frontend"):
+        FILTERS["service_environment"](*arguments, "apis")
+
+
+def test_catalogue_problems_are_data(stack: Any) -> None:
+    arguments = (stack.catalogue, stack.environment, stack.hosts)
+    assert FILTERS["catalogue_problems"](*arguments) == []
+    stack.set("c.services.api.port", 0)
+    problem = {
+        "path": "services.api.port",
+        "value": "0",
+        "problem": "this number is out of range",
+        "fix": "Write a whole number from 1 to 65535.",
+    }
+    assert FILTERS["catalogue_problems"](*arguments) == [problem]
+
+
+# --- selecting --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host, kind, tags, names",
+    [
+        ("sites-1", None, None, ["sites", "collab"]),
+        ("sites-1", "nextjs", None, ["sites"]),
+        ("sites-1", "nestjs_api", None, []),
+        ("edge-1", None, None, []),
+        ("sites-1", None, ["all"], ["sites", "collab"]),
+        ("sites-1", None, ["yjs_websocket"], ["collab"]),
+        ("sites-1", None, ["nginx_proxy"], []),
+    ],
+)
+def test_services_on(host: str, kind: Any, tags: Any, names: list[str], stack: Any) -> None:
+    assert [spec["name"] for spec in filters.services_on(stack.plan(), host, kind, tags)] == names
+
+
+def test_services_on_an_unknown_host(stack: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match=r"no host 'web-9'.*edge-1, web-1"):
+        filters.services_on(stack.plan(), "web-9")
+
+
+@pytest.mark.parametrize(
+    "tags, names",
+    [
+        (["all"], ["api", "sites", "collab", "frontend"]),
+        (["nestjs_api"], ["api"]),
+        (["nextjs", "static_frontend"], ["sites", "frontend"]),
+        (["collab"], ["collab"]),
+        (["nginx_proxy"], []),
+        (["cloudwatch_agent", "nginx_proxy"], []),
+        (["nginx_proxy", "api"], ["api"]),
+        (["release"], ["api", "sites", "collab", "frontend"]),
+        ([], ["api", "sites", "collab", "frontend"]),
+    ],
+)
+def test_select_services(tags: list[str], names: list[str], stack: Any) -> None:
+    assert filters.select_services(stack.plan(), tags) == names
+
+
+def test_secret_references(stack: Any) -> None:
+    plan = stack.plan()
+    assert [item["name"] for item in filters.secret_references(plan)] == ["database.password", "jwt"]
+    assert filters.secret_references(plan, ["sites"]) == []
+    assert len(filters.secret_references(plan, ["sites", "api"])) == 2
+
+
+# --- hosts ------------------------------------------------------------------------
+
+
+class HostVars(dict):  # type: ignore[type-arg]
+    """Stands for Ansible's hostvars: templated by key, raw by raw_get."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        super().__init__({name: templated("values", {"values": values}) for name, values in raw.items()})
+        self.raw_get = raw.__getitem__
+
+
+def test_platform_hosts() -> None:
+    hostvars = HostVars(
+        {
+            "api-1": {"platform_address": "10.0.0.1", "platform_services": ["api"], "other": 1},
+            "web-1": {
+                "platform_address": trust_as_template("{{ '10.0.0' ~ '.2' }}"),
+                "platform_services": [trust_as_template("{{ 'web' }}")],
+            },
+            "bare-1": {},
+        }
+    )
+    assert filters.platform_hosts(hostvars, ["api-1", "web-1", "bare-1"]) == {
+        "api-1": {"address": "10.0.0.1", "services": ["api"]},
+        "web-1": {"address": "10.0.0.2", "services": ["web"]},
+        "bare-1": {"address": None, "services": None},
+    }
+
+
+def test_a_host_without_variables_is_refused_by_the_plan(stack: Any) -> None:
+    stack.hosts["bare-1"] = {"address": None, "services": None}
+    assert [item.path for item in stack.problems()] == ["hosts.bare-1.services", "hosts.bare-1.address"]
+
+
+# --- documentation ------------------------------------------------------------------
+
+
+def test_each_filter_is_documented_with_the_arguments_that_it_takes() -> None:
+    for name, function in FILTERS.items():
+        document = yaml.safe_load((ROOT / "plugins" / "filter" / f"{name}.yml").read_text())
+        assert document["DOCUMENTATION"]["name"] == name
+        code = function.__code__
+        arguments = ["_input", *code.co_varnames[1 : code.co_argcount]]
+        assert list(document["DOCUMENTATION"]["options"]) == arguments
+        assert document["DOCUMENTATION"]["positional"] == ", ".join(arguments)
+
+
+# --- speed ----------------------------------------------------------------------------
+
+
+def test_a_large_platform_is_checked_and_planned_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 services over 1,000 hosts take about 0.3 s of a processor; the bound is loose."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
+    monkeypatch.delitem(sys.modules, "plan", raising=False)
+    import plan as bench
+
+    assert sum(bench.measure(rounds=3, clock=time.process_time)) < 1
