@@ -62,6 +62,7 @@ LOCK_TIMEOUT = 60
 DIFF_LIMIT = 200_000
 _OWNER = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _LOCATION = re.compile(r"(?:in |at |^)(/[^\s:]+):(\d+)", re.M)
+_STAGE = re.compile(r"config-tree-(\d+)-\w+")
 _MANIFEST_VERSION = 1
 
 
@@ -265,10 +266,11 @@ def plan_trees(
             record: dict[str, t.Any] = {"sha256": file.sha256, "mode": f"{file.mode:04o}"}
             if there != Found("file", file.content, file.mode, file.uid, file.gid):
                 plan.write.append(path)
-            if old.get(path, {}).get("original") or (path not in old and there.kind != "absent" and path in plan.write):
+            if path in old and old[path].get("original"):
                 record["original"] = True
-                if path not in old:
-                    plan.adopt.append(path)
+            elif path not in old and there.kind != "absent":
+                record["original"] = True
+                plan.adopt.append(path)
             new[path] = record
         for path in keep & set(old):
             new[path] = old[path]
@@ -546,9 +548,18 @@ def _copy_tree(source: str, target: str) -> None:
             os.chown(here, info.st_uid, info.st_gid, follow_symlinks=False)
 
 
+def _new_stage(parent: str) -> str:
+    """Make a directory for a staged tree. Those of runs that were killed go: they may hold keys."""
+    for name in os.listdir(parent):
+        found = _STAGE.fullmatch(name)
+        if found and not os.path.exists(f"/proc/{found.group(1)}"):
+            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"config-tree-{os.getpid()}-", dir=parent)
+
+
 def _validate(spec: Spec, changes: t.Mapping[str, Found], files: t.Mapping[str, File]) -> None:
     """Run the validation on a copy of root with the changes in it, mounted over root for that command alone."""
-    stage = tempfile.mkdtemp(prefix="config-tree-", dir="/run" if os.access("/run", os.W_OK) else None)
+    stage = _new_stage("/run" if os.access("/run", os.W_OK) else tempfile.gettempdir())
     try:
         _copy_tree(spec.root, stage)
         for path, wanted in changes.items():
@@ -783,6 +794,8 @@ def _recover(swap: _Swap, check: bool, result: dict[str, t.Any]) -> str:
     """Finish or take back what an earlier run left half done. Returns what is still wrong, or nothing."""
     journal = swap.journal()
     if journal is None:
+        if not check:
+            shutil.rmtree(swap.backup_dir, ignore_errors=True)
         return ""
     result["changed"] = True
     paths = ", ".join(entry["path"] for entry in journal["entries"] if not entry["path"].startswith(swap.state_dir))
