@@ -459,13 +459,14 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
 
 
 def _check_workspace(report: Report, path: str, build: Mapping[str, Any]) -> None:
-    """The source lies in its workspace. Both are relative to the catalogue's file."""
+    """The source lies in its workspace, which is relative to the source or, like the source, to the catalogue's file."""
     source, workspace = build["source"], build["workspace"]
     if not source or not workspace:
         return
-    root = "/" + "x/" * 64
-    outer, inner = (posixpath.normpath(posixpath.join(root, folder)) for folder in (workspace, source))
-    if not inner.startswith(outer.rstrip("/") + "/"):
+    catalogue = "/" + "x/" * 64
+    inner = posixpath.normpath(posixpath.join(catalogue, source))
+    roots = [posixpath.normpath(posixpath.join(base, workspace)) for base in (inner, catalogue)]
+    if not any(f"{inner}/".startswith(f"{root.rstrip('/')}/") for root in roots):
         problem = f"the source '{source}' does not lie below the workspace"
-        fix = "Write the folder that holds the lock file, relative to the catalogue's file, as the source is."
+        fix = "Write the folder that holds the lock file, relative to the source, such as ../.."
         report.add(f"{path}.build.workspace", workspace, problem, fix)

@@ -41,6 +41,8 @@ Part = Union[str, Placeholder]  # noqa: UP007 (runs on hosts with Python 3.9)
 
 def parse(template: str) -> list[Part]:
     """Split a template into text and placeholders; raise PlaceholderError where it is malformed."""
+    if "$" not in template:
+        return [template] if template else []
     parts: list[Part] = []
     text = ""
     position = 0

@@ -224,7 +224,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     ),
     "start with a shell": ({f"{API}.start": "node a.js && node b.js"}, "services.api.start", "&&", ("no shell",)),
     "start with open quotes": ({f"{API}.start": "node 'a.js"}, "services.api.start", "node 'a.js", ("quotation",)),
-    "start with a secret": ({f"{API}.start": "node a.js ${secret.jwt}"}, "services.api.start", "jwt", ("self.port",)),
+    "start with a placeholder": (
+        {f"{API}.start": "node a.js --port ${self.port}"},
+        "services.api.start",
+        "${self.port}",
+        ("environment", "sh -c 'exec node a.js --port \"$PORT\"'"),
+    ),
     "empty start": ({f"{API}.start": ""}, "services.api.start", "", ("not a command",)),
     # what means nothing to a kind
     "standalone of an API": (
@@ -584,11 +589,12 @@ def test_two_cycles_are_both_named(stack: Any) -> None:
         ("c.services.api.health", {"path": "/x?a=1", "status": 204}),
         ("c.services.api.node", 22),
         ("c.services.api.node", "22.23.3"),
-        ("c.services.api.start", "node server.js --port ${self.port} 'two words'"),
+        ("c.services.api.start", "sh -c 'exec node server.js --port \"$PORT\"'"),
         ("c.services.api.environment", {"A": 1, "B": True, "C": 1.5, "D": "", "E": "$HOME ${secret.jwt|url}"}),
         ("c.services.api.environment", {"DB_PASSWORD": "${database.password}", "NEXT_PUBLIC_SECRET": "x"}),
         ("c.services.api.public", []),
         ("c.services.api.build", {"source": "../../repo/packages/api", "workspace": "../../repo", "command": ""}),
+        ("c.services.api.build", {"source": "../../repo/packages/api", "workspace": "../.."}),
         ("c.services.sites.build", {"source": ".", "standalone": False, "lockfile": "optional"}),
         ("c.databases.database", None),
         ("e.tls", {"mode": "load_balancer", "trusted": ["10.0.0.0/8"]}),
