@@ -459,7 +459,7 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
 
 
 def _check_workspace(report: Report, path: str, build: Mapping[str, Any]) -> None:
-    """The source lies in its workspace, which is relative to the source or, like the source, to the catalogue's file."""
+    """The source lies in its workspace, which is relative to the source or, as the source is, to the catalogue."""
     source, workspace = build["source"], build["workspace"]
     if not source or not workspace:
         return

@@ -13,17 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import trust_as_template
 from ansible_collections.fivepointers.platform.plugins.filter import platform as filters
 
 ROOT = Path(__file__).resolve().parents[3]
 FILTERS = filters.FilterModule().filters()
-
-
-def templated(expression: str, variables: dict[str, Any]) -> Any:
-    """Return the value of an expression over variables as a playbook has them, templates and all."""
-    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template("{{ %s }}" % expression))
 
 
 def types_in(value: Any) -> set[type]:
@@ -39,7 +33,7 @@ def types_in(value: Any) -> set[type]:
     return found
 
 
-def test_values_of_an_inventory_are_templated_and_the_result_is_plain(stack: Any) -> None:
+def test_values_of_an_inventory_are_templated_and_the_result_is_plain(stack: Any, template: Any) -> None:
     stack.environment["front_door"] = trust_as_template("{{ edge_address }}")
     stack.environment["tls"]["certificate"] = trust_as_template("{{ folder }}/certificate.pem")
     variables = {
@@ -47,16 +41,16 @@ def test_values_of_an_inventory_are_templated_and_the_result_is_plain(stack: Any
         "edge_address": trust_as_template("{{ '10.0.0' ~ '.1' }}"),
         "folder": "/tls",
     }
-    environment = templated("environment", variables)
+    environment = template("{{ environment }}", variables)
     plan = FILTERS["plan"](stack.catalogue, environment, stack.hosts)
     assert plan["environment"]["front_door"] == "10.0.0.1"
     assert types_in(plan) <= {dict, list, str, int, bool, type(None)}
 
 
-def test_an_undefined_variable_in_the_environment_is_named(stack: Any) -> None:
+def test_an_undefined_variable_in_the_environment_is_named(stack: Any, template: Any) -> None:
     stack.environment["front_door"] = trust_as_template("{{ nowhere }}")
     with pytest.raises(AnsibleUndefinedVariable, match="nowhere"):
-        FILTERS["plan"](stack.catalogue, templated("environment", {"environment": stack.environment}), stack.hosts)
+        FILTERS["plan"](stack.catalogue, template("{{ environment }}", {"environment": stack.environment}), stack.hosts)
 
 
 @pytest.mark.parametrize(
@@ -184,12 +178,12 @@ def test_secret_references(stack: Any) -> None:
 class HostVars(dict):  # type: ignore[type-arg]
     """Stands for Ansible's hostvars: templated by key, raw by raw_get."""
 
-    def __init__(self, raw: dict[str, Any]) -> None:
-        super().__init__({name: templated("values", {"values": values}) for name, values in raw.items()})
+    def __init__(self, raw: dict[str, Any], template: Any) -> None:
+        super().__init__({name: template("{{ values }}", {"values": values}) for name, values in raw.items()})
         self.raw_get = raw.__getitem__
 
 
-def test_platform_hosts() -> None:
+def test_platform_hosts(template: Any) -> None:
     hostvars = HostVars(
         {
             "api-1": {"platform_address": "10.0.0.1", "platform_services": ["api"], "other": 1},
@@ -198,7 +192,8 @@ def test_platform_hosts() -> None:
                 "platform_services": [trust_as_template("{{ 'web' }}")],
             },
             "bare-1": {},
-        }
+        },
+        template,
     )
     assert filters.platform_hosts(hostvars, ["api-1", "web-1", "bare-1"]) == {
         "api-1": {"address": "10.0.0.1", "services": ["api"]},

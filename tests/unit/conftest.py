@@ -1,0 +1,23 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What unit tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+
+@pytest.fixture
+def template() -> Callable[[str, dict[str, Any]], Any]:
+    """Template a text as Ansible does, over variables as a playbook has them: template(text, variables)."""
+
+    def render(text: str, variables: dict[str, Any]) -> Any:
+        return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(text))
+
+    return render
