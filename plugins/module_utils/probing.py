@@ -259,6 +259,10 @@ def ask(
         connection.request(method, target, body=body, headers=sent)
         response = connection.getresponse()
         content = response.read(BODY_LIMIT)
+        if late.is_set():
+            raise TimeoutError
+        if response.length and len(content) < BODY_LIMIT:
+            raise http.client.IncompleteRead(content, response.length)
         return Answer(
             status=response.status,
             reason=response.reason or "",
@@ -270,7 +274,7 @@ def ask(
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set():
             raise classify(TimeoutError(), address, name, connected=True) from error
-        if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
+        if isinstance(error, (ValueError, http.client.InvalidURL)) and not isinstance(error, ssl.SSLError):
             raise ProbeError("invalid", f"{method} {url}: {error}", address) from error
         raise classify(error, address, name, connected=True) from error
     finally:

@@ -435,7 +435,8 @@ def secret_values(value: Any, key: str = "") -> list[str]:
         return [text for name, item in value.items() for text in secret_values(item, f"{key}.{name}")]
     if isinstance(value, (list, tuple)):
         return [text for item in value for text in secret_values(item, key)]
-    return [str(value)] if SECRET_KEY.search(key) and value not in (None, "", True, False) else []
+    secret = SECRET_KEY.search(key) and not isinstance(value, bool) and value not in (None, "")
+    return [str(value)] if secret else []
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -1,0 +1,258 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What must be true at the front door, derived from plan and catalogue; and how results are shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.filter.verification import verification as verification_filter
+from ansible_collections.fivepointers.platform.plugins.module_utils.verification import (
+    JourneyError,
+    broken_rules,
+    explanations,
+    fits,
+    masked,
+    secret_values,
+    some,
+    statuses,
+    summary,
+    table,
+    verification,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.walking import packages_needed
+
+from .conftest import DOMAIN, catalogue, checks_of, plan_of
+
+
+def names(checks: list[dict[str, Any]], service: str) -> list[str]:
+    return [check["name"] for check in checks if check["service"] == service]
+
+
+def one(checks: list[dict[str, Any]], service: str, name: str) -> dict[str, Any]:
+    (found,) = [check for check in checks if check["service"] == service and check["name"] == name]
+    return found
+
+
+def with_service(name: str, **changes: Any) -> dict[str, Any]:
+    """The repository's catalogue without journeys, with one service changed."""
+    content = catalogue()
+    content["journeys"] = []
+    content["services"][name].update(changes)
+    return content
+
+
+def test_of_the_repository_itself() -> None:
+    checks = checks_of()
+    health = one(checks, "api", "answers its health check")
+    assert health["url"] == f"https://api.{DOMAIN}/api/health"
+    assert health["status"] == [200]
+    assert one(checks, "sites", "answers its health check")["url"] == f"https://verify.{DOMAIN}/healthz"
+    assert one(checks, "collab", "answers its health check")["url"] == f"https://ws.{DOMAIN}/health"
+    assert one(checks, "frontend", f"has a certificate for {DOMAIN}")["days"] == [14, 30]
+    refused = one(checks, "collab", "refuses a socket of https://foreign.invalid")
+    assert refused["url"] == f"wss://ws.{DOMAIN}/verify"
+    assert not [name for name in names(checks, "frontend") if " in" in name and name.startswith("lets")]
+    assert packages_needed(checks) == ["websockets", "pycrdt"]
+    json.dumps(checks)
+
+
+def test_health_by_any_status_and_path() -> None:
+    content = with_service("api", health={"path": "/", "status": [200, 404]})
+    check = one(checks_of(content), "api", "answers its health check")
+    assert (check["url"], check["status"]) == (f"https://api.{DOMAIN}/", [200, 404])
+
+
+def test_health_that_is_an_open_port_or_not_public() -> None:
+    """Then the front door can only be asked whether it answers at all."""
+    for health, public in (({"tcp": True}, "/"), ({"path": "/healthz"}, "/v1")):
+        content = with_service("api", health=health, public=[{"host": "api", "path": public}])
+        check = one(checks_of(content), "api", "answers through the front door")
+        assert check["url"] == f"https://api.{DOMAIN}{public.rstrip('/')}/"
+        assert fits(404, check["status"])
+        assert not fits(502, check["status"])
+    relay = checks_of(with_service("collab", health={"tcp": True}))
+    assert not [name for name in names(relay, "collab") if name.startswith("answers")]
+    assert "takes a socket of https://sandbox.test" in names(relay, "collab")
+
+
+def test_an_application_that_answers_cors_itself() -> None:
+    checks = checks_of(with_service("api", cors="application"))
+    assert not [name for name in names(checks, "api") if name.startswith("keeps")]
+    allowed = one(checks, "api", f"lets https://{DOMAIN} in")
+    assert broken_rules([("access-control-allow-origin", "*")], allowed["headers"]) == []
+    assert broken_rules([("access-control-allow-origin", "https://other.test")], allowed["headers"])
+
+
+def test_a_site_without_client_routes() -> None:
+    checks = checks_of(with_service("frontend", spa=False))
+    assert one(checks, "frontend", "answers 404 for a page that is not there")["status"] == [404]
+    assert "answers a deep link with the page" not in names(checks, "frontend")
+
+
+def test_services_that_are_not_public_are_not_asked() -> None:
+    content = with_service("collab", public=[])
+    content["services"]["frontend"]["needs"] = ["api"]
+    assert names(checks_of(content), "collab") == []
+
+
+def test_two_services_on_one_name_have_one_certificate() -> None:
+    content = with_service("api", public=[{"host": "@", "path": "/api"}])
+    checks = checks_of(content)
+    assert len([check for check in checks if check["name"] == f"has a certificate for {DOMAIN}"]) == 1
+    assert one(checks, "api", "answers its health check")["url"] == f"https://{DOMAIN}/api/health"
+
+
+def test_where_to_look_without_an_edge_of_our_own() -> None:
+    plan = plan_of(catalogue())
+    for host in plan["hosts"].values():
+        host["edge"] = False
+    checks = verification(plan, [])
+    assert one(checks, "api", "sends http to https")["where"].startswith("the load balancer's listeners and target")
+    assert one(checks, "edge", "refuses an unknown host over http")["where"].startswith("the load balancer's")
+
+
+def test_some() -> None:
+    assert some(["a", "b"]) == "a, b"
+    assert some(list("abcde")) == "a, b, c (and 2 more)"
+
+
+STEP = {"name": "ask", "service": "sites", "request": "GET /"}
+
+
+@pytest.mark.parametrize(
+    "step, words",
+    [
+        ({**STEP, "service": "site"}, "there is no service 'site'; use one of api, frontend, sites, collab"),
+        ({**STEP}, "'sites' answers on every subdomain of sandbox.test; say which with host"),
+    ],
+)
+def test_journeys_that_cannot_be_walked(step: dict[str, Any], words: str) -> None:
+    plan = plan_of(catalogue())
+    with pytest.raises(JourneyError, match=f"journey 'j', step 'ask': {words}"):
+        verification(plan, [{"name": "j", "steps": [step]}])
+    with pytest.raises(AnsibleFilterError, match="verification: journey 'j'"):
+        verification_filter(plan, {"journeys": [{"name": "j", "steps": [step]}]})
+
+
+def test_steps_of_a_journey() -> None:
+    plan = plan_of(catalogue())
+    steps = [
+        {**STEP, "host": "${unique}", "contains": "a"},
+        {"name": "edit", "service": "collab", "websocket": "yjs", "room": "r/${unique}", "clients": 4},
+    ]
+    (journey,) = verification_filter(plan, {"journeys": [{"name": "j", "steps": steps}]})[-1:]
+    page, edit = journey["steps"]
+    assert page["url"] == "https://${unique}.sandbox.test/"
+    assert page["contains"] == ["a"]
+    assert "Origin" not in page["send"], "a page that is opened has no Origin"
+    assert edit["url"] == "wss://ws.sandbox.test/r/${unique}"
+    assert edit["send"] == {"Origin": "https://sandbox.test"}
+    assert edit["clients"] == 4
+
+
+# --- judging ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers, rule, broken",
+    [
+        ([("a", "1")], {"header": "a", "matches": "^1$"}, ""),
+        ([("A", "1")], {"header": "a", "matches": "^1$"}, ""),
+        ([], {"header": "a", "matches": "."}, "there is no a"),
+        ([("a", "2")], {"header": "a", "matches": "^1$"}, "a is '2'"),
+        ([("a", "1"), ("a", "1")], {"header": "a", "matches": "^1$"}, "a is '1, 1'"),
+        ([("b", "x")], {"header": "a|b", "matches": "x"}, ""),
+        ([("b", "y")], {"header": "a|b", "matches": "x"}, "a or b is 'y'"),
+        ([], {"header": "a", "absent": True}, ""),
+        ([("a", "1")], {"header": "a", "absent": True}, "a is '1', and should not be there"),
+        ([], {"header": "a", "lacks": "x"}, ""),
+        ([("a", "xy")], {"header": "a", "lacks": "x"}, "a is 'xy'"),
+    ],
+)
+def test_rules_for_headers(headers: list[tuple[str, str]], rule: dict[str, Any], broken: str) -> None:
+    assert broken_rules(headers, [rule]) == ([broken] if broken else [])
+
+
+def test_statuses() -> None:
+    assert statuses([200, 404]) == "200 or 404"
+    assert statuses("200-499") == "200 to 499"
+    assert fits(200, [200])
+    assert not fits(201, [200])
+    assert fits(499, "200-499")
+    assert not fits(500, "200-499")
+
+
+# --- secrets -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password": "canary"}',
+        '{"newPassword":"ca\\"nary"}',
+        '{"user": {"accessToken" : "canary"}}',
+        '{"apiKey": "canary and it was cut',
+        "Authorization: Bearer canary-token",
+        "eyJhbGciOi.eyJzdWIi.canary",
+        "known canary",
+    ],
+)
+def test_what_is_masked(text: str) -> None:
+    assert "canary" not in masked(text, ["canary"] if text.startswith("known") else [])
+
+
+def test_what_is_not_masked() -> None:
+    text = '502 Bad Gateway: {"email": "a@example.com", "status": "ok"}'
+    assert masked(text, ["ok", ""]) == text
+
+
+def test_what_counts_as_secret() -> None:
+    found = secret_values({"email": "e", "password": "p", "nested": {"api_key": "k"}, "tokens": ["t", 1, None]})
+    assert found == ["p", "k", "t", "1"]
+
+
+# --- showing -------------------------------------------------------------------------------
+
+
+def result(level: str, **other: Any) -> dict[str, Any]:
+    return {
+        "check": "answers",
+        "service": "api",
+        "asked": "GET /",
+        "expected": "status 200",
+        "came": "200 OK",
+        "level": level,
+        "seconds": 0.0123,
+        "likely": "",
+        "look": "",
+        **other,
+    }
+
+
+def test_the_table_is_aligned_and_short() -> None:
+    results = [
+        result("ok"),
+        result("warning", service="frontend", came="20 days"),
+        result("failed", check="c" * 100, came="a\nb " * 40, seconds=12.5),
+        result("skipped"),
+    ]
+    lines = table(results, 1.23).splitlines()
+    assert lines[0].split() == ["result", "service", "check", "came", "ms"]
+    column = lines[0].index("check")
+    assert [line[column:][:3] for line in lines[1:5]] == ["ans", "ans", "ccc", "ans"]
+    assert max(map(len, lines)) <= 150
+    assert lines[1].endswith("12")
+    assert lines[3].endswith("12500")
+    assert lines[-1] == "4 checks: 1 ok, 1 with a warning, 1 failed, 1 skipped, in 1.2 s"
+    assert summary(results[:1], 0.5) == "1 checks: 1 ok, in 0.5 s"
+
+
+def test_only_failures_are_explained() -> None:
+    assert explanations([result("ok"), result("warning"), result("skipped")]) == []
+    (text,) = explanations([result("failed", likely="a", look="b")])
+    assert [line.split()[0] for line in text.splitlines()] == ["api:", "asked", "expected", "came", "likely", "look"]

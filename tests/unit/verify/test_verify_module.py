@@ -1,0 +1,106 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The module's arguments, answer and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.fivepointers.platform.plugins.modules import verify
+
+from .conftest import TOKEN, Authority, FrontDoor, checks_of
+
+Call = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def call(door: FrontDoor, authority: Authority, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Run the module as Ansible does; returns its answer."""
+
+    def run(**args: Any) -> dict[str, Any]:
+        values = {
+            "checks": checks_of(),
+            "connect_to": door.address,
+            "ca_file": str(authority.file),
+            "report": str(tmp_path / "reports" / "verification.json"),
+            **args,
+        }
+        capfd.readouterr()
+        with patch_module_args(values), pytest.raises(SystemExit):
+            verify.main()
+        answer = json.loads(capfd.readouterr().out)
+        assert isinstance(answer, dict)
+        return answer
+
+    return run
+
+
+def test_all_is_well(call: Call, tmp_path: Path) -> None:
+    answer = call()
+    assert not answer.get("failed")
+    assert not answer["changed"]
+    assert answer["failures"] == []
+    report = json.loads((tmp_path / "reports/verification.json").read_text())
+    assert report["ok"]
+    assert report["results"] == answer["results"]
+    assert report["summary"] == answer["summary"]
+    assert not list((tmp_path / "reports").glob(".*"))
+
+
+def test_a_failure_fails_with_its_explanation(call: Call, door: FrontDoor, tmp_path: Path) -> None:
+    door.faults.add("login fails")
+    answer = call()
+    assert answer["failed"]
+    assert "api: log in" in answer["msg"]
+    assert "answers its health check" not in answer["msg"], "what passed is not explained"
+    assert TOKEN not in json.dumps(answer)
+    report = (tmp_path / "reports/verification.json").read_text()
+    assert not json.loads(report)["ok"]
+    assert TOKEN not in report
+    for password in door.users.values():
+        assert password not in report
+        assert password not in json.dumps(answer)
+
+
+def test_a_failure_may_be_left_to_the_caller(call: Call, door: FrontDoor) -> None:
+    door.faults.add("slot down")
+    answer = call(fail=False)
+    assert not answer.get("failed")
+    assert len(answer["failures"]) == 7
+
+
+def test_check_mode_asks_nothing(call: Call, door: FrontDoor, tmp_path: Path) -> None:
+    answer = call(_ansible_check_mode=True)
+    assert {item["level"] for item in answer["results"]} == {"skipped"}
+    assert not answer["changed"]
+    assert door.asked == []
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("package", ["websockets", "pycrdt"])
+def test_a_missing_package_is_named(call: Call, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    real = verify.import_module
+
+    def missing(name: str) -> Any:
+        if name == package:
+            raise ImportError(name)
+        return real(name)
+
+    monkeypatch.setattr(verify, "import_module", missing)
+    answer = call()
+    assert answer["failed"]
+    assert f"({package})" in answer["msg"]
+
+
+def test_what_cannot_be_read_or_written_is_named(call: Call, tmp_path: Path) -> None:
+    assert "absent.pem" in call(ca_file=str(tmp_path / "absent.pem"))["msg"]
+    (tmp_path / "file").write_text("")
+    answer = call(report=str(tmp_path / "file" / "report.json"))
+    assert answer["failed"]
+    assert "report.json cannot be written" in answer["msg"]

@@ -1,0 +1,247 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The whole verification against a front door on the loopback: as it should be, and with each fault."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.verification import (
+    explanations,
+    journey_checks,
+    journey_step,
+    table,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.walking import Walker
+
+from .conftest import DOMAIN, TOKEN, Authority, FrontDoor, catalogue, checks_of, failed, plan_of
+
+Walking = Callable[..., list[dict[str, Any]]]
+
+
+def test_everything_passes_in_time(walk: Walking, door: FrontDoor) -> None:
+    start = time.monotonic()
+    results = walk()
+    assert failed(results) == []
+    assert {item["level"] for item in results} == {"ok"}
+    assert time.monotonic() - start < 4
+    assert len(results) > 30
+    asked = "\n".join(door.asked)
+    for url in (
+        f"GET https://api.{DOMAIN}/api/health",
+        f"POST https://api.{DOMAIN}/api/auth/signup",
+        f"GET https://verify.{DOMAIN}/healthz",
+        f"GET http://{DOMAIN}/verify?redirect=1",
+        f"OPTIONS https://api.{DOMAIN}/api/health",
+    ):
+        assert url in asked
+    (edit,) = [item for item in results if item["check"] == "co-edit a text"]
+    assert "3 clients agree: edits after" in edit["came"]
+    assert "late joiner after" in edit["came"]
+    assert "reconnect after" in edit["came"]
+
+
+A = f"https://{DOMAIN}"
+CASES = {
+    "slot down": [
+        "api: answers its health check",
+        "api: sends security headers",
+        "api: sign up",
+        f"api: lets {A} in",
+        f"api: lets https://verify.{DOMAIN} in",
+        "api: keeps https://foreign.invalid out",
+        f"api: keeps https://not-{DOMAIN} out",
+    ],
+    "no redirect": [f"{name}: sends http to https" for name in ("api", "frontend", "sites", "collab")],
+    "no security headers": [f"{name}: sends security headers" for name in ("api", "frontend", "sites")],
+    "tells its version": [f"{name}: sends security headers" for name in ("api", "frontend", "sites")],
+    "serves unknown hosts": [f"edge: refuses an unknown host over {scheme}" for scheme in ("https", "http")],
+    "no CORS": [
+        f"api: lets {A} in",
+        f"api: lets https://verify.{DOMAIN} in",
+        "api: answers the preflight of a call with a login",
+    ],
+    "no vary": [f"api: lets {A} in", f"api: lets https://verify.{DOMAIN} in"],
+    "no preflight": ["api: answers the preflight of a call with a login"],
+    "foreign origins are let in": ["api: keeps https://foreign.invalid out", f"api: keeps https://not-{DOMAIN} out"],
+    "lookalike origins are let in": [f"api: keeps https://not-{DOMAIN} out"],
+    "no deep links": ["frontend: answers a deep link with the page"],
+    "missing asset is the page": ["frontend: answers 404, uncached, for a missing asset"],
+    "missing asset is cached": ["frontend: answers 404, uncached, for a missing asset"],
+    "mixed content": ["frontend: tells the page its addresses"],
+    "foreign sockets are taken": ["collab: refuses a socket of https://foreign.invalid"],
+    "own sockets are refused": [
+        f"collab: takes a socket of {A}",
+        f"collab: takes a socket of https://verify.{DOMAIN}",
+        "collab: co-edit a text",
+    ],
+    "relay forgets": ["collab: co-edit a text"],
+    "relay keeps edits to itself": ["collab: co-edit a text"],
+    "relay closes sockets": ["collab: co-edit a text"],
+    "relay speaks another protocol": ["collab: co-edit a text"],
+    # Whom it lets in is the relay's business; that a stranger's page is refused first is the edge's.
+    "relay wants a login at the handshake": ["collab: co-edit a text"],
+    "login fails": ["api: log in"],
+    "anyone may call": ["api: be refused without a token"],
+    "pages are stale": ["sites: read the page on its subdomain"],
+}
+
+
+@pytest.mark.parametrize("fault", CASES)
+def test_each_fault_is_found(fault: str, walk: Walking, door: FrontDoor) -> None:
+    door.faults.add(fault)
+    assert sorted(failed(walk(timeout=1.0))) == sorted(CASES[fault])
+
+
+def test_what_follows_a_failed_step_is_not_tried(walk: Walking, door: FrontDoor) -> None:
+    door.faults.add("login fails")
+    steps = [item for item in walk() if item.get("journey")]
+    assert [item["level"] for item in steps] == ["ok", "failed", *["skipped"] * 5]
+    assert steps[2]["came"] == "not tried: 'log in' failed"
+    assert not any("/api/auth/me" in line for line in door.asked)
+
+
+def test_a_failure_says_what_and_where(walk: Walking, door: FrontDoor) -> None:
+    door.faults.add("slot down")
+    results = walk()
+    text = explanations(results)[0]
+    assert text.splitlines() == [
+        "api: answers its health check",
+        f"  asked     GET https://api.{DOMAIN}/api/health, at {door.address}",
+        "  expected  status 200",
+        "  came      502 Bad Gateway: <h1>502 Bad Gateway</h1> (another status than expected)",
+        "  likely    nginx is up, the slot behind it is not: the process is down, still starting, or on another port",
+        "  look      on api-1_i-0: journalctl -t api -n 50; systemctl status 'fivepointers-api@*'; "
+        "curl -i http://10.0.0.11:3001/api/health",
+    ]
+    assert "FAILED" in table(results, 1.0)
+
+
+def test_secrets_are_shown_nowhere(walk: Walking, door: FrontDoor) -> None:
+    door.faults.update({"login fails", "anyone may call"})
+    results = walk()
+    (login,) = [item for item in results if item["check"] == "log in"]
+    assert login["came"].startswith('500 Internal Server Error: {"error": "*** is wrong", "accessToken": "***"')
+    door.faults = {"cookies are needed", "pages are stale"}
+    results += walk()
+    shown = json.dumps(results) + table(results, 1.0) + "\n".join(explanations(results))
+    for secret in [TOKEN, *door.users.values(), "cookie-canary"]:
+        assert secret not in shown
+
+
+def test_cookies_are_kept_as_a_browser_does(walk: Walking, door: FrontDoor) -> None:
+    door.faults.add("cookies are needed")
+    assert failed(walk()) == []
+
+
+# --- the connection and the certificate ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names, days, level, words",
+    [
+        ((DOMAIN, f"*.{DOMAIN}"), 20, "warning", "20 days"),
+        ((DOMAIN, f"*.{DOMAIN}"), 7, "failed", "7 days"),
+        ((DOMAIN, f"*.{DOMAIN}"), -2, "failed", "expired"),
+        (("other.test",), 90, "failed", "Hostname mismatch"),
+    ],
+)
+def test_certificates(
+    walk: Walking,
+    door: FrontDoor,
+    authority: Authority,
+    names: tuple[str, ...],
+    days: float,
+    level: str,
+    words: str,
+) -> None:
+    door.use(authority.context(names, days + 0.2))
+    found = [item for item in walk() if item["check"].startswith("has a certificate")]
+    assert {item["level"] for item in found} == {level}
+    assert all(words in item["came"] for item in found), found
+    assert all(item["likely"] for item in found if level == "failed")
+
+
+def test_a_certificate_of_another_authority(door: FrontDoor, tmp_path: Any) -> None:
+    other = Authority(tmp_path)
+    results = Walker(door.address, str(other.file)).walk(checks_of())
+    found = [item for item in results if item["check"].startswith("has a certificate")]
+    assert found
+    assert all("issuer is not trusted" in item["likely"] for item in found)
+
+
+def test_without_a_front_door_each_check_says_so(authority: Authority) -> None:
+    results = Walker("127.0.0.1:1", str(authority.file), 1).walk(checks_of())
+    assert {item["level"] for item in results} == {"failed", "skipped"}
+    for item in results:
+        if item["level"] == "failed":
+            assert "connection to 127.0.0.1:1 refused" in item["came"]
+            assert item["likely"].startswith("nothing listens on 127.0.0.1:1")
+            assert item["look"]
+
+
+# --- other applications -----------------------------------------------------------------
+
+
+def test_an_application_without_journeys(walk: Walking, door: FrontDoor) -> None:
+    content = {**catalogue(), "journeys": []}
+    results = walk(checks_of(content))
+    assert failed(results) == []
+    assert not any(item.get("journey") for item in results)
+    door.faults.add("slot down")
+    assert "api: answers its health check" in failed(walk(checks_of(content)))
+
+
+@pytest.mark.parametrize(
+    "mode, room, fault",
+    [
+        ("open", "plain", "relay closes sockets"),
+        ("echo", "echo-1", "no echo"),
+        ("broadcast", "broadcast-1", "no broadcast"),
+        ("yjs", "plain", "relay forgets"),
+    ],
+)
+def test_modes_of_a_socket(walk: Walking, door: FrontDoor, mode: str, room: str, fault: str) -> None:
+    step = {"name": "talk", "service": "collab", "websocket": mode, "room": room, "clients": 4}
+    check = journey_step(plan_of(catalogue()), step)
+    assert failed(walk([check])) == []
+    door.faults.add(fault)
+    assert failed(walk([check], timeout=0.5)) == ["collab: talk"]
+
+
+def test_a_socket_that_must_be_refused(walk: Walking, door: FrontDoor) -> None:
+    step = {"name": "be refused", "service": "collab", "websocket": "open", "room": "a", "status": 401}
+    check = journey_step(plan_of(catalogue()), step)
+    door.faults.add("relay wants a login at the handshake")
+    assert failed(walk([check])) == []
+    door.faults.clear()
+    assert failed(walk([check])) == ["collab: be refused"]
+
+
+JOURNEY_FAULTS = [
+    ({"save": {"token": "accessTokn"}}, "the answer has no 'accessTokn' (at 'accessTokn' there is: accessToken, user)"),
+    ({"save": {"mail": "user.mail"}}, "(at 'mail' there is: email)"),
+    ({"contains": "absent"}, "the body lacks 'absent'"),
+    ({"status": [201, 204]}, "another status than expected"),
+    ({"headers": {"X-Who": "${nobody}"}}, "nothing was saved as 'nobody' (known: unique)"),
+]
+
+
+@pytest.mark.parametrize("change, words", JOURNEY_FAULTS)
+def test_steps_that_do_not_fit(walk: Walking, change: dict[str, Any], words: str) -> None:
+    login = {
+        "name": "log in",
+        "service": "api",
+        "request": "POST /api/auth/login",
+        "json": {"email": "a", "password": "p${unique}"},
+        "status": 200,
+        **change,
+    }
+    (result,) = walk(journey_checks(plan_of(catalogue()), [{"name": "j", "steps": [login]}]))
+    assert result["level"] == "failed"
+    assert words in result["came"]
