@@ -283,6 +283,9 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     settings["cors"] = {"extra_origins": (settings["cors"] or {}).get("extra_origins") or []}
     for key in ("databases", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
+    secrets = settings["stated"].get("secrets")
+    for name in secrets if isinstance(secrets, dict) else ():
+        settings["secrets"].setdefault(name, {})  # one whose reference is broken is not missing as well
     wanted = "a mapping with host, name, user, password and max_connections"
     accesses = {}
     for name, access in settings["databases"].items():

@@ -177,11 +177,10 @@ def check_public(report: Report, model: Model) -> None:
 def check_secrets(report: Report, model: Model) -> None:
     """Secrets that services name have references, and no secret stands in the catalogue."""
     known = model.environment["secrets"]
-    stated = model.environment["stated"].get("secrets")
     for service in model.services.values():
         for variable, secret in service["secrets"].items():
             path = place(service, f"secrets.{variable}")
-            if secret not in known and not (isinstance(stated, dict) and secret in stated):
+            if secret not in known:
                 fix = f"Add it to platform_environment.secrets, or use one of: {listed(known) or '(none yet)'}."
                 problem = f"the environment has no secret '{secret}'"
                 report.add(path, secret, problem, fix + report.suggest(secret, known))

@@ -569,6 +569,11 @@ def test_all_mistakes_are_reported_at_once(stack: Any) -> None:
     assert "services.sites.kind: nexjs\n  Problem: this is not a kind.\n  Fix: Write one of" in text
 
 
+def test_a_broken_reference_is_not_a_missing_secret_as_well(stack: Any) -> None:
+    stack.set("e.secrets.jwt", {"smm": "/x"}).set("c.services.api.environment.A", "${secret.jwt}")
+    assert [item.path for item in stack.problems()] == ["platform_environment.secrets.jwt"]
+
+
 def test_two_cycles_are_both_named(stack: Any) -> None:
     services = stack.catalogue["services"]
     services["api"]["needs"] += ["sites"]
