@@ -1,0 +1,142 @@
+"""The commands of `tests/run`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from runner.machine import Machine, leftovers
+from runner.stage import LOGS, ROOT, Outcome, Stage, stage_environment
+
+PYTHON = str(ROOT / ".venv/bin/python")
+
+
+def check_stages() -> list[Stage]:
+    """Lint, types, unit tests and templates."""
+    return [
+        Stage("ruff", ["ruff", "check", "."]),
+        Stage("format", ["ruff", "format", "--check", "."]),
+        Stage("yamllint", ["yamllint", "--strict", "."]),
+        Stage("changelog", ["antsibull-changelog", "lint"]),
+        Stage("mypy", ["mypy"]),
+        Stage("unit", [PYTHON, "-m", "pytest", "-q", "-n", "2", "tests/unit"], junit=True),
+        Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
+    ]
+
+
+def lint_objection(output: str) -> str:
+    """ansible-lint is content where it finds nothing to look at."""
+    return (
+        "" if "Profile 'production' was required, and it passed." in output else "The profile production was not met."
+    )
+
+
+def molecule_stages() -> list[Stage]:
+    """A stage for each scenario."""
+    return [
+        Stage(
+            f"molecule-{path.parent.name}",
+            ["molecule", "test", "--scenario-name", path.parent.name],
+            timeout=1500,
+            on_timeout=["molecule", "destroy", "--scenario-name", path.parent.name],
+        )
+        for path in sorted(ROOT.glob("molecule/*/molecule.yml"))
+    ]
+
+
+def host_stages() -> list[Stage]:
+    """What needs hosts, and takes its time, beside the molecule scenarios."""
+    stages = [
+        Stage("sanity", [PYTHON, "tests/runner/sanity.py"], timeout=1500, junit=True),
+        Stage("collection", [PYTHON, "tests/runner/collection.py"]),
+    ]
+    if any(ROOT.glob("tests/integration/test_*.py")):
+        pytest = [PYTHON, "-m", "pytest", "-q", "tests/integration"]
+        stages.append(Stage("integration", pytest, timeout=2400, junit=True))
+    return stages
+
+
+def main(argv: Sequence[str], usage: str) -> int:
+    """Act on the command line."""
+    if not Path(PYTHON).exists():
+        print("There is no virtual environment. Run `make setup`.", file=sys.stderr)
+        return 1
+    command, *names = argv or [""]
+    if command == "check" and not names:
+        return report(run_all([check_stages()], time.monotonic()))
+    if command == "test":
+        return test(names)
+    if command == "list" and not names:
+        print("\n".join(stage.name for stage in [*check_stages(), *molecule_stages(), *host_stages()]))
+        return 0
+    if command == "bench":
+        return subprocess.run(["tests/bench/run", *names], cwd=ROOT, env=stage_environment(), check=False).returncode
+    if command == "lock" and not names:
+        return lock()
+    print(usage.strip(), file=sys.stderr)
+    return 2
+
+
+def test(names: Sequence[str]) -> int:
+    """All stages, or those that are named; then see that nothing is left behind."""
+    started = time.monotonic()
+    before = Machine.now()
+    groups = [check_stages(), host_stages()[:2], molecule_stages(), host_stages()[2:]]
+    if names:
+        known = {stage.name for group in groups for stage in group}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            print(f"There is no stage {', '.join(unknown)}. `tests/run list` names them.", file=sys.stderr)
+            return 2
+        groups = [[stage for stage in group if stage.name in names] for group in groups]
+    outcomes = run_all(groups, started)
+    left = leftovers(before)
+    outcome = Outcome("leftovers", int(not left), len(left), output="\n".join(left))
+    tell(outcome)
+    return report([*outcomes, outcome])
+
+
+def run_all(groups: Sequence[Sequence[Stage]], started: float) -> list[Outcome]:
+    """Run the groups one after the other. Molecule scenarios are independent, so two of them run side by side."""
+    outcomes = []
+    for group in groups:
+        lanes = 2 if group and group[0].name.startswith("molecule-") else 1
+        with ThreadPoolExecutor(lanes) as pool:
+            for outcome in pool.map(Stage.run, group):
+                tell(outcome)
+                outcomes.append(outcome)
+    print(f"\n{time.monotonic() - started:.0f} s", flush=True)
+    return outcomes
+
+
+def tell(outcome: Outcome) -> None:
+    """Print a line on a stage, and where it failed the end of what it wrote."""
+    counts = f"{outcome.passed} passed, {outcome.failed} failed"
+    counts += f", {outcome.skipped} skipped" if outcome.skipped else ""
+    print(f"{'ok  ' if outcome.ok else 'FAIL'} {outcome.name:32} {outcome.seconds:7.1f} s   {counts}", flush=True)
+    if not outcome.ok:
+        lines = outcome.output.strip().splitlines()
+        print("\n".join(f"     | {line}" for line in lines[-80:]), flush=True)
+
+
+def report(outcomes: Sequence[Outcome]) -> int:
+    """Say what failed, and the sums. Returns the exit status."""
+    failed = [outcome.name for outcome in outcomes if not outcome.ok]
+    if failed:
+        print(f"Failed: {', '.join(failed)}. Their output: {LOGS.relative_to(ROOT)}/")
+    passed = sum(outcome.passed for outcome in outcomes)
+    print(f"{passed} passed, {sum(outcome.failed for outcome in outcomes)} failed")
+    return 1 if failed or not passed else 0
+
+
+def lock() -> int:
+    """Write requirements.txt anew, with hashes and without the address of any index."""
+    options = "--quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links"
+    command = ["pip-compile", *options.split(), "--no-emit-trusted-host", "--no-emit-options", "requirements.in"]
+    environment = {**stage_environment(), "CUSTOM_COMPILE_COMMAND": "tests/run lock"}
+    return subprocess.run([*command, *os.environ.get("LOCK_OPTIONS", "").split()], cwd=ROOT, env=environment).returncode

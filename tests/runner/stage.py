@@ -1,0 +1,134 @@
+"""One stage: a command, its log, and how many tests it stands for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / ".cache" / "tests"
+# Whatever a stage starts carries this in its environment, however it detaches itself.
+MARK = "FIVEPOINTERS_TEST_RUN"
+RUN = uuid.uuid4().hex
+
+
+@dataclass
+class Outcome:
+    """What a stage came to."""
+
+    name: str
+    passed: int
+    failed: int
+    skipped: int = 0
+    seconds: float = 0.0
+    output: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.failed == 0
+
+
+@dataclass
+class Stage:
+    """A command to run. Its exit status decides, and its JUnit file counts, where it writes one."""
+
+    name: str
+    command: Sequence[str]
+    timeout: float = 600
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = ROOT
+    junit: bool = False
+    on_timeout: Sequence[str] = ()
+    # Says what is wrong in an output that came with exit status 0; empty where nothing is.
+    objection: Callable[[str], str] = lambda _output: ""
+
+    def run(self) -> Outcome:
+        """Run it to its end, at the latest at the timeout."""
+        LOGS.mkdir(parents=True, exist_ok=True)
+        report = LOGS / f"{self.name}.xml"
+        report.unlink(missing_ok=True)
+        log = LOGS / f"{self.name}.log"
+        argv = [*self.command, *([f"--junit-xml={report}"] if self.junit else [])]
+        started = time.monotonic()
+        status = self._execute(argv, log)
+        output = log.read_text(errors="replace")
+        objection = "" if status else self.objection(output)
+        if objection:
+            output += f"\n{objection}\n"
+            log.write_text(output)
+        failed = status != 0 or bool(objection)
+        outcome = Outcome(self.name, int(not failed), int(failed), output=output)
+        if self.junit and report.exists():
+            outcome.passed, outcome.failed, outcome.skipped = junit_counts(report)
+            if failed and not outcome.failed:
+                outcome.failed = 1
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    def _execute(self, argv: Sequence[str], log: Path) -> int:
+        environment = {**stage_environment(), **self.environment}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                argv,
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                return process.wait(self.timeout)
+            except subprocess.TimeoutExpired:
+                end(process)
+                output.write(f"\nNot done after {self.timeout:.0f} s.\n".encode())
+                if self.on_timeout:
+                    subprocess.run(
+                        self.on_timeout, cwd=ROOT, env=environment, stdout=output, stderr=output, check=False
+                    )
+                return 1
+            except BaseException:
+                end(process)
+                raise
+
+
+def stage_environment() -> dict[str, str]:
+    """The environment of all stages: the virtual environment first, no colours, our mark."""
+    return {
+        **os.environ,
+        "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        MARK: RUN,
+    }
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Stop a stage and all that it started in its session."""
+    for number, patience in ((signal.SIGINT, 20), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+def junit_counts(report: Path) -> tuple[int, int, int]:
+    """Passed, failed and skipped tests in a JUnit file."""
+    total = failed = skipped = 0
+    for suite in ET.parse(report).getroot().iter("testsuite"):
+        total += int(suite.get("tests", 0))
+        failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped += int(suite.get("skipped", 0))
+    return total - failed - skipped, failed, skipped
