@@ -128,10 +128,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+#: What npm says besides: its own usage, and options that it has forgotten.
+NOISE = re.compile(r"npm error Usage:$.*?^npm error Run \"npm help.*?$|^npm warn Unknown \w+ config .*?$", re.M | re.S)
+
+
 def tail(text: str, lines: int = TAIL) -> str:
-    """The last lines of an output, without colours."""
+    """The last lines of an output, without colours and without npm's usage."""
     clean = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
-    kept = [line.rstrip() for line in clean.splitlines() if line.strip()]
+    kept = [line.rstrip() for line in NOISE.sub("", clean).splitlines() if line.strip() not in ("", "npm error")]
     return "\n".join(kept[-lines:])
 
 

@@ -236,6 +236,8 @@ def test_with_a_lock_file_that_does_not_fit(project: Path, builder: Make) -> Non
     text = refused(builder(spec(project)))
     assert "'npm ci --include=dev' failed with status" in text
     assert f"Likely: run `npm install` in {project} and commit the lock file" in text
+    assert "npm error Missing: @scope/tool@1.0.0 from lock file" in text, "npm's usage took the place of its reason"
+    assert "--install-strategy" not in text
 
 
 @pytest.mark.parametrize(
