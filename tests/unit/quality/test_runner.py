@@ -1,0 +1,102 @@
+"""The runner of the tests: what fails is counted as failed, and what is left behind is found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from runner import machine, main, sanity, stage
+from runner.stage import Outcome, Stage
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(stage, "LOGS", tmp_path / "logs")
+    return tmp_path / "logs"
+
+
+def counts(outcome: Outcome) -> tuple[int, int, int]:
+    return outcome.passed, outcome.failed, outcome.skipped
+
+
+def test_the_exit_status_decides() -> None:
+    assert counts(Stage("good", ["true"]).run()) == (1, 0, 0)
+    assert counts(Stage("bad", ["false"]).run()) == (0, 1, 0)
+
+
+def test_an_objection_to_the_output_is_a_failure() -> None:
+    outcome = Stage("quiet", ["echo", "nothing to do"], objection=main.lint_objection).run()
+    assert counts(outcome) == (0, 1, 0)
+    assert "profile production" in outcome.output
+
+
+def test_a_stage_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    child = "import subprocess, time; subprocess.Popen(['sleep', '987']); time.sleep(987)"
+    started = time.monotonic()
+    outcome = Stage("slow", [sys.executable, "-c", child], timeout=1, on_timeout=["echo", "cleaned up"]).run()
+    assert time.monotonic() - started < 30
+    assert counts(outcome) == (0, 1, 0)
+    assert "Not done after 1 s." in outcome.output
+    assert "cleaned up" in outcome.output
+    assert machine._processes() == []
+
+
+def write_tests(path: Path, body: str) -> list[str]:
+    (path / "test_it.py").write_text(body)
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(path), str(path)]
+
+
+def test_tests_of_pytest_are_counted_one_by_one(tmp_path: Path) -> None:
+    body = "import pytest\ndef test_a(): pass\ndef test_b(): assert 0\ndef test_c(): pytest.skip('no')\n"
+    outcome = Stage("some", write_tests(tmp_path, body), directory=tmp_path, junit=True).run()
+    assert counts(outcome) == (1, 1, 1)
+
+
+def test_a_stage_that_tests_nothing_is_a_failure(tmp_path: Path) -> None:
+    outcome = Stage("none", write_tests(tmp_path, ""), directory=tmp_path, junit=True).run()
+    assert not outcome.ok
+
+
+def test_one_failure_fails_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.report([Outcome("a", 3, 0), Outcome("b", 1, 2)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "4 passed, 2 failed"
+    assert main.report([Outcome("a", 3, 0)]) == 0
+    assert main.report([]) == 1
+
+
+def test_what_a_stage_leaves_running_is_found_and_ended() -> None:
+    before = machine.Machine.now()
+    command = ["sh", "-c", "setsid sleep 986 >/dev/null 2>&1 &"]
+    assert Stage("leaves", command).run().ok
+    left = [line for line in machine.leftovers(before) if "sleep 986" in line]
+    assert len(left) == 1
+    time.sleep(0.2)
+    assert [line for line in machine.leftovers(before) if "sleep 986" in line] == []
+
+
+def test_new_containers_and_mounts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = machine.Machine(frozenset({"a"}), frozenset({"/"}))
+    monkeypatch.setattr(machine, "_containers", lambda: ["a", "molecule-x.api-1"])
+    monkeypatch.setattr(machine, "_mounts", lambda: ["/", "/run/x"])
+    assert machine.leftovers(before) == ["container molecule-x.api-1", "mount /run/x"]
+
+
+def test_sanity_gets_what_the_collection_ships(tmp_path: Path) -> None:
+    copy = sanity.copy(tmp_path)
+    assert copy == tmp_path / "ansible_collections/fivepointers/platform"
+    for name in ("galaxy.yml", "plugins/modules", "roles", "playbooks/site.yml", "tests/sanity"):
+        assert (copy / name).exists(), name
+    assert not (copy / "tests/unit").exists()
+    assert not subprocess.run(["find", str(copy), "-type", "l"], capture_output=True, check=True).stdout
+
+
+def test_every_scenario_and_the_integration_tests_are_stages(root: Path) -> None:
+    scenarios = {f"molecule-{path.parent.name}" for path in root.glob("molecule/*/molecule.yml")}
+    assert {it.name for it in main.molecule_stages()} == scenarios
+    assert [it.name for it in main.host_stages()] == ["sanity", "collection", "integration"]
