@@ -148,7 +148,7 @@ PLACES = [path for path in places(WHOLE) if path]
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JUNK, st.booleans()), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_stands_in_the_input_is_accepted_or_refused(changes: list[tuple[Any, Any, bool]]) -> None:
     """Random damage never raises anything but the proper error, and what is accepted can be planned."""
     whole: Any = copy.deepcopy(WHOLE)
