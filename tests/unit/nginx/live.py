@@ -285,30 +285,28 @@ class Answer:
         return [value for key, value in self.json["headers"] if key.lower() == name.lower()]
 
 
-@dataclass
-class Live:
-    """A running nginx."""
+class Client:
+    """Asks an nginx at an address, whatever the names are. `ports` says where its ports really are."""
 
-    prefix: Prefix
-    certificate: Path | None
-    sockets: dict[tuple[str, int], socket.socket] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.context = ssl.create_default_context(
-            cafile=str(self.certificate / "edge.crt") if self.certificate else None
-        )
+    def __init__(self, address: str, ca_file: Path | None = None, ports: dict[int, int] | None = None) -> None:
+        self.address = address
+        self.ports = ports or {}
+        self.ca_file = ca_file
+        self.context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        self.sockets: dict[tuple[str, int], socket.socket] = {}
 
     def connect(self, name: str, number: int, tls: bool) -> socket.socket:
         """Return an open connection, a kept one if there is one."""
         kept = self.sockets.pop((name, number), None)
         if kept is not None:
             return kept
-        plain = socket.create_connection(("127.0.0.1", number), timeout=10)
+        plain = socket.create_connection((self.address, number), timeout=10)
         return self.context.wrap_socket(plain, server_hostname=name) if tls else plain
 
     def raw(self, request: bytes, name: str = f"api.{DOMAIN}", tls: bool = True, port: int | None = None) -> Answer:
         """Send bytes as they are, with a name in the handshake."""
-        number = self.prefix.ports[port or (443 if tls else 80)]
+        number = port or (443 if tls else 80)
+        number = self.ports.get(number, number)
         connection = self.connect(name, number, tls)
         connection.sendall(request)
         response = http.client.HTTPResponse(connection, method=request.split(b" ", 1)[0].decode())
@@ -340,6 +338,14 @@ class Live:
             lines.append(f"Content-Length: {len(body)}")
         request = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8") + body
         return self.raw(request, name=host, tls=tls, port=port)
+
+
+class Live(Client):
+    """An nginx that runs from a prefix."""
+
+    def __init__(self, prefix: Prefix, certificate: Path | None) -> None:
+        super().__init__("127.0.0.1", certificate / "edge.crt" if certificate else None, prefix.ports)
+        self.prefix = prefix
 
     def log(self, wanted: str) -> dict[str, Any]:
         """Return the line of the access log that holds a text."""

@@ -54,7 +54,7 @@ def test_no_certificate_is_shown_for_other_names(edge: Any, name: str | None) ->
     [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True)],
 )
 def test_old_versions_of_tls_are_refused(edge: Any, version: ssl.TLSVersion, accepted: bool) -> None:
-    context = ssl.create_default_context(cafile=str(edge.certificate / "edge.crt"))
+    context = ssl.create_default_context(cafile=str(edge.ca_file))
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
     with socket.create_connection(("127.0.0.1", edge.prefix.ports[443])) as plain:
@@ -67,7 +67,7 @@ def test_old_versions_of_tls_are_refused(edge: Any, version: ssl.TLSVersion, acc
 
 @pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "DHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256"])
 def test_weak_ciphers_are_refused(edge: Any, cipher: str) -> None:
-    context = ssl.create_default_context(cafile=str(edge.certificate / "edge.crt"))
+    context = ssl.create_default_context(cafile=str(edge.ca_file))
     context.set_ciphers(cipher)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_connection(("127.0.0.1", edge.prefix.ports[443])) as plain, pytest.raises(ssl.SSLError):
@@ -75,7 +75,7 @@ def test_weak_ciphers_are_refused(edge: Any, cipher: str) -> None:
 
 
 def test_http2_is_spoken(edge: Any) -> None:
-    context = ssl.create_default_context(cafile=str(edge.certificate / "edge.crt"))
+    context = ssl.create_default_context(cafile=str(edge.ca_file))
     context.set_alpn_protocols(["h2", "http/1.1"])
     with socket.create_connection(("127.0.0.1", edge.prefix.ports[443])) as plain:
         assert context.wrap_socket(plain, server_hostname=API).selected_alpn_protocol() == "h2"
