@@ -53,8 +53,11 @@ def _processes() -> list[tuple[int, str]]:
     return found
 
 
-def leftovers(before: Machine) -> list[str]:
-    """Name what the run left behind. Connections that ssh keeps for a while are closed, other processes ended."""
+def leftovers(before: Machine, sandboxes: tuple[str, ...]) -> list[str]:
+    """Name what the run left behind. Connections that ssh keeps for a while are closed, other processes ended.
+
+    :param sandboxes: how the names of containers begin that the run made; others may come and go beside it.
+    """
     found = []
     for pid, command in _processes():
         with contextlib.suppress(ProcessLookupError):
@@ -62,6 +65,7 @@ def leftovers(before: Machine) -> list[str]:
         if not command.startswith("ssh:"):
             found.append(f"process {pid}: {command[:200]}")
     now = Machine.now()
-    found += [f"container {name}" for name in sorted(now.containers - before.containers)]
+    new = sorted(now.containers - before.containers)
+    found += [f"container {name}" for name in new if name.startswith(sandboxes)]
     found += [f"mount {path}" for path in sorted(now.mounts - before.mounts)]
     return found

@@ -44,6 +44,7 @@ def molecule_stages() -> list[Stage]:
             ["molecule", "test", "--scenario-name", path.parent.name],
             timeout=1500,
             on_timeout=["molecule", "destroy", "--scenario-name", path.parent.name],
+            sandboxes=f"molecule-{path.parent.name.replace('_', '-')}.",
         )
         for path in sorted(ROOT.glob("molecule/*/molecule.yml"))
     ]
@@ -57,7 +58,7 @@ def host_stages() -> list[Stage]:
     ]
     if any(ROOT.glob("tests/integration/test_*.py")):
         pytest = [PYTHON, "-m", "pytest", "-q", "tests/integration"]
-        stages.append(Stage("integration", pytest, timeout=2400, junit=True))
+        stages.append(Stage("integration", pytest, timeout=2400, junit=True, sandboxes="test"))
     return stages
 
 
@@ -95,7 +96,8 @@ def test(names: Sequence[str]) -> int:
             return 2
         groups = [[stage for stage in group if stage.name in names] for group in groups]
     outcomes = run_all(groups, started)
-    left = leftovers(before)
+    made = tuple(stage.sandboxes for group in groups for stage in group if stage.sandboxes)
+    left = leftovers(before, made)
     outcome = Outcome("leftovers", int(not left), len(left), output="\n".join(left))
     tell(outcome)
     return report([*outcomes, outcome])

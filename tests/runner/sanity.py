@@ -49,7 +49,9 @@ EXAMPLES = ""
 RETURN = ""
 from ansible.module_utils.basic import AnsibleModule
 def main():
-    AnsibleModule(argument_spec={}, misspelt=True)
+    AnsibleModule(argument_spec={})
+if __name__ == "__main__":
+    main()
 '''
 
 

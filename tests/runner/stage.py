@@ -47,6 +47,8 @@ class Stage:
     directory: Path = ROOT
     junit: bool = False
     on_timeout: Sequence[str] = ()
+    # The sandboxes that it makes, by how their containers' names begin. None of these may be left.
+    sandboxes: str = ""
     # Says what is wrong in an output that came with exit status 0; empty where nothing is.
     objection: Callable[[str], str] = lambda _output: ""
 

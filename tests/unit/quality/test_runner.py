@@ -74,17 +74,17 @@ def test_what_a_stage_leaves_running_is_found_and_ended() -> None:
     before = machine.Machine.now()
     command = ["sh", "-c", "setsid sleep 986 >/dev/null 2>&1 &"]
     assert Stage("leaves", command).run().ok
-    left = [line for line in machine.leftovers(before) if "sleep 986" in line]
+    left = [line for line in machine.leftovers(before, ()) if "sleep 986" in line]
     assert len(left) == 1
     time.sleep(0.2)
-    assert [line for line in machine.leftovers(before) if "sleep 986" in line] == []
+    assert [line for line in machine.leftovers(before, ()) if "sleep 986" in line] == []
 
 
 def test_new_containers_and_mounts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     before = machine.Machine(frozenset({"a"}), frozenset({"/"}))
-    monkeypatch.setattr(machine, "_containers", lambda: ["a", "molecule-x.api-1"])
+    monkeypatch.setattr(machine, "_containers", lambda: ["a", "molecule-x.api-1", "other.api-1"])
     monkeypatch.setattr(machine, "_mounts", lambda: ["/", "/run/x"])
-    assert machine.leftovers(before) == ["container molecule-x.api-1", "mount /run/x"]
+    assert machine.leftovers(before, ("molecule-x.",)) == ["container molecule-x.api-1", "mount /run/x"]
 
 
 def test_sanity_gets_what_the_collection_ships(tmp_path: Path) -> None:
