@@ -255,8 +255,9 @@ def test_a_page_with_scripts_of_its_framework_may_run_them(edge: Any) -> None:
 
 def test_an_asset_carries_no_headers_for_pages(edge: Any) -> None:
     answer = edge.ask(APEX, "/asset")
-    for name in ("Content-Security-Policy", "X-Frame-Options", "Permissions-Policy", "Cross-Origin-Opener-Policy"):
+    for name in ("X-Frame-Options", "Permissions-Policy", "Cross-Origin-Opener-Policy"):
         assert answer.all(name) == []
+    assert answer.one("Content-Security-Policy") == "frame-ancestors 'none'"
     assert answer.one("X-Content-Type-Options") == "nosniff"
     assert answer.one("Strict-Transport-Security") == HSTS
     assert answer.all("Cache-Control") == []
