@@ -1,0 +1,145 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What the edge's templates are told, and which mistakes are refused."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.filter.edge_configuration import edge_configuration
+from ansible_collections.fivepointers.platform.plugins.module_utils import edge as derivation
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.nginx.live import DOMAIN, edge_plan, location, virtual_host
+
+CURVES = "X25519:prime256v1:secp384r1"
+FILES = {"mode": "files", "certificate": "x", "key": "y"}
+
+
+def test_exact_origins_come_before_wildcards_and_all_are_anchored() -> None:
+    origins = edge_configuration(edge_plan(), FILES)["origins"]
+    assert origins[:2] == ["^https://example\\.test$", "^http://localhost:5173$"]
+    assert len(origins) == 3
+    assert all(pattern.startswith("^http") and pattern.endswith("$") for pattern in origins)
+
+
+@given(st.from_regex(r"https?://[a-z0-9.-]{1,30}(:[0-9]{1,5})?", fullmatch=True))
+def test_the_pattern_of_an_exact_origin_matches_it_and_nothing_else(origin: str) -> None:
+    (pattern,) = derivation.origin_patterns({"exact": [origin]})
+    assert re.search(pattern, origin)
+    for other in (origin + "x", "x" + origin, origin[:-1], origin.replace(".", "x", 1), origin.upper()):
+        assert other == origin or not re.search(pattern, other)
+
+
+def test_the_plans_own_patterns_are_accepted() -> None:
+    assert derivation.origin_patterns({"regex": [planning.origin_regex("https://*.example.com:8443")]})
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("api.example.test", "api.example.test"), ("*.example.test", f'"~^{derivation.LABEL}\\.example\\.test$"')],
+)
+def test_names_are_exact_or_stand_for_one_label(host: str, name: str) -> None:
+    assert derivation.server_name(virtual_host(host)) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "match"), [("/", "/"), ("/docs", '~ "^/docs(?:/|$)"'), ("/a.b/", '~ "^/a\\.b(?:/|$)"')]
+)
+def test_a_path_is_itself_and_what_lies_below(path: str, match: str) -> None:
+    assert derivation.location_match(path) == match
+
+
+def test_a_relay_of_several_hosts_is_chosen_by_path_and_an_api_is_not() -> None:
+    chosen = {item["name"]: item["by_path"] for item in edge_configuration(edge_plan(), FILES)["upstreams"]}
+    assert chosen["edge_collab"] and not chosen["edge_api"]
+
+
+def test_adding_a_service_makes_it_served_and_allowed_by_every_page() -> None:
+    plan = edge_plan()
+    plan["virtual_hosts"].append(virtual_host(f"search.{DOMAIN}", location("search", "nestjs_api")))
+    plan["upstreams"]["search"] = ["10.0.0.9:3010"]
+    result = edge_configuration(plan, FILES)
+    pages = [item for server in result["servers"] for item in server["locations"] if item["answers"] == "page"]
+    assert pages and all(f" https://search.{DOMAIN} " in page["policy"] for page in pages)
+    assert f"search.{DOMAIN}" in [server["name"] for server in result["servers"]]
+
+
+@pytest.mark.parametrize(
+    ("version", "directive", "curves"),
+    [
+        ("", False, CURVES),
+        (
+            "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.14 (running with OpenSSL 3.0.19)",
+            False,
+            None,
+        ),
+        ("nginx version: nginx/1.25.0", False, None),
+        ("nginx version: nginx/1.25.1", True, None),
+        (
+            "nginx version: nginx/1.26.3\nbuilt with OpenSSL 3.5.1 1 Jul 2025",
+            True,
+            "X25519MLKEM768:" + CURVES,
+        ),
+        ("nginx version: nginx/1.30.4\nbuilt with OpenSSL 3.5.1 (running with OpenSSL 3.0.9)", True, None),
+        ("nginx version: nginx/2.0\nbuilt with OpenSSL 10.0.0", True, "X25519MLKEM768:" + CURVES),
+    ],
+)
+def test_nginx_is_written_to_as_its_version_wants(version: str, directive: bool, curves: str | None) -> None:
+    result = derivation.nginx_features(version)
+    assert result["http2_directive"] is directive
+    assert result["curves"] == (curves or CURVES)
+
+
+def changed(*path: Any, to: Any) -> dict[str, Any]:
+    """Return the plan with one value exchanged."""
+    plan = copy.deepcopy(edge_plan())
+    place: Any = plan
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return plan
+
+
+WRONG: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
+    (edge_plan(), {"mode": "acme"}, {}, "nginx_proxy_tls.mode is 'acme'; use one of: files, load_balancer"),
+    (edge_plan(), {"mode": "files", "key": "y"}, {}, "nginx_proxy_tls.certificate is missing, and mode files needs it"),
+    (edge_plan(), {"mode": "files", "certificate": "x"}, {}, "nginx_proxy_tls.key is missing"),
+    (edge_plan(), {"mode": "load_balancer"}, {}, "nginx_proxy_tls.trusted is missing"),
+    (edge_plan(), {"mode": "load_balancer", "trusted": []}, {}, "give the networks of the load balancer"),
+    (edge_plan(), FILES, {"csp": {"frontnd": "x"}}, "nginx_proxy_csp has 'frontnd', which no public service is called"),
+    (edge_plan(), FILES, {"csp": {"frontend": 'a"; return 200'}}, "nginx_proxy_csp.frontend is"),
+    (edge_plan(), FILES, {"csp": {"frontend": "a $host"}}, "without double quotes, $"),
+    (edge_plan(), FILES, {"csp_report_only": ["x"]}, "nginx_proxy_csp_report_only has 'x'"),
+    (changed("origins", "exact", to=["https://A.test"]), FILES, {}, "origins.exact has 'https://A.test'"),
+    (changed("origins", "exact", to=["https://a.test/"]), FILES, {}, "write origins as https://app.example.com"),
+    (changed("origins", "exact", to=["*"]), FILES, {}, "origins.exact has '*'"),
+    (changed("origins", "exact", to=["null"]), FILES, {}, "origins.exact has 'null'"),
+    (changed("origins", "regex", to=["https://.*"]), FILES, {}, "not anchored at both ends"),
+    (changed("origins", "regex", to=["^.*$"]), FILES, {}, "not anchored at both ends or holds no scheme"),
+    (changed("origins", "regex", to=['^https://a" evil;$']), FILES, {}, "write origins as"),
+    (changed("origins", "regex", to=["^https://(a|b)$"]), FILES, {}, "which captures; use (?:...)"),
+    (changed("virtual_hosts", 0, "server_name", to="A.test"), FILES, {}, "has the name 'A.test'"),
+    (changed("virtual_hosts", 0, "server_name", to="a b"), FILES, {}, "use lower case host names"),
+    (changed("virtual_hosts", 0, "server_name", to="*.a.test"), FILES, {}, "has the name '*.a.test'"),
+    (changed("virtual_hosts", 0, "locations", 0, "path", to="x"), FILES, {}, "has the path 'x'"),
+    (changed("virtual_hosts", 0, "locations", 0, "path", to='/"'), FILES, {}, "use letters, digits"),
+    (changed("upstreams", to={}), FILES, {}, "nginx_proxy_edge.upstreams has no 'api', which api.example.test shows"),
+    ({"virtual_hosts": []}, FILES, {}, "nginx_proxy_edge lacks the key"),
+]
+
+
+@pytest.mark.parametrize(("plan", "tls", "more", "said"), WRONG)
+def test_mistakes_are_named_with_variable_value_and_fix(
+    plan: dict[str, Any], tls: dict[str, Any], more: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        edge_configuration(plan, tls, **more)
+    assert said in str(caught.value)
