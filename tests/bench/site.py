@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from conftest import Sandbox
+from tests.integration.harness import Sandbox
 
 FLOOR = """---
 - name: The floor

@@ -9,7 +9,8 @@ import re
 import urllib.request
 
 import pytest
-from conftest import Run, Sandbox
+
+from tests.integration.harness import Run, Sandbox
 
 KINDS = {"nestjs_api", "static_frontend", "nextjs", "yjs_websocket"}
 ENGINES = {"node_service", "nodejs", "nginx"}

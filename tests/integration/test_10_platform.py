@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import Sandbox
+from tests.integration.harness import Sandbox
 
 PIDS = "systemctl show -p Id,MainPID,ActiveEnterTimestampMonotonic nginx 'fivepointers-*' amazon-cloudwatch-agent"
 

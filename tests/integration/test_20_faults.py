@@ -10,8 +10,9 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import Sandbox
-from test_00_bare import DIRECT
+
+from tests.integration.harness import Sandbox
+from tests.integration.test_00_bare import DIRECT
 
 SERVICES = [DIRECT[kind] for kind in sorted(DIRECT)]
 DEADLINE = 15

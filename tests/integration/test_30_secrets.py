@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Sandbox
+
+from tests.integration.harness import ROOT, Sandbox
 
 # Reads the patterns from its standard input, so that the search itself shows them in no process list.
 SEARCH = r"""

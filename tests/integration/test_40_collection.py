@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from conftest import ROOT, Sandbox
+from tests.integration.harness import ROOT, Sandbox
 
 
 def test_the_built_collection_runs_the_site_from_an_empty_path(platform: Sandbox, tmp_path: Path) -> None:

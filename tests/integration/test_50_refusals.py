@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Sandbox
+
+from tests.integration.harness import ROOT, Sandbox
 
 CATALOGUE = (ROOT / "inventories" / "services.yml").read_text()
 MISTAKES = {

@@ -1,0 +1,174 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What the tests do with a sandbox: what an operator would, by the same commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Run:
+    """What one ``ansible-playbook`` call did."""
+
+    command: str
+    rc: int
+    output: str
+    seconds: float
+    recap: dict[str, dict[str, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recap = {
+            match[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match[2])}
+            for match in re.finditer(r"^(\S+)\s+: (ok=\d+.*)$", self.output, re.MULTILINE)
+        }
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """Inventory names of the hosts that were changed, with the number of changes."""
+        return {host: counts["changed"] for host, counts in self.recap.items() if counts["changed"]}
+
+    @property
+    def tasks(self) -> list[str]:
+        return re.findall(r"^(?:TASK|RUNNING HANDLER) \[(.+?)\] \*", self.output, re.MULTILINE)
+
+    def succeeded(self) -> Run:
+        assert self.rc == 0, self.output[-6000:]
+        return self
+
+    def unchanged(self) -> Run:
+        self.succeeded()
+        assert not self.changed, f"changed: {self.changed}\n{self.output[-6000:]}"
+        return self
+
+
+class Sandbox:
+    """A sandbox by name, with the calls that an operator would make."""
+
+    def __init__(self, name: str, topology: str | None = None, inventory: str = "sandbox") -> None:
+        self.name = name
+        self.state = ROOT / ".sandbox" if name == "sandbox" else ROOT / ".sandbox" / name
+        self.topology = topology
+        self.inventory = inventory
+        self.extra: list[str] = []
+        self.runs: list[Run] = []
+
+    def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sandbox", *args, "--name", self.name],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=False,
+        )
+
+    def reboot(self, host: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox", "podman", "restart", f"{self.name}.{host}"],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def up(self) -> None:
+        done = self.cli("up", *(["--topology", self.topology] if self.topology else []))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def down(self) -> None:
+        done = self.cli("down")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    @property
+    def endpoints(self) -> dict:
+        return json.loads((self.state / "endpoints.json").read_text())
+
+    def address(self, host: str) -> str:
+        return self.endpoints["hosts"][host]["address"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        lines = (self.state / "env").read_text().splitlines()
+        exported = dict(line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export "))
+        return {
+            **os.environ,
+            **{key: value.strip("'\"") for key, value in exported.items()},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_FORCE_COLOR": "0",
+        }
+
+    def playbook(
+        self,
+        playbook: str,
+        *args: str,
+        cwd: Path = ROOT,
+        env: dict[str, str] | None = None,
+        inventory: Path | None = None,
+    ) -> Run:
+        started = time.monotonic()
+        done = subprocess.run(
+            [
+                "ansible-playbook",
+                "-i",
+                str(inventory or ROOT / "inventories" / self.inventory / "aws_ec2.yml"),
+                playbook,
+                *self.extra,
+                *args,
+            ],
+            cwd=cwd,
+            env={**self.environment, **(env or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=1500,
+            check=False,
+        )
+        run = Run(shlex.join([playbook, *args]), done.returncode, done.stdout, time.monotonic() - started)
+        self.runs.append(run)
+        return run
+
+    def ssh(self, host: str, command: str, check: bool = True, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            [
+                "ssh",
+                "-i",
+                self.endpoints["ssh_key"],
+                "-o",
+                f"UserKnownHostsFile={self.state / 'known_hosts'}",
+                "-o",
+                "LogLevel=ERROR",
+                "-o",
+                "ConnectTimeout=5",
+                f"admin@{self.address(host)}",
+                command,
+            ],
+            text=True,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{host}: {command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def hosts_of(self, service: str) -> list[str]:
+        return [name for name, host in self.endpoints["hosts"].items() if service in host["services"]]
+
+
+def build(sandbox: Sandbox) -> None:
+    sandbox.playbook("playbooks/build.yml").succeeded()
