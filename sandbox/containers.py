@@ -118,7 +118,7 @@ def converge(wanted: Sequence[Container], state: State) -> None:
             row = None
         if row and running(row):
             continue
-        if row and _start(container, state, again=True):
+        if row and _restart(row, container, state):
             continue
         _create(container, state)
         _start(container, state)
@@ -138,23 +138,26 @@ def _create(container: Container, state: State) -> None:
     )  # fmt: skip
 
 
-def _start(container: Container, state: State, again: bool = False) -> bool:
-    """Start a container; with `again`, tell whether one from an earlier run could be started."""
+def _start(container: Container, state: State) -> None:
     name = container.name(state.name)
     result = runtime.podman("start", name, check=False)
-    if result.returncode and again:
-        # Its process died together with podman's watcher: podman still thinks that it runs.
-        runtime.podman("stop", "--time", "0", name, check=False)
-        result = runtime.podman("start", name, check=False)
-        if result.returncode:
-            say(f"  {container.host} cannot be started and is made anew: {result.stderr.strip().splitlines()[-1]}")
-        return not result.returncode
     if result.returncode:
         raise SandboxError(
             f"The container {container.host} does not start: {result.stderr.strip()}\n"
             f"Its output: python3 -m sandbox podman logs {name}"
         )
-    return True
+
+
+def _restart(row: dict[str, Any], container: Container, state: State) -> bool:
+    """Start a container that an earlier run left; tells whether that was possible."""
+    name = container.name(state.name)
+    if row["State"] == "running":
+        # Its process died together with podman's watcher, who had no time to note it.
+        runtime.note_exit(row["Id"])
+    result = runtime.podman("start", name, check=False)
+    if result.returncode:
+        say(f"  {container.host} cannot be started and is made anew: {result.stderr.strip().splitlines()[-1]}")
+    return not result.returncode
 
 
 def remove(victims: Iterable[dict[str, Any]], reason: str = "") -> None:

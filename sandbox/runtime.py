@@ -28,6 +28,10 @@ NAMESPACE = RUNTIME / "namespace"
 BOOT = RUNTIME / "boot"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CGROUP = Path("/sys/fs/cgroup")
+# podman keeps addresses in use and network namespaces here whatever its options say. In the
+# namespace these are directories of our own: where /run is not a tmpfs, what is in them
+# outlives a reboot, and then every address is «already allocated».
+SHARED_BY_PODMAN = ("/run/containers/networks", "/run/netns")
 # Limits of processes in containers; a machine that allows less sets its own.
 NOFILE, NPROC = 65536, 16384
 # For every container: without CAP_SYS_RESOURCE crun cannot install the device filter
@@ -94,6 +98,13 @@ def podman(
 def podman_json(*arguments: str | Path) -> Any:
     """Call podman and parse the JSON that it prints."""
     return json.loads(podman(*arguments).stdout or "[]") or []
+
+
+def note_exit(container: str) -> None:
+    """Note that a container was killed, as its watcher would have: podman believes this file only."""
+    exits = RUNTIME / "tmp" / "exits"
+    exits.mkdir(parents=True, exist_ok=True)
+    (exits / container).write_text("137")
 
 
 def installed() -> bool:
@@ -168,9 +179,16 @@ def _enter_namespace() -> None:
     run(["mount", "--bind", NAMESPACE, NAMESPACE], failure=f"A bind mount is refused. {cure}")
     run(["mount", "--make-private", NAMESPACE])
     (NAMESPACE / "mnt").touch()
-    script = f"umount --recursive --lazy {CGROUP}; mount -t cgroup2 none {CGROUP}"
+    commands = []
+    for shared in map(Path, SHARED_BY_PODMAN):
+        own = RUNTIME / shared.name
+        own.mkdir(exist_ok=True)
+        shared.mkdir(parents=True, exist_ok=True)
+        commands.append(f"mount --bind {own} {shared}")
+    # Last: this is what a later run looks for.
+    commands += [f"umount --recursive --lazy {CGROUP}", f"mount -t cgroup2 none {CGROUP}"]
     run(
-        ["unshare", f"--mount={NAMESPACE}/mnt", "--propagation", "private", "sh", "-c", script],
+        ["unshare", f"--mount={NAMESPACE}/mnt", "--propagation", "private", "sh", "-ec", "\n".join(commands)],
         failure=f"A mount namespace with cgroup v2 is refused. {cure}",
     )
 
