@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.fivepointers.platform.plugins.module_utils.edge import edge_configuration
 
 ROOT = Path(__file__).parents[3]
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+# Another version is tried with TEST_NGINX=/path/to/nginx.
+NGINX = os.environ.get("TEST_NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
 DOMAIN = "example.test"
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -52,8 +54,14 @@ def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
     return result
 
 
-def render(inputs: dict[str, Any], nginx_version: str = "") -> dict[str, str]:
-    """Return the whole of /etc/nginx that the two roles write."""
+@cache
+def installed_version() -> str:
+    """Return what the nginx of these tests says of itself."""
+    return subprocess.run([NGINX, "-V"], capture_output=True, text=True, check=True).stderr
+
+
+def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str, str]:
+    """Return the whole of /etc/nginx that the two roles write, for the nginx of these tests or another."""
     edge = inputs.get("nginx_proxy_edge")
     files = render_role("nginx", inputs)
     if edge:
@@ -62,7 +70,7 @@ def render(inputs: dict[str, Any], nginx_version: str = "") -> dict[str, str]:
             inputs["nginx_proxy_tls"],
             csp=inputs.get("nginx_proxy_csp", {}),
             csp_report_only=inputs.get("nginx_proxy_csp_report_only", []),
-            nginx=nginx_version,
+            nginx=installed_version() if nginx_version is None else nginx_version,
         )
         files |= render_role("nginx_proxy", {**inputs, "__edge": derived})
     return files
