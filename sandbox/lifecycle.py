@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sandbox import aws, certificates, containers, endpoints, image, network, nodejs, plan, runtime
+from sandbox import aws, certificates, cloudwatch_agent, containers, endpoints, image, network, nodejs, plan, runtime
 from sandbox.console import Steps, say
 from sandbox.containers import Container
 from sandbox.errors import SandboxError
@@ -74,6 +74,8 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[
                 aws.wait(_aws_endpoint(state), name)
         instances: dict[str, str] = {}
         if not bare:
+            with steps.step("Pack the CloudWatch agent's stand-in"):
+                cloudwatch_agent.build(state.directory / "amazon-cloudwatch-agent.deb")
             with steps.step("Register the hosts and secrets with the AWS API"):
                 instances = _register(state, topology)
         return _tell(state, topology, instances)
