@@ -109,8 +109,7 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
                 if abandoned():
                     raise BuildError("given up, since nobody waits for it any more")
         finally:
-            if process.poll() is None:
-                end(process)
+            end(process)
     with log.open("rb") as output:
         output.seek(position)
         text = output.read().decode("utf-8", "replace")
@@ -118,12 +117,13 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and all that it started."""
+    """End a command and all that it started, what it left in the background included."""
     for sign, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -377,6 +377,11 @@ def test_an_interrupted_build_leaves_nothing(project: Path, tmp_path: Path, buil
     assert builder(spec(project)).build()["built"]
 
 
+def test_what_a_build_leaves_in_the_background_ends(project: Path, builder: Make, tmp_path: Path) -> None:
+    builder(spec(project, command=f"compile; sleep 300 & echo $! > {tmp_path}/pid")).build()
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
 def test_an_archive_half_written_is_no_artifact(project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from ansible_collections.fivepointers.platform.plugins.module_utils import artifacts
 
