@@ -480,14 +480,16 @@ class _Swap:
 
     def put_back(self, journal: t.Mapping[str, t.Any]) -> None:
         """Make every file what it was before the swap. May itself be interrupted and repeated."""
+        # First of all, since the disk may be full.
+        for entry in journal["entries"]:
+            _unlink(entry["temporary"])
         self._write_journal({**journal, "phase": "back"})
         for entry in reversed(journal["entries"]):
-            _unlink(entry["temporary"])
             if entry["backup"] is None:
                 _unlink(entry["path"])
                 continue
             there = observe(os.path.join(self.backup_dir, entry["backup"]))
-            if there.kind != "absent":
+            if there.kind != "absent" and there != observe(entry["path"]):
                 _write_new(entry["temporary"], there)
                 os.rename(entry["temporary"], entry["path"])
         for directory in reversed(journal["directories"]):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils import config_tree
-from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import Found, TreeError, apply_tree
 
 Spec = Callable[..., dict[str, Any]]
 
@@ -337,6 +337,35 @@ def test_new_workers_are_a_proof(spec: Spec, tmp_path: Path) -> None:
         finally:
             os.killpg(process.pid, 9)
             process.communicate()
+
+
+# --- a full disk ---
+
+
+@pytest.mark.parametrize("room", range(7))
+def test_a_full_disk_changes_nothing(
+    root: Path, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Room for so many new files, and not one more, until files are removed."""
+    apply_tree(spec(FILES))
+    state, writes = tree(tmp_path / "state"), [0]
+    real = config_tree._write_new
+
+    def limited(path: str, found: Found) -> None:
+        if os.path.dirname(path) != str(tmp_path / "state"):
+            writes[0] += 1
+            if writes[0] > room:
+                raise OSError(28, "No space left on device", path)
+        real(path, found)
+
+    monkeypatch.setattr(config_tree, "_write_new", limited)
+    with pytest.raises(TreeError, match=r"the old ones are back: .*No space left on device"):
+        apply_tree(spec(NEW))
+    assert tree(root) == AFTER
+    assert not (root / "b").exists()
+    monkeypatch.setattr(config_tree, "_write_new", real)
+    apply_tree(spec(FILES))
+    assert tree(tmp_path / "state") == state
 
 
 # --- killed at every step ---
