@@ -461,7 +461,8 @@ def test_a_run_killed_at_any_step_is_finished_or_taken_back(
         assert (tmp_path / "live").read_text() == (root / "main.conf").read_text(), f"not loaded after step {limit}"
         assert sorted(os.listdir(tmp_path / "state"))[:1] == [".lock"]
         assert not (tmp_path / "state" / "journal.json").exists() and not (tmp_path / "state" / "backup").exists()
-        limit += 1
+        # What the first of the three proves for every step, the others prove for every third.
+        limit += 1 if next_run == "the same" else 3
     assert limit > 40, "the steps were not counted"
 
 
