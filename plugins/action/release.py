@@ -248,7 +248,7 @@ def _listed(directory: str) -> list[str]:
 def check_runtime(spec: Mapping[str, t.Any], manifest: Mapping[str, t.Any], node: str) -> None:
     """Raise ArchiveError if the artifact was built with another major version of Node.js than it will run with."""
     built = str(manifest.get("node") or "")
-    if built and built.split(".")[0].lstrip("v") != node.split(".")[0]:
+    if built and built.lstrip("v").partition(".")[0] != node.partition(".")[0]:
         raise ArchiveError(
             "%s: artifact %s was built with Node.js %s, and the catalogue says node: '%s' (%s). Native modules would "
             "not load. Build it again: ansible-playbook playbooks/build.yml -e service=%s"

@@ -290,6 +290,7 @@ class Plan:
     live, serving: the slot and the release that get requests now. slot: where the candidate runs, or has to.
     candidate: the release has to become live. ready: it is prepared, only the switch is missing.
     stage: nothing, "archive", or the id of a release on the host that has the same code.
+    migrate: its migrations have to run, on this host. front: the front has to be written.
     repairs: what is wrong although the right release is live. steps: all that has to be done, in words.
     """
 
@@ -301,6 +302,7 @@ class Plan:
     candidate: bool
     ready: bool
     stage: str
+    migrate: bool
     front: bool
     reasons: tuple[str, ...]
     repairs: tuple[str, ...]
@@ -341,8 +343,9 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
     if reasons and wanted.release not in seen.releases:
         same = (key for key, record in seen.releases.items() if record.get("artifact") == wanted.artifact)
         stage = next(same, "archive")
-    repairs = _repairs(wanted, seen) if not reasons else []
+    repairs = _repairs(wanted, seen, live) if live and not reasons else []
     front = seen.front != wanted.front
+    migrate = bool(reasons) and wanted.migrate and now.release != wanted.release
     return Plan(
         name=wanted.name,
         release=wanted.release,
@@ -352,10 +355,11 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
         candidate=bool(reasons),
         ready=ready,
         stage=stage,
+        migrate=migrate,
         front=front,
         reasons=tuple(reasons),
         repairs=tuple(repairs),
-        steps=tuple(_steps(wanted, seen, now, slot, stage, ready, front) if reasons else repairs),
+        steps=tuple(_steps(wanted, seen, now, slot, stage, ready, migrate, front) if reasons else repairs),
     )
 
 
@@ -366,11 +370,11 @@ def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
     if now.release != wanted.release:
         before = seen.releases[now.release].get("parts", {})
         differ = [
-            "%s (%s, was %s)" % (part, wanted.parts.get(part), before.get(part))
+            "%s differs (%s, was %s)" % (part, wanted.parts.get(part), before.get(part))
             for part in PARTS
             if before.get(part) != wanted.parts.get(part)
         ]
-        return ["other " + text for text in differ] or ["release %s is live" % now.release]
+        return ["its %s" % text for text in differ] or ["release %s is live" % now.release]
     if not wanted.process:
         return []
     reasons = []
@@ -381,22 +385,23 @@ def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
     return reasons
 
 
-def _repairs(wanted: Wanted, seen: Seen) -> list[str]:
+def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
     """What is wrong although the right release is live."""
-    assert seen.live is not None
     repairs = []
     if seen.front != wanted.front:
         repairs.append("put back its front, which was changed by hand")
     if wanted.process:
-        idle = seen.slots[other(seen.live)]
-        if not seen.slots[seen.live].enabled:
-            repairs.append("let slot %s start with the host" % seen.live)
+        idle = seen.slots[other(live)]
+        if not seen.slots[live].enabled:
+            repairs.append("let slot %s start with the host" % live)
         if not idle.state.stopped or idle.enabled:
-            repairs.append("stop slot %s, which a broken-off run left over" % other(seen.live))
+            repairs.append("stop slot %s, which a broken-off run left over" % other(live))
     return repairs
 
 
-def _steps(wanted: Wanted, seen: Seen, now: Slot, slot: str, stage: str, ready: bool, front: bool) -> list[str]:
+def _steps(
+    wanted: Wanted, seen: Seen, now: Slot, slot: str, stage: str, ready: bool, migrate: bool, front: bool
+) -> list[str]:
     """What has to be done to bring the candidate in, in words."""
     steps = []
     if wanted.process and not seen.account:
@@ -412,18 +417,15 @@ def _steps(wanted: Wanted, seen: Seen, now: Slot, slot: str, stage: str, ready: 
             steps.append("start %s at %s and wait for its health" % (unit_name(wanted.name, slot), at))
         else:
             steps.append("put release %s into slot %s" % (wanted.release, slot))
-    if wanted.migrate:
+    if migrate:
         steps.append("run its migrations")
     if front:
         steps.append("write its front at port %d and reload nginx" % wanted.port)
-    steps.append("switch %s from %s to release %s" % (wanted.name, _old(now.release), wanted.release))
+    before = "slot %s (release %s)" % (seen.live, now.release) if now.release else "nothing"
+    steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
     if wanted.process and now.release:
         steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), wanted.drain))
     return steps
-
-
-def _old(release: str) -> str:
-    return "release %s" % release if release else "nothing"
 
 
 def megabytes(size: float) -> str:
@@ -812,11 +814,14 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
     begun, wall = time.monotonic(), time.time()
     waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
     asked = dict.fromkeys(waiting, 0.0)
+    ends = dict.fromkeys(waiting, "")
     failures = []
     while waiting:
         states = systemd.states(list(waiting))
         for unit, state in states.items():
             wanted, slot = waiting[unit]
+            # How it ended is told only until it is started again.
+            ends[unit] = state.exit() or ends[unit]
             passed = time.monotonic() - begun
             # Quick at first, since most are up within a second.
             if state.running and passed - asked[unit] < min(wanted.health["interval"], 0.1 + passed / 5):
@@ -831,9 +836,8 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
                 came = "it answered, and then its process ended"
             over = passed > wanted.health["start_period"]
             if over or state.restarts >= CRASHES or state.active == "failed":
-                process = state.exit()
-                if state.restarts:
-                    process = ("%s, restarted %d times" % (process, state.restarts)).lstrip(", ")
+                again = "%d times, and was started again each time" % state.restarts if state.restarts else ""
+                process = " ".join(filter(None, (ends[unit], again)))
                 lines = systemd.journal(unit, wall, JOURNAL_LINES)
                 failures.append(Failure(wanted, slot, came, process, passed, lines))
                 del waiting[unit]
@@ -962,7 +966,7 @@ def migrate(job: Job) -> bool:
     """Run the migrations of each candidate that has some, in its own release and environment."""
     done = False
     for item, todo in job.candidates():
-        if item.migrate:
+        if todo.migrate:
             _require_ready(job, item, todo)
             _migrate(job, item, todo)
             done = True
@@ -980,6 +984,7 @@ def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
         if status:
             lines = systemd.journal(unit, begun, JOURNAL_LINES) or [output]
             state = systemd.states([unit])[unit]
+            systemd.run(["systemctl", "stop", unit_name(item.name, todo.slot)])
             raise ReleaseError(
                 "%s on %s, step migrate: the migrations of release %s failed%s. %s The schema may be changed in "
                 "part.\n  Their last log lines:\n%s\n  What to do: correct the migration, build and deploy again; "

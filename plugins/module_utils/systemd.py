@@ -206,21 +206,17 @@ def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
 
 
 def journal(unit: str, since: float, lines: int) -> list[str]:
-    """Return the last lines that a unit logged since a time (seconds of the epoch)."""
+    """Return the last lines that a unit's processes logged since a time (seconds of the epoch).
+
+    Where they said nothing, what systemd said of them.
+    """
     run(["journalctl", "--sync"], 10)
-    status, output = run(
-        [
-            "journalctl",
-            "--quiet",
-            "--no-pager",
-            "--output=cat",
-            "--unit=" + unit,
-            "--since=@%d" % int(since),
-            "--lines=%d" % lines,
-        ],
-        20,
-    )
-    return output.splitlines()[-lines:] if not status else []
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % int(since), "--lines=%d" % lines]
+    for match in ("_SYSTEMD_UNIT=" + unit, "UNIT=" + unit):
+        status, output = run([*command, match], 20)
+        if output and not status:
+            return output.splitlines()[-lines:]
+    return []
 
 
 # --- enabling without a reload of systemd -------------------------------------

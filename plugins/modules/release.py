@@ -139,8 +139,8 @@ services:
       elements: str
   sample:
     api: {release: 3f2a9c01b7de, serving: 91c04d55e2aa, live: blue, slot: green, changed: true, ready: false,
-          reasons: ['other code (5f0c, was 8b1e)'],
-          steps: ['switch api from release 91c04d55e2aa to release 3f2a9c01b7de']}
+          reasons: ['its code differs (5f0c, was 8b1e)'],
+          steps: ['switch api from slot blue (release 91c04d55e2aa) to slot green (release 3f2a9c01b7de)']}
 differing:
   description: Names of the services that are not as wanted, or were not before.
   returned: always
@@ -187,14 +187,16 @@ def difference(
     """Return one service's part of the diff: the steps, then unit, front and names of variables."""
     title = "%s: release %s" % (wanted.name, wanted.release)
     steps = "".join("%s %s\n" % ("+" if done else "+ would", step) for step in todo.steps)
-    why = "".join("  because of %s\n" % reason for reason in todo.reasons)
+    why = "".join("  because %s\n" % reason for reason in todo.reasons)
     shown = [{"prepared": "%s\n%s%s" % (title, why, steps)}]
     if not todo.candidate:
         return shown
     old = releases.release_path(wanted.name, todo.serving) if todo.serving else ""
     pairs = [("front", read(os.path.join(old, "front.conf")) if old else "", wanted.front)]
     if wanted.process:
-        pairs.append(("unit", read(os.path.join(old, "unit")) if old else "", wanted.unit))
+        # The release's own name in it is no difference.
+        unit = read(os.path.join(old, "unit")).replace(todo.serving, wanted.release) if old else ""
+        pairs.append(("unit", unit, wanted.unit))
         before = json.loads(read(os.path.join(old, "environment")) or "{}") if old else {}
         after = releases.fill_secrets(wanted.environment, secrets)
         names = "\n".join(environment_names(before, after)) + "\n"
@@ -208,11 +210,11 @@ def difference(
 
 def would_change(job: releases.Job, phase: str) -> bool:
     """Return whether a phase would change the host."""
-    candidates = [(item, step) for item, step in job.candidates()]
+    candidates = job.candidates()
     if phase == "prepare":
         return any(not step.ready for _item, step in candidates)
     if phase == "migrate":
-        return any(item.migrate for item, _step in candidates)
+        return any(step.migrate for _item, step in candidates)
     return any(step.changed for step in job.plans.values())
 
 
