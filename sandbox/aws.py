@@ -45,7 +45,8 @@ class Instance:
 
 def container(address: str, image: str) -> Container:
     """moto, run by the host image's Python with the packages of the virtual environment."""
-    options = ["--stop-timeout=3", f"--volume={sysconfig.get_path('purelib')}:/opt/site-packages:ro"]
+    # Writable, so that what Python compiles at the first start is there at the next.
+    options = ["--stop-timeout=3", f"--volume={sysconfig.get_path('purelib')}:/opt/site-packages"]
     options += [f"--env={key}={value}" for key, value in ENVIRONMENT.items()]
     command = ("python3", "-m", "moto.server", "--host", address, "--port", str(PORT))
     return Container("aws", "aws", address, image, tuple(options), command)

@@ -119,6 +119,8 @@ def make_virtual_environment() -> None:
         )
     run_logged(
         [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes",
+         # Most of Ansible's modules are never imported here: compiling them all takes a minute.
+         "--no-compile",
          "--requirement", LOCK],
         "pip",
         failure=f"The packages of {repository_path(LOCK)} cannot be installed.",
