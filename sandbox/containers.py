@@ -18,6 +18,7 @@ from sandbox.paths import FILES
 from sandbox.state import State
 
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
+NETWORK = ".network"
 BOOT_LIMIT = 60.0
 
 
@@ -66,26 +67,37 @@ def database(address: str, image: str, state: State) -> Container:
 
 def network_name(sandbox: str) -> str:
     """The podman network of a sandbox."""
-    return f"{sandbox}.network"
+    return f"{sandbox}{NETWORK}"
 
 
-def networks() -> list[dict[str, Any]]:
-    """podman's networks of this clone."""
+def networks() -> list[str]:
+    """The names of all sandboxes' networks."""
     names = runtime.podman("network", "ls", "--format", "{{.Name}}").stdout.split()
-    rows: list[dict[str, Any]] = runtime.podman_json("network", "inspect", *names)
-    return rows
+    return [name for name in names if name.endswith(NETWORK)]
+
+
+def inspect_network(sandbox: str) -> dict[str, Any] | None:
+    """What podman says about a sandbox's network, if it has one."""
+    result = runtime.podman("network", "inspect", network_name(sandbox), check=False)
+    found: list[dict[str, Any]] = json.loads(result.stdout or "[]") if result.returncode == 0 else []
+    return found[0] if found else None
+
+
+def remove_network(sandbox: str) -> None:
+    """Remove a sandbox's network, if it has one."""
+    if network_name(sandbox) in networks():
+        runtime.podman("network", "rm", "--force", network_name(sandbox))
 
 
 def ensure_network(sandbox: str, subnet: str) -> None:
     """Make the sandbox's network; one with another subnet is made anew."""
-    name = network_name(sandbox)
-    found = [row for row in networks() if row["name"] == name]
-    if found and [item["subnet"] for item in found[0]["subnets"]] != [subnet]:
+    found = inspect_network(sandbox)
+    if found and [item["subnet"] for item in found["subnets"]] != [subnet]:
         remove(rows(sandbox))
-        runtime.podman("network", "rm", "--force", name)
-        found = []
+        remove_network(sandbox)
+        found = None
     if not found:
-        runtime.podman("network", "create", "--disable-dns", "--subnet", subnet, name)
+        runtime.podman("network", "create", "--disable-dns", "--subnet", subnet, network_name(sandbox))
 
 
 def rows(sandbox: str | None = None) -> list[dict[str, Any]]:

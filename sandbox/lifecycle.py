@@ -93,8 +93,7 @@ def down(name: str) -> None:
             return
         runtime.prepare()
         containers.remove(containers.rows(name))
-        if any(row["name"] == containers.network_name(name) for row in containers.networks()):
-            runtime.podman("network", "rm", "--force", containers.network_name(name))
+        containers.remove_network(name)
     _leave_when_last()
 
 
@@ -103,7 +102,7 @@ def down_all() -> None:
     if runtime.installed() and runtime.STORE.exists():
         runtime.prepare()
         names = {row["Labels"][containers.SANDBOX] for row in containers.rows()}
-        names |= {row["name"].removesuffix(".network") for row in containers.networks() if row["name"] != "podman"}
+        names |= {name.removesuffix(containers.NETWORK) for name in containers.networks()}
         for name in sorted(names):
             say(f"- Take down {name}")
             down(name)
@@ -151,8 +150,7 @@ def _alone(name: str) -> AbstractContextManager[None]:
 def _address(state: State, topology: Topology) -> None:
     """Give the sandbox its subnet and its hosts their addresses; what was given stays."""
     with runtime.turn(SHARED_RUNTIME / "addresses.lock"):
-        rows = containers.networks()
-        own = next((row for row in rows if row["name"] == containers.network_name(state.name)), None)
+        own = containers.inspect_network(state.name)
         taken = network.taken_networks(network.read_routes(), own["network_interface"] if own else None)
         recorded = ipaddress.IPv4Network(state.subnet) if state.subnet else None
         if recorded and topology.subnet in (None, recorded):
@@ -319,5 +317,5 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
 def _leave_when_last() -> None:
     """The namespace goes with the last container of this clone."""
     with runtime.turn(SHARED_RUNTIME / "addresses.lock"):
-        if not runtime.in_use() and all(row["name"] == "podman" for row in containers.networks()):
+        if not runtime.in_use() and not containers.networks():
             runtime.leave()

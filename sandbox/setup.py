@@ -12,6 +12,8 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox import nodejs
@@ -24,8 +26,13 @@ PYTHON = (3, 11)
 # podman and what it needs without Recommends; the builder of images; what its users call.
 PACKAGES = (
     "ca-certificates", "crun", "debian-archive-keyring", "git", "iproute2", "iptables", "mmdebstrap",
-    "netavark", "openssh-client", "podman", "procps", "python3", "python3-venv", "rsync",
+    "netavark", "openssh-client", "openssl", "podman", "procps", "python3", "python3-venv", "rsync",
+    # Unit tests ask it whether configurations are right.
+    "nginx",
 )  # fmt: skip
+# Packages that bring a service, which must not run on this machine.
+SERVICES = ("nginx",)
+POLICY = Path("/usr/sbin/policy-rc.d")
 APT_LOCK_SECONDS = 300
 # A first run fetches and unpacks this much; a later one writes little.
 FIRST_GIGABYTES, LATER_GIGABYTES = 6.0, 1.0
@@ -94,13 +101,31 @@ def install_packages() -> None:
     options = ["--option", f"DPkg::Lock::Timeout={APT_LOCK_SECONDS}", "--option", "Acquire::Retries=2"]
     failure = "Debian packages cannot be installed."
     run_logged(["apt-get", *options, "update"], "apt-update", failure=failure, explain=explain)
-    run_logged(
-        ["apt-get", *options, "install", "--yes", "--no-install-recommends", *missing],
-        "apt-install",
-        env={"DEBIAN_FRONTEND": "noninteractive"},
-        failure=failure,
-        explain=explain,
-    )
+    with services_stay_off(missing):
+        run_logged(
+            ["apt-get", *options, "install", "--yes", "--no-install-recommends", *missing],
+            "apt-install",
+            env={"DEBIAN_FRONTEND": "noninteractive"},
+            failure=failure,
+            explain=explain,
+        )
+
+
+@contextmanager
+def services_stay_off(packages: Sequence[str]) -> Iterator[None]:
+    """Install packages in the block without starting the services that they bring, now or at boot."""
+    services = [package for package in packages if package in SERVICES]
+    forbid = bool(services) and not POLICY.exists()
+    if forbid:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if forbid:
+            POLICY.unlink()
+    if services and shutil.which("systemctl"):
+        run(["systemctl", "disable", *services], check=False)
 
 
 def make_virtual_environment() -> None:
