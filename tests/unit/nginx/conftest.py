@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.nginx.live import DOMAIN, Echo, Prefix, edge_plan, put_certificate, render, start
+from tests.unit.nginx.live import DOMAIN, NGINX, Echo, Prefix, edge_plan, put_certificate, render, start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nginx() -> None:
+    """Say what is missing, rather than fail in each test."""
+    if not Path(NGINX).exists():
+        pytest.fail(f"{NGINX} is missing: apt-get install --no-install-recommends nginx-light", pytrace=False)
 
 
 @pytest.fixture(scope="session")
