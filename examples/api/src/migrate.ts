@@ -18,7 +18,7 @@ const LOCK_WAIT_SECONDS = 60;
 async function withLock<T>(runner: QueryRunner, name: string, work: () => Promise<T>): Promise<T> {
   const [row] = await runner.query('SELECT GET_LOCK(?, ?) AS taken', [name, LOCK_WAIT_SECONDS]);
   if (Number(row.taken) !== 1) {
-    throw new Error(`another migration holds the lock "${name}" for over ${LOCK_WAIT_SECONDS} s: try again when it ends`);
+    throw new Error(`the lock "${name}" is held by another migration for over ${LOCK_WAIT_SECONDS} s: wait for its end`);
   }
   try {
     return await work();

@@ -34,7 +34,8 @@ export class Documents {
 
   /** Documents that somebody has open. */
   get open() {
-    return [...this.#entries.values()].map(({ document }) => document).filter(({ connections }) => connections.size > 0);
+    const documents = [...this.#entries.values()].map(({ document }) => document);
+    return documents.filter(({ connections }) => connections.size > 0);
   }
 
   /** Why something could not be written, or undefined when all is well. */

@@ -48,7 +48,9 @@ async function call<T>(method: string, path: string, { json, token }: Options = 
     throw new ApiError(0, 'The server cannot be reached. Check your connection and try again.');
   }
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, explain(body.message) ?? `The server answered ${response.status}.`);
+  if (!response.ok) {
+    throw new ApiError(response.status, explain(body.message) ?? `The server answered ${response.status}.`);
+  }
   return body;
 }
 

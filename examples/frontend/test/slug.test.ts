@@ -21,5 +21,7 @@ for (const [name, slug] of names) {
 }
 
 test('only a label of a domain name will do', () => {
-  for (const slug of ['A', 'a_b', '-a', 'a-', 'a.b', 'a/b', '', 'a'.repeat(64)]) assert.equal(isSlug(slug), false, slug);
+  for (const slug of ['A', 'a_b', '-a', 'a-', 'a.b', 'a/b', '', 'a'.repeat(64)]) {
+    assert.equal(isSlug(slug), false, slug);
+  }
 });

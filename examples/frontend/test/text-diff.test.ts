@@ -65,5 +65,7 @@ const moves: [number, object[], number][] = [
 ];
 
 for (const [position, delta, expected] of moves) {
-  test(`${position} after ${JSON.stringify(delta)} is ${expected}`, () => assert.equal(movePosition(position, delta), expected));
+  test(`${position} after ${JSON.stringify(delta)} is ${expected}`, () => {
+    assert.equal(movePosition(position, delta), expected);
+  });
 }

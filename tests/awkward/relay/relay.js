@@ -7,7 +7,8 @@ server.on('connection', (socket, request) => {
   socket.path = request.url;
   socket.on('message', (data, isBinary) => {
     for (const other of server.clients) {
-      if (other !== socket && other.path === socket.path && other.readyState === 1) other.send(data, { binary: isBinary });
+      const listens = other !== socket && other.path === socket.path && other.readyState === 1;
+      if (listens) other.send(data, { binary: isBinary });
     }
   });
 });

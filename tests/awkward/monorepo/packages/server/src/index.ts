@@ -7,7 +7,8 @@ if (!DATABASE_URL) throw new Error('DATABASE_URL is missing');
 
 // Connects when it is first asked, and makes its table itself.
 const pool = mysql.createPool({ uri: DATABASE_URL, connectionLimit: 3 });
-const table = () => pool.query('CREATE TABLE IF NOT EXISTS notes (id INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(200))');
+const table = () =>
+  pool.query('CREATE TABLE IF NOT EXISTS notes (id INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(200))');
 
 const app = express();
 app.use(express.json());
