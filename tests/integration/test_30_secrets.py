@@ -18,7 +18,7 @@ from tests.integration.harness import ROOT, Sandbox
 # Reads the patterns from its standard input, so that the search itself shows them in no process list.
 SEARCH = r"""
 patterns=$(mktemp -p /dev/shm); cat > "$patterns"
-{ find / -xdev \( -path /proc -o -path /sys -o -path /dev \) -prune -o -type f -perm -o=r -size -64M -print0 |
+{ find $(findmnt -rno TARGET -t overlay,tmpfs,ext4,xfs) -xdev -type f -perm -o=r -size -64M -print0 |
     xargs -0 -r grep -lFf "$patterns" 2>/dev/null | sed 's/^/world-readable file: /'
   journalctl --no-pager -o json 2>/dev/null | grep -cFf "$patterns" | grep -v '^0$' | sed 's/^/journal lines: /'
   grep -lFf "$patterns" /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/process list: /'
