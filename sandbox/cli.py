@@ -157,5 +157,5 @@ def _podman(options: argparse.Namespace) -> int:
 
     if not runtime.installed():
         raise SandboxError("podman is not installed. Run `make setup` first.")
-    runtime.prepare()
-    return runtime.shell(options.arguments)
+    with runtime.session(last=True):
+        return runtime.shell(options.arguments)

@@ -48,10 +48,9 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[
     check_name(name)
     topology = load_topology(name, topology_file)
     image.require_tools()
-    with _alone(name):
+    with _alone(name), runtime.session():
         state = State.load(name)
         with steps.step("Prepare the container runtime"):
-            runtime.prepare()
             host_image, database_image = image.ensure()
         with steps.step(f"Start {len(topology.hosts)} host(s){'' if bare else ', the database and the AWS API'}"):
             _address(state, topology)
@@ -91,25 +90,24 @@ def down(name: str) -> None:
         _forget(state)
         if not runtime.STORE.exists():
             return
-        runtime.prepare()
-        containers.remove(containers.rows(name))
-        containers.remove_network(name)
-    _leave_when_last()
+        with runtime.session(last=True):
+            containers.remove(containers.rows(name))
+            containers.remove_network(name)
 
 
 def down_all() -> None:
     """Take every sandbox of this clone away, then images, caches and state."""
     if runtime.installed() and runtime.STORE.exists():
-        runtime.prepare()
-        names = {row["Labels"][containers.SANDBOX] for row in containers.rows()}
-        names |= {name.removesuffix(containers.NETWORK) for name in containers.networks()}
-        for name in sorted(names):
-            say(f"- Take down {name}")
-            down(name)
-        for row in runtime.podman_json("ps", "--all", "--external", "--format", "json"):
-            runtime.podman("rm", "--force", "--volumes", row["Id"], check=False)
-        runtime.podman("rmi", "--all", "--force", check=False)
-        runtime.leave()
+        with runtime.session(last=True):
+            names = {row["Labels"][containers.SANDBOX] for row in containers.rows()}
+            names |= {name.removesuffix(containers.NETWORK) for name in containers.networks()}
+            for name in sorted(names):
+                say(f"- Take down {name}")
+                down(name)
+            # What an interrupted build left.
+            for row in runtime.podman_json("ps", "--all", "--external", "--format", "json"):
+                runtime.podman("rm", "--force", "--volumes", row["Id"], check=False)
+            runtime.podman("rmi", "--all", "--force", check=False)
         runtime.remove_store()
     for directory in (STATE, CACHE):
         shutil.rmtree(directory, ignore_errors=True)
@@ -121,10 +119,14 @@ def status(name: str) -> dict[str, Any]:
     state = State.load(name)
     told = state.directory / TOLD[0]
     report: dict[str, Any] = {"name": name, "up": False, "parts": {}}
-    if not runtime.installed() or not runtime.STORE.exists() or not state.identity:
+    if not state.identity:
         return report
-    runtime.prepare()
-    for row in containers.rows(name):
+    # Without podman's files in /run nothing runs, and looking must not make them.
+    rows = []
+    if runtime.installed() and RUNTIME.exists():
+        with runtime.session():
+            rows = containers.rows(name)
+    for row in rows:
         part = row["Names"][0].split(".", 1)[1]
         kind = row["Labels"][containers.KIND]
         address = _address_of(state, part)
@@ -312,10 +314,3 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         write(state.directory / "env", endpoints.environment_file(variables, str(VENV / "bin")), 0o600)
     write(state.directory / "endpoints.json", json.dumps(content, indent=2) + "\n")
     return content
-
-
-def _leave_when_last() -> None:
-    """The namespace goes with the last container of this clone."""
-    with runtime.turn(SHARED_RUNTIME / "addresses.lock"):
-        if not runtime.in_use() and not containers.networks():
-            runtime.leave()

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sandbox.console import run
 from sandbox.errors import SandboxError
@@ -60,8 +60,37 @@ def turn(path: Path) -> Iterator[None]:
         yield
 
 
-def prepare() -> None:
-    """Make podman ready to be called; harmless when it is."""
+@contextmanager
+def session(last: bool = False) -> Iterator[None]:
+    """Make podman ready to be called in the block.
+
+    :param last: afterwards take away what podman needs, if no container is left and nobody else is in a session.
+    """
+    path = SHARED_RUNTIME / f"{RUNTIME.name}.session.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        _prepare()
+        try:
+            yield
+        finally:
+            if last:
+                _leave_when_unused(handle)
+
+
+def _leave_when_unused(handle: TextIO) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    if podman_json("ps", "--all", "--external", "--format", "json"):
+        return
+    with turn(SHARED_RUNTIME / "prepare.lock"):
+        _leave_namespace()
+        shutil.rmtree(RUNTIME, ignore_errors=True)
+
+
+def _prepare() -> None:
     with turn(SHARED_RUNTIME / "prepare.lock"):
         _forget_last_boot()
         _write_configuration()
@@ -110,18 +139,6 @@ def note_exit(container: str) -> None:
 def installed() -> bool:
     """Whether podman is there at all."""
     return shutil.which("podman") is not None
-
-
-def in_use() -> bool:
-    """Whether this clone has any container, on any sandbox."""
-    return bool(podman_json("ps", "--all", "--external", "--format", "json"))
-
-
-def leave() -> None:
-    """Take away the namespace and podman's files in /run. No container may be left."""
-    with turn(SHARED_RUNTIME / "prepare.lock"):
-        _leave_namespace()
-        shutil.rmtree(RUNTIME, ignore_errors=True)
 
 
 def remove_store() -> None:
