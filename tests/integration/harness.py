@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -26,6 +27,7 @@ class Run:
     rc: int
     output: str
     seconds: float
+    processor_seconds: float
     recap: dict[str, dict[str, int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,7 +121,7 @@ class Sandbox:
         env: dict[str, str] | None = None,
         inventory: Path | None = None,
     ) -> Run:
-        started = time.monotonic()
+        started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [
                 "ansible-playbook",
@@ -137,7 +139,14 @@ class Sandbox:
             timeout=1500,
             check=False,
         )
-        run = Run(shlex.join([playbook, *args]), done.returncode, done.stdout, time.monotonic() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run = Run(
+            shlex.join([playbook, *args]),
+            done.returncode,
+            done.stdout,
+            time.monotonic() - started,
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        )
         self.runs.append(run)
         return run
 

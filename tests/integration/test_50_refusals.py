@@ -33,7 +33,8 @@ def test_a_wrong_catalogue_is_refused_before_any_host_is_contacted(sandbox: Sand
     for word in expected:
         assert word in run.output, run.output
     assert set(run.recap) == {"localhost"}, run.recap
-    assert run.seconds < 6, f"{run.seconds:.1f} s"
+    # Of the processor's time: other work on the machine must not decide.
+    assert run.processor_seconds < 3, f"{run.processor_seconds:.1f} s, {run.seconds:.1f} s by the clock"
 
 
 def test_an_inventory_without_hosts_says_which_tags_were_looked_for(sandbox: Sandbox) -> None:
