@@ -703,8 +703,8 @@ def holder(inode: str) -> str:
     return "a process that cannot be seen from here"
 
 
-def check_ports(wanted: Wanted, seen: Seen, slot: str) -> None:
-    """Raise ReleaseError if someone else holds the slot's port, or the front's before there is a front."""
+def check_ports(wanted: Wanted, slot: str) -> None:
+    """Raise ReleaseError if someone holds the slot's port."""
     for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.slots[slot])):
         raise ReleaseError(
             "%s: port %d, on which slot %s listens, is held by %s. Nothing was changed. Stop that process, or give "
@@ -925,7 +925,7 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
         systemd.run(["systemctl", "reset-failed", *busy])
     for item, slot in todo:
         if item.process:
-            check_ports(item, job.seen[item.name], slot)
+            check_ports(item, slot)
             unit, environment = slot_texts(item.name, item.release, item.slots[slot], version)
             write_file(environment_path(item.name, slot), environment, 0o600)
             write_file(os.path.join(systemd.UNITS, unit_name(item.name, slot)), unit, 0o644)

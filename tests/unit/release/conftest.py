@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import release as action
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
 
 NODE = "24.21.0"
 SECRETS = {"jwt": "canary-token", "database.password": "canary p@ss"}
@@ -69,7 +70,7 @@ def make_request(
 
 def make_archive(path: Path, members: dict[str, Any]) -> str:
     """Write a tar.gz; a value is text, or a TarInfo to be named. Returns its SHA-256."""
-    with tarfile.open(path, "w:gz") as archive:
+    with gzip.GzipFile(path, "wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, value in members.items():
             info = value if isinstance(value, tarfile.TarInfo) else tarfile.TarInfo(name)
             info.name = name
@@ -88,12 +89,23 @@ def link(kind: bytes, target: str) -> tarfile.TarInfo:
     return info
 
 
+@pytest.fixture(autouse=True)
+def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Digests of secrets that cost nothing; gives what they cost otherwise."""
+    real = dict(action.SCRYPT)
+    monkeypatch.setattr(action, "SCRYPT", {"n": 2, "r": 1, "p": 1})
+    return real
+
+
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host's directories, empty."""
     for name, path in {"HOME": "opt", "SETTINGS": "etc", "STATE": "var", "CACHE": "cache", "NGINX": "nginx"}.items():
         monkeypatch.setattr(releases, name, str(tmp_path / path))
     (tmp_path / "var").mkdir()
+    monkeypatch.setattr(systemd, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(systemd, "version", lambda: 252)
+    monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})
     return tmp_path
 
 
