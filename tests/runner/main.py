@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from runner.machine import Machine, leftovers
@@ -17,15 +17,15 @@ PYTHON = str(ROOT / ".venv/bin/python")
 
 
 def check_stages() -> list[Stage]:
-    """Lint, types, unit tests and templates."""
+    """Lint, types, unit tests and templates; the long ones first."""
     return [
+        Stage("unit", [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests/unit"], junit=True),
+        Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
+        Stage("mypy", ["mypy"]),
+        Stage("yamllint", ["yamllint", "--strict", "."]),
         Stage("ruff", ["ruff", "check", "."]),
         Stage("format", ["ruff", "format", "--check", "."]),
-        Stage("yamllint", ["yamllint", "--strict", "."]),
         Stage("changelog", ["antsibull-changelog", "lint"]),
-        Stage("mypy", ["mypy"]),
-        Stage("unit", [PYTHON, "-m", "pytest", "-q", "-n", "2", "tests/unit"], junit=True),
-        Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
     ]
 
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str], usage: str) -> int:
         return 1
     command, *names = argv or [""]
     if command == "check" and not names:
-        return report(run_all([check_stages()], time.monotonic()))
+        return report(run_all([(check_stages(), 2)], time.monotonic()))
     if command == "test":
         return test(names)
     if command == "list" and not names:
@@ -87,31 +87,32 @@ def test(names: Sequence[str]) -> int:
     """All stages, or those that are named; then see that nothing is left behind."""
     started = time.monotonic()
     before = Machine.now()
-    groups = [check_stages(), host_stages()[:2], molecule_stages(), host_stages()[2:]]
+    quick, hosts = host_stages()[:2], host_stages()[2:]
+    # Stages that run side by side are independent of each other; two suit two processors.
+    groups = [(check_stages(), 2), (quick, 1), (molecule_stages(), 2), (hosts, 1)]
     if names:
-        known = {stage.name for group in groups for stage in group}
+        known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]
         if unknown:
             print(f"There is no stage {', '.join(unknown)}. `tests/run list` names them.", file=sys.stderr)
             return 2
-        groups = [[stage for stage in group if stage.name in names] for group in groups]
+        groups = [([stage for stage in group if stage.name in names], lanes) for group, lanes in groups]
     outcomes = run_all(groups, started)
-    made = tuple(stage.sandboxes for group in groups for stage in group if stage.sandboxes)
+    made = tuple(stage.sandboxes for group, _lanes in groups for stage in group if stage.sandboxes)
     left = leftovers(before, made)
     outcome = Outcome("leftovers", int(not left), len(left), output="\n".join(left))
     tell(outcome)
     return report([*outcomes, outcome])
 
 
-def run_all(groups: Sequence[Sequence[Stage]], started: float) -> list[Outcome]:
-    """Run the groups one after the other. Molecule scenarios are independent, so two of them run side by side."""
+def run_all(groups: Sequence[tuple[Sequence[Stage], int]], started: float) -> list[Outcome]:
+    """Run the groups one after the other, each with so many of its stages at a time."""
     outcomes = []
-    for group in groups:
-        lanes = 2 if group and group[0].name.startswith("molecule-") else 1
+    for group, lanes in groups:
         with ThreadPoolExecutor(lanes) as pool:
-            for outcome in pool.map(Stage.run, group):
-                tell(outcome)
-                outcomes.append(outcome)
+            for future in as_completed([pool.submit(stage.run) for stage in group]):
+                tell(future.result())
+                outcomes.append(future.result())
     print(f"\n{time.monotonic() - started:.0f} s", flush=True)
     return outcomes
 
