@@ -158,7 +158,8 @@ import os
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_files, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
 
 
 def read(path: str) -> str:
@@ -208,7 +209,7 @@ def difference(
     return shown
 
 
-def would_change(job: releases.Job, phase: str) -> bool:
+def would_change(job: phases.Job, phase: str) -> bool:
     """Return whether a phase would change the host."""
     candidates = job.candidates()
     if phase == "prepare":
@@ -218,19 +219,19 @@ def would_change(job: releases.Job, phase: str) -> bool:
     return any(step.changed for step in job.plans.values())
 
 
-def perform(job: releases.Job, phase: str) -> bool:
+def perform(job: phases.Job, phase: str) -> bool:
     """Carry a phase out; return whether it changed the host."""
     if phase == "prepare":
-        return releases.prepare(job)
+        return phases.prepare(job)
     if phase == "migrate":
-        return releases.migrate(job)
+        return phases.migrate(job)
     if phase == "switch":
-        return releases.switch(job)
-    changed = releases.prepare(job)
+        return phases.switch(job)
+    changed = phases.prepare(job)
     if changed:
         job.refresh()
-    migrated = releases.migrate(job)
-    return releases.switch(job) or migrated or changed
+    migrated = phases.migrate(job)
+    return phases.switch(job) or migrated or changed
 
 
 def main() -> None:
@@ -257,23 +258,23 @@ def main() -> None:
     phase = module.params["phase"]
     try:
         wanted = releases.parse_wanted(module.params["requests"])
-        job = releases.Job(module.params["host"], wanted, {}, {}, secrets, module.params["sent"])
+        job = phases.Job(module.params["host"], wanted, {}, {}, secrets, module.params["sent"])
         looks_only = phase == "plan" or module.check_mode
         job.refresh()
         # Nobody waits for a lock to learn that nothing differs.
         if not looks_only and would_change(job, phase):
-            with releases.locked():
+            with release_files.locked():
                 job.refresh()
                 run(module, job, phase)
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")
         report(module, job, phase, changed, done=False)
-    except releases.ERRORS as error:
-        module.fail_json(msg=releases.explain(error))
+    except phases.ERRORS as error:
+        module.fail_json(msg=phases.explain(error))
 
 
-def run(module: AnsibleModule, job: releases.Job, phase: str) -> None:
+def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
     """Carry a phase out and end, or ask for the archives that it needs."""
-    missing = releases.missing_archives(job) if phase in ("prepare", "all") else []
+    missing = phases.missing_archives(job) if phase in ("prepare", "all") else []
     if missing:
         module.exit_json(changed=False, needs=missing)
     first = dict(job.plans)
@@ -282,7 +283,7 @@ def run(module: AnsibleModule, job: releases.Job, phase: str) -> None:
     report(module, job, phase, changed, done=True)
 
 
-def report(module: AnsibleModule, job: releases.Job, phase: str, changed: bool, done: bool) -> None:
+def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, done: bool) -> None:
     """End with what was done, or would be."""
     for warning in job.warnings:
         module.warn(warning)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import release as action
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
 from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
 
 NODE = "24.21.0"
@@ -113,13 +114,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stage(tmp_path: Path, host: Path) -> Callable[..., releases.Wanted]:
     """Put a release of these files onto the host."""
 
-    def stage(files: dict[str, Any], spec: dict[str, Any] | None = None) -> releases.Wanted:
+    def stage(content: dict[str, Any], spec: dict[str, Any] | None = None) -> releases.Wanted:
         archive = tmp_path / "archive.tar.gz"
-        sha256 = make_archive(archive, files)
+        sha256 = make_archive(archive, content)
         manifest = make_manifest(id=sha256[:16], archive_sha256=sha256)
         wanted = releases.Wanted(**make_request(spec, manifest))
-        releases.stage(wanted, "archive", str(archive), SECRETS)
-        releases.share(wanted)
+        files.stage(wanted, "archive", str(archive), SECRETS)
+        files.share(wanted)
         return wanted
 
     return stage

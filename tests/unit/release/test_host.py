@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils import archive, releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
 
@@ -43,7 +45,7 @@ def test_the_same_code_is_not_stored_twice(host: Path, stage: Stage) -> None:
     first = stage({"a/b": "code", "c": "x"})
     request = make_request(make_spec(memory="2G"), make_manifest(id=first.artifact))
     second = releases.Wanted(**request)
-    releases.stage(second, first.release, None, SECRETS)
+    files.stage(second, first.release, None, SECRETS)
     paths = [Path(releases.release_path("orders", item.release)) / "app/a/b" for item in (first, second)]
     assert paths[0].samefile(paths[1])
 
@@ -56,7 +58,7 @@ def test_a_kill_while_staging_leaves_a_release_whole_or_absent(host: Path, tmp_p
     while True not in outcomes:
         child = os.fork()
         if not child:
-            releases.stage(wanted, "archive", str(tmp_path / "a.tar.gz"), SECRETS)
+            files.stage(wanted, "archive", str(tmp_path / "a.tar.gz"), SECRETS)
             os._exit(0)
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
@@ -75,7 +77,7 @@ def test_a_damaged_archive_is_not_staged(host: Path, tmp_path: Path) -> None:
     make_archive(tmp_path / "a.tar.gz", {"a": "x"})
     wanted = releases.Wanted(**make_request())
     with pytest.raises(archive.ArchiveError, match="checksum"):
-        releases.stage(wanted, "archive", str(tmp_path / "a.tar.gz"), SECRETS)
+        files.stage(wanted, "archive", str(tmp_path / "a.tar.gz"), SECRETS)
     assert releases.observe([wanted])["orders"].releases == {}
 
 
@@ -83,9 +85,7 @@ def test_what_does_not_fit_is_refused_before_it_is_unpacked(host: Path, tmp_path
     sha256 = make_archive(tmp_path / "a.tar.gz", {"a": "x"})
     manifest = make_manifest(archive_sha256=sha256, unpacked_size=1 << 60)
     with pytest.raises(releases.ReleaseError, match=r"orders: release \w+ needs .* are free"):
-        releases.stage(
-            releases.Wanted(**make_request(manifest=manifest)), "archive", str(tmp_path / "a.tar.gz"), SECRETS
-        )
+        files.stage(releases.Wanted(**make_request(manifest=manifest)), "archive", str(tmp_path / "a.tar.gz"), SECRETS)
     assert list((host / "opt").rglob("app")) == []
 
 
@@ -102,12 +102,12 @@ def test_hashed_files_outlive_their_release_as_long_as_it_is_kept(host: Path, st
     spec = make_spec("static_frontend")
     made = []
     for number in range(7):
-        files = {"index.html": f"{number}", f"assets/{number}.js": f"{number}", "assets/same.js": "same"}
-        made.append(stage(files, spec))
-        releases.point_slot("orders", releases.SLOTS[number % 2], made[-1].release)
+        content = {"index.html": f"{number}", f"assets/{number}.js": f"{number}", "assets/same.js": "same"}
+        made.append(stage(content, spec))
+        files.point_slot("orders", releases.SLOTS[number % 2], made[-1].release)
     shared = host / "opt/orders/shared/assets"
     assert sorted(os.listdir(shared)) == [*(f"{number}.js" for number in range(7)), "same.js"]
-    gone = releases.prune(made[-1])
+    gone = files.prune(made[-1])
     assert gone == [made[1].release, made[0].release]
     assert sorted(os.listdir(shared)) == [*(f"{number}.js" for number in range(2, 7)), "same.js"]
     assert sorted(os.listdir(host / "opt/orders/releases")) == sorted(item.release for item in made[2:])
@@ -115,11 +115,11 @@ def test_hashed_files_outlive_their_release_as_long_as_it_is_kept(host: Path, st
 
 def test_what_a_slot_has_or_had_before_is_never_pruned(host: Path, stage: Stage) -> None:
     made = [stage({"a": str(number)}) for number in range(8)]
-    releases.point_slot("orders", "blue", made[0].release)
-    releases.point_slot("orders", "green", made[1].release)
-    releases.record_switch("orders", made[2].release, "blue")
-    releases.record_switch("orders", made[0].release, "blue")
-    gone = releases.prune(made[-1], keep=2)
+    files.point_slot("orders", "blue", made[0].release)
+    files.point_slot("orders", "green", made[1].release)
+    files.record_switch("orders", made[2].release, "blue")
+    files.record_switch("orders", made[0].release, "blue")
+    gone = files.prune(made[-1], keep=2)
     assert set(gone) == {item.release for item in made[3:6]}
 
 
@@ -136,20 +136,21 @@ def test_files_of_the_newest_release_win(host: Path, stage: Stage) -> None:
 def test_the_flag_alone_says_what_is_live(host: Path, stage: Stage) -> None:
     wanted = stage({"a": "x"}, make_spec("static_frontend"))
     assert releases.observe([wanted])["orders"].live is None
-    releases.point_slot("orders", "green", wanted.release)
-    releases.write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
+    files.point_slot("orders", "green", wanted.release)
+    files.write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
     assert releases.observe([wanted])["orders"].live is None, "blue is live, and has nothing"
-    releases.set_flag("orders", "green")
+    files.set_flag("orders", "green")
     seen = releases.observe([wanted])["orders"]
     assert (seen.live, seen.slots["green"].release) == ("green", wanted.release)
-    assert not releases.plan(wanted, seen).changed
-    releases.set_flag("orders", "blue")
+    files.record_switch("orders", wanted.release, "green")
+    assert not releases.plan(wanted, releases.observe([wanted])["orders"]).changed
+    files.set_flag("orders", "blue")
     assert releases.observe([wanted])["orders"].live is None
 
 
 def test_a_slot_whose_release_is_gone_has_none(host: Path, stage: Stage) -> None:
     wanted = stage({"a": "x"}, make_spec("static_frontend"))
-    releases.point_slot("orders", "blue", "f" * 12)
+    files.point_slot("orders", "blue", "f" * 12)
     assert releases.observe([wanted])["orders"].slots["blue"].release == ""
 
 
@@ -158,9 +159,9 @@ def test_a_slot_is_faithful_until_somebody_changes_it(host: Path, stage: Stage, 
     wanted = stage({"a": "x"})
     unit, environment = releases.slot_texts("orders", wanted.release, 13001, 252)
     unit_path = host / "units/fivepointers-orders@blue.service"
-    releases.write_file(str(unit_path), unit, 0o644)
-    releases.write_file(releases.environment_path("orders", "blue"), environment, 0o600)
-    releases.point_slot("orders", "blue", wanted.release)
+    files.write_file(str(unit_path), unit, 0o644)
+    files.write_file(releases.environment_path("orders", "blue"), environment, 0o600)
+    files.point_slot("orders", "blue", wanted.release)
     assert releases.observe([wanted])["orders"].slots["blue"].faithful
     environment_path = Path(releases.environment_path("orders", "blue"))
     if spoil == "mode":
@@ -173,12 +174,12 @@ def test_a_slot_is_faithful_until_somebody_changes_it(host: Path, stage: Stage, 
 
 def test_what_was_live_before_is_remembered(host: Path) -> None:
     for release, slot in (("one", "blue"), ("two", "green"), ("two", "blue"), ("three", "green")):
-        releases.record_switch("orders", release, slot)
+        files.record_switch("orders", release, slot)
     state = json.loads((host / "var/orders/state.json").read_text())
     assert (state["live"]["release"], state["live"]["slot"], state["previous"]) == ("three", "green", "two")
     assert [entry["release"] for entry in state["history"]] == ["one", "two", "two", "three"]
     (host / "var/orders/state.json").write_text("{ torn")
-    releases.record_switch("orders", "four", "blue")
+    files.record_switch("orders", "four", "blue")
     assert json.loads((host / "var/orders/state.json").read_text())["live"]["release"] == "four"
 
 
@@ -194,16 +195,16 @@ def test_who_holds_a_port_is_told(family: socket.AddressFamily, address: str) ->
             pytest.skip(f"there is no {address} here")
         listener.listen()
         port = listener.getsockname()[1]
-        found = releases.listeners(port)
+        found = phases.listeners(port)
         assert [item[0] for item in found] == [address]
-        assert f"(process {os.getpid()})" in releases.holder(found[0][1])
+        assert f"(process {os.getpid()})" in phases.holder(found[0][1])
         wanted = releases.Wanted(**make_request(make_spec(port=port, slots={"blue": port, "green": port})))
         with pytest.raises(releases.ReleaseError, match=rf"port {port}.*held by .*\(process {os.getpid()}\)"):
-            releases.check_ports(wanted, "blue")
+            phases.check_ports(wanted, "blue")
         with pytest.raises(releases.ReleaseError, match="is the application still run by hand"):
-            releases.check_front_port(wanted, releases.Seen())
-        assert releases.exposed(wanted, "blue") == ""
-    assert releases.listeners(port) == []
+            phases.check_front_port(wanted, releases.Seen())
+        assert phases.exposed(wanted, "blue") == ""
+    assert phases.listeners(port) == []
 
 
 def test_a_slot_that_listens_on_all_addresses_is_told_of() -> None:
@@ -212,7 +213,7 @@ def test_a_slot_that_listens_on_all_addresses_is_told_of() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         wanted = releases.Wanted(**make_request(make_spec(slots={"blue": port, "green": port})))
-        told = releases.exposed(wanted, "blue")
+        told = phases.exposed(wanted, "blue")
     assert "0.0.0.0" in told and str(port) in told and "HOST" in told
 
 
@@ -268,13 +269,13 @@ def test_a_healthy_candidate_is_taken_at_once(
     application: int, states: list[systemd.UnitState], health: dict[str, Any]
 ) -> None:
     start = time.monotonic()
-    assert releases.wait_until_healthy([(candidate(application, **health), "blue")]) == []
+    assert phases.wait_until_healthy([(candidate(application, **health), "blue")]) == []
     assert time.monotonic() - start < 2
 
 
 def test_a_sick_candidate_is_told_with_everything(application: int, states: list[systemd.UnitState]) -> None:
     Application.status = 503
-    (failure,) = releases.wait_until_healthy([(candidate(application), "green")])
+    (failure,) = phases.wait_until_healthy([(candidate(application), "green")])
     text = failure.text("api-1", "0123456789ab")
     for part in (
         "orders on api-1, step prepare",
@@ -293,7 +294,7 @@ def test_a_sick_candidate_is_told_with_everything(application: int, states: list
 def test_a_candidate_that_keeps_ending_is_given_up_early(states: list[systemd.UnitState]) -> None:
     states[:] = [systemd.UnitState("u", active="activating", code=1, status=3, restarts=number) for number in range(6)]
     start = time.monotonic()
-    (failure,) = releases.wait_until_healthy([(candidate(1, start_period=60), "blue")])
+    (failure,) = phases.wait_until_healthy([(candidate(1, start_period=60), "blue")])
     assert time.monotonic() - start < 10
     assert failure.process == "its process exited with status 3 5 times, and was started again each time"
 
@@ -301,7 +302,7 @@ def test_a_candidate_that_keeps_ending_is_given_up_early(states: list[systemd.Un
 def test_a_candidate_that_answers_and_dies_is_not_healthy(application: int, states: list[systemd.UnitState]) -> None:
     alive = [systemd.UnitState("u", active="active", pid=pid) for pid in range(100, 400)]
     states[:] = alive
-    (failure,) = releases.wait_until_healthy([(candidate(application), "blue")])
+    (failure,) = phases.wait_until_healthy([(candidate(application), "blue")])
     assert failure.came == "it answered, and then its process ended"
 
 
@@ -309,5 +310,5 @@ def test_another_process_on_the_port_does_not_pass_for_the_candidate(
     application: int, states: list[systemd.UnitState]
 ) -> None:
     states[:] = [systemd.UnitState("u", active="activating", pid=0)]
-    (failure,) = releases.wait_until_healthy([(candidate(application), "blue")])
+    (failure,) = phases.wait_until_healthy([(candidate(application), "blue")])
     assert failure.came == "its process does not run"

@@ -38,6 +38,7 @@ def seen(item: releases.Wanted, live: str | None = "blue", **changes: Any) -> re
         "flag": live or "blue",
         "live": live,
         "front": item.front if live else None,
+        "recorded": (item.release, live) if live else ("", ""),
     }
     return releases.Seen(**{**state, **changes})
 
@@ -138,6 +139,13 @@ def test_a_front_that_was_changed_is_put_back() -> None:
     item = wanted("static_frontend")
     plan = releases.plan(item, seen(item, front="# changed"))
     assert plan.front and not plan.candidate and "put back its front" in plan.repairs[0]
+
+
+@pytest.mark.parametrize("recorded", [("", ""), ("0" * 12, "blue")])
+def test_a_switch_that_was_not_noted_is_noted(recorded: tuple[str, str]) -> None:
+    item = wanted()
+    plan = releases.plan(item, seen(item, recorded=recorded))
+    assert not plan.candidate and "note that it is live" in plan.repairs[0]
 
 
 def test_migrations_run_on_the_first_host_only() -> None:

@@ -1,0 +1,540 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The phases of a release on a host: prepare, migrate, switch. Each may be killed at any point and called again.
+
+Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import pwd
+import shutil
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from ansible_collections.fivepointers.platform.plugins.module_utils import archive as archives
+from ansible_collections.fivepointers.platform.plugins.module_utils import probing, releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError
+from ansible_collections.fivepointers.platform.plugins.module_utils.release_files import (
+    check_space,
+    point_slot,
+    prune,
+    record_switch,
+    set_flag,
+    share,
+    stage,
+    write_file,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.releases import (
+    Plan,
+    ReleaseError,
+    Seen,
+    Wanted,
+    environment_path,
+    listed,
+    observe,
+    other,
+    plan,
+    read,
+    slot_texts,
+    unit_name,
+)
+
+# A candidate that ended so often will not get well by itself.
+CRASHES = 5
+JOURNAL_LINES = 20
+FRONT_TIMEOUT = 5.0
+
+
+# --- candidates ---------------------------------------------------------------
+
+
+def ensure_account(user: str) -> None:
+    """Create the system user of a service."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        shell = next((path for path in ("/usr/sbin/nologin", "/sbin/nologin") if os.path.exists(path)), "/bin/false")
+        status, output = systemd.run(
+            [
+                "useradd",
+                "--system",
+                "--user-group",
+                "--no-create-home",
+                "--home-dir=/nonexistent",
+                "--shell=" + shell,
+                user,
+            ]
+        )
+        if status:
+            raise ReleaseError("The user %s cannot be created: %s" % (user, output)) from None
+
+
+def listeners(port: int) -> list[tuple[str, str]]:
+    """Return who listens on a TCP port of this host: (address, inode of the socket)."""
+    found = []
+    for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        for line in (read(path) or "").splitlines()[1:]:
+            fields = line.split()
+            address, _colon, number = fields[1].partition(":")
+            if fields[3] == "0A" and int(number, 16) == port:
+                words = [address[index : index + 8] for index in range(0, len(address), 8)]
+                packed = b"".join(int(word, 16).to_bytes(4, "little") for word in words)
+                found.append((socket.inet_ntop(family, packed), fields[9]))
+    return found
+
+
+def holder(inode: str) -> str:
+    """Return the process that has a socket open, in words."""
+    for pid in listed("/proc"):
+        if not pid.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir("/proc/%s/fd" % pid):
+                if os.readlink("/proc/%s/fd/%s" % (pid, descriptor)) == "socket:[%s]" % inode:
+                    return "%s (process %s)" % ((read("/proc/%s/comm" % pid) or "?").strip(), pid)
+    return "a process that cannot be seen from here"
+
+
+def check_ports(wanted: Wanted, slot: str) -> None:
+    """Raise ReleaseError if someone holds the slot's port."""
+    for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.slots[slot])):
+        raise ReleaseError(
+            "%s: port %d, on which slot %s listens, is held by %s. Nothing was changed. Stop that process, or give "
+            "the service another port." % (wanted.name, wanted.slots[slot], slot, holder(inode))
+        )
+
+
+def check_front_port(wanted: Wanted, seen: Seen) -> None:
+    """Raise ReleaseError if someone other than nginx holds the front's port."""
+    if seen.front is not None:
+        return
+    for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.port)):
+        who = holder(inode)
+        if not who.startswith("nginx "):
+            raise ReleaseError(
+                "%s: port %d, on which the front is to listen, is held by %s. Nothing was changed. Stop that "
+                "process (is the application still run by hand or by pm2?), or give the service another port."
+                % (wanted.name, wanted.port, who)
+            )
+
+
+def exposed(wanted: Wanted, slot: str) -> str:
+    """Return a warning if the slot listens on more than the loopback."""
+    addresses = sorted({address for address, _inode in listeners(wanted.slots[slot])})
+    # An IPv4 address may be listened on through IPv6.
+    reachable = [item for item in addresses if not item.startswith(("127.", "::ffff:127.")) and item != "::1"]
+    if not reachable:
+        return ""
+    return (
+        "%s listens on %s, port %d, not only on the loopback: whoever reaches the host gets round nginx. Let it "
+        "listen on the address in the variable HOST (127.0.0.1); until then only firewalls keep others out."
+        % (wanted.name, " and ".join(reachable), wanted.slots[slot])
+    )
+
+
+def health_question(wanted: Wanted, port: int) -> str:
+    """Return what the health check asks at a port of this host, in words."""
+    health = wanted.health
+    if health["type"] == "tcp":
+        return "a connection to 127.0.0.1:%d" % port
+    return "GET http://127.0.0.1:%d%s, answered with %s" % (
+        port,
+        health["path"],
+        " or ".join(map(str, health["status"])),
+    )
+
+
+def health_problem(wanted: Wanted, port: int) -> str:
+    """Ask once at a port of this host; return what came if it is not healthy, or nothing."""
+    health = wanted.health
+    try:
+        if health["type"] == "tcp":
+            probing.open_port("127.0.0.1:%d" % port, health["timeout"])
+            return ""
+        answer = probing.ask(
+            "http://127.0.0.1:%d%s" % (port, health["path"]),
+            timeout=health["timeout"],
+            headers={"X-Forwarded-Proto": "https"},
+        )
+    except probing.ProbeError as error:
+        return "%s (%s)" % (error, error.likely) if error.likely else str(error)
+    if answer.status in health["status"]:
+        return ""
+    likely = probing.likely(answer.status)
+    return answer.describe() + (" (%s)" % likely if likely else "")
+
+
+def health_now(wanted: Wanted, slot: str) -> str:
+    """Ask once at a slot; return what came if it is not healthy, or nothing. Files are always healthy."""
+    return health_problem(wanted, wanted.slots[slot]) if wanted.process else ""
+
+
+@dataclasses.dataclass
+class Failure:
+    """A candidate that did not become healthy."""
+
+    wanted: Wanted
+    slot: str
+    came: str
+    process: str
+    seconds: float
+    lines: list[str]
+
+    def text(self, host: str, serving: str) -> str:
+        """Return all that an operator needs to know."""
+        unit = unit_name(self.wanted.name, self.slot)
+        shown = "\n".join("    " + line for line in self.lines) or "    (it logged nothing)"
+        return (
+            "%s on %s, step prepare: release %s did not become healthy in slot %s within %.0f s, and was stopped. %s\n"
+            "  Asked: %s\n  Came: %s\n%s  Its last log lines:\n%s\n"
+            "  What to do: correct what the log says, build and deploy again. If it only needs longer, raise "
+            "health.start_period (%g s). All of its log: journalctl -u %s"
+            % (
+                self.wanted.name,
+                host,
+                self.wanted.release,
+                self.slot,
+                self.seconds,
+                "Release %s goes on serving." % serving if serving else "Nothing served before, and nothing does now.",
+                health_question(self.wanted, self.wanted.slots[self.slot]),
+                self.came,
+                "  Its process: %s\n" % self.process if self.process else "",
+                shown,
+                self.wanted.health["start_period"],
+                unit,
+            )
+        )
+
+
+def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure]:
+    """Wait for all candidates together; return those that failed. Each is asked at its own slot."""
+    begun, wall = time.monotonic(), time.time()
+    waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
+    asked = dict.fromkeys(waiting, 0.0)
+    ends = dict.fromkeys(waiting, "")
+    failures = []
+    while waiting:
+        states = systemd.states(list(waiting))
+        for unit, state in states.items():
+            wanted, slot = waiting[unit]
+            # How it ended is told only until it is started again.
+            ends[unit] = state.exit() or ends[unit]
+            passed = time.monotonic() - begun
+            # Quick at first, since most are up within a second.
+            if state.running and passed - asked[unit] < min(wanted.health["interval"], 0.1 + passed / 5):
+                continue
+            asked[unit] = passed
+            came = health_problem(wanted, wanted.slots[slot]) if state.running else "its process does not run"
+            if not came:
+                after = systemd.states([unit])[unit]
+                if after.running and after.pid == state.pid:
+                    del waiting[unit]
+                    continue
+                came = "it answered, and then its process ended"
+            over = passed > wanted.health["start_period"]
+            if over or state.restarts >= CRASHES or state.active == "failed":
+                again = "%d times, and was started again each time" % state.restarts if state.restarts else ""
+                process = " ".join(filter(None, (ends[unit], again)))
+                lines = systemd.journal(unit, wall, JOURNAL_LINES)
+                failures.append(Failure(wanted, slot, came, process, passed, lines))
+                del waiting[unit]
+        if waiting:
+            time.sleep(0.1)
+    return failures
+
+
+# --- the phases ---------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Job:
+    """What a phase works on. names and seen: for each service; archives: paths of what was sent."""
+
+    host: str
+    wanted: list[Wanted]
+    seen: dict[str, Seen]
+    plans: dict[str, Plan]
+    secrets: dict[str, str]
+    archives: dict[str, str]
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def candidates(self) -> list[tuple[Wanted, Plan]]:
+        """Return the services that need a switch."""
+        return [(item, self.plans[item.name]) for item in self.wanted if self.plans[item.name].candidate]
+
+    def refresh(self) -> None:
+        """Look again, and plan again."""
+        self.seen = observe(self.wanted)
+        self.plans = {item.name: plan(item, self.seen[item.name]) for item in self.wanted}
+
+
+def missing_archives(job: Job) -> list[str]:
+    """Return the services whose archive has to be sent before they can be prepared; it must fit."""
+    missing = [item for item, todo in job.candidates() if todo.stage == "archive" and item.name not in job.archives]
+    for item in missing:
+        check_space(item)
+    return [item.name for item in missing]
+
+
+def prepare(job: Job) -> bool:
+    """Stage and start all candidates, and wait for their health. What is live is not touched."""
+    # One that was prepared by an earlier run, and fell ill since, is started again.
+    todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
+    if not todo:
+        return False
+    if not shutil.which("nginx"):
+        raise ReleaseError("There is no nginx on %s. Configure the host first: the role nginx installs it." % job.host)
+    for item, step in todo:
+        seen = job.seen[item.name]
+        check_front_port(item, seen)
+        if item.process and not seen.runtime:
+            raise ReleaseError(
+                "%s: there is no Node.js at %s. Configure the host first: the role nodejs puts it there."
+                % (item.name, item.runtime)
+            )
+        if item.process:
+            ensure_account(item.user)
+        if step.stage:
+            stage(item, step.stage, job.archives.get(item.name), job.secrets)
+        share(item)
+    processes = [(item, step.slot) for item, step in todo if item.process]
+    try:
+        _fill_slots(job, [(item, step.slot) for item, step in todo])
+        if processes:
+            systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
+        failures = wait_until_healthy(processes)
+        if failures:
+            texts = [failure.text(job.host, job.plans[failure.wanted.name].serving) for failure in failures]
+            raise ReleaseError("\n".join(texts))
+        apply_fronts(job, _new_fronts(job), check=True)
+    except BaseException:
+        stop_quietly([unit_name(item.name, slot) for item, slot in processes])
+        raise
+    job.warnings += [warning for warning in (exposed(item, slot) for item, slot in processes) if warning]
+    return True
+
+
+def stop_quietly(units: Sequence[str]) -> None:
+    """Stop candidates that did not make it; another error is on its way already."""
+    if units:
+        systemd.run(["systemctl", "stop", *units])
+        systemd.run(["systemctl", "reset-failed", *units])
+
+
+def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
+    """Stop what idles in the slots, and write unit, environment and link of the candidates."""
+    version = 0
+    busy = [unit_name(item.name, slot) for item, slot in todo if item.process]
+    if busy:
+        version = systemd.version()
+        states = systemd.states(busy)
+        running = [unit for unit in busy if states[unit].load == "loaded" and not states[unit].stopped]
+        if running:
+            systemd.systemctl("stop", *running)
+        systemd.run(["systemctl", "reset-failed", *busy])
+    for item, slot in todo:
+        if item.process:
+            check_ports(item, slot)
+            unit, environment = slot_texts(item.name, item.release, item.slots[slot], version)
+            write_file(environment_path(item.name, slot), environment, 0o600)
+            write_file(os.path.join(systemd.UNITS, unit_name(item.name, slot)), unit, 0o644)
+        point_slot(item.name, slot, item.release)
+    if busy:
+        systemd.systemctl("daemon-reload")
+
+
+def _new_fronts(job: Job) -> dict[str, str]:
+    """Return the fronts that differ from what is there."""
+    return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
+
+
+def apply_fronts(job: Job, fronts: Mapping[str, str], check: bool = False) -> None:
+    """Bring fronts into use together: one validation, one reload. With `check`, only validate."""
+    if not fronts:
+        return
+    paths = {item.name: item.front_path for item in job.wanted}
+    trees = {
+        "front-" + name: [{"path": paths[name], "content": text, "template": "the front of " + name}]
+        for name, text in fronts.items()
+    }
+    spec = {
+        "root": releases.NGINX,
+        "trees": trees,
+        "validate": ["nginx", "-t", "-q"],
+        "reload": ["systemctl", "reload-or-restart", "nginx.service"],
+        "prove": {"workers": "/run/nginx.pid", "timeout": 15},
+        "explain": ["journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=nginx.service", "--lines=10"],
+    }
+    try:
+        apply_tree(spec, check=check)
+    except TreeError as error:
+        raise ReleaseError("The front of %s on %s: %s" % (", ".join(fronts), job.host, error)) from error
+
+
+def migrate(job: Job) -> bool:
+    """Run the migrations of each candidate that has some, in its own release and environment."""
+    done = False
+    for item, todo in job.candidates():
+        if todo.migrate:
+            _require_ready(job, item, todo)
+            _migrate(job, item, todo)
+            done = True
+    return done
+
+
+def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
+    unit = "fivepointers-%s-migration@%s.service" % (item.name, todo.slot)
+    path = os.path.join("/run/systemd/system", unit)
+    begun = time.time()
+    write_file(path, item.migration, 0o644)
+    try:
+        systemd.systemctl("daemon-reload")
+        status, output = systemd.run(["systemctl", "start", unit], 1000)
+        if status:
+            lines = systemd.journal(unit, begun, JOURNAL_LINES) or [output]
+            state = systemd.states([unit])[unit]
+            stop_quietly([unit_name(item.name, todo.slot)])
+            raise ReleaseError(
+                "%s on %s, step migrate: the migrations of release %s failed%s. %s The schema may be changed in "
+                "part.\n  Their last log lines:\n%s\n  What to do: correct the migration, build and deploy again; "
+                "the next deploy runs those that are still missing."
+                % (
+                    item.name,
+                    job.host,
+                    item.release,
+                    ": " + state.exit() if state.exit() else "",
+                    "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                    "\n".join("    " + line for line in lines),
+                )
+            )
+    finally:
+        systemd.run(["systemctl", "reset-failed", unit])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
+    """Raise ReleaseError unless the candidate is prepared and answers."""
+    if not todo.ready:
+        raise ReleaseError(
+            "%s on %s: release %s is not prepared in slot %s (or its process ended since). Run the phase prepare, "
+            "or all." % (item.name, job.host, item.release, todo.slot)
+        )
+    problem = health_now(item, todo.slot)
+    if problem:
+        raise ReleaseError(
+            "%s on %s, before the switch: release %s in slot %s is not healthy any more. %s\n  Asked: %s\n  Came: %s\n"
+            "  What to do: look at journalctl -u %s, and deploy again."
+            % (
+                item.name,
+                job.host,
+                item.release,
+                todo.slot,
+                "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                health_question(item, item.slots[todo.slot]),
+                problem,
+                unit_name(item.name, todo.slot),
+            )
+        )
+
+
+def switch(job: Job) -> bool:
+    """Let the candidates get all new requests, then drain and stop what they replace. Also do the repairs."""
+    if not any(step.changed for step in job.plans.values()):
+        return False
+    candidates = job.candidates()
+    for item, todo in candidates:
+        _require_ready(job, item, todo)
+    apply_fronts(job, _new_fronts(job))
+    for item, todo in candidates:
+        _switch(job, item, todo)
+    _retire(job, candidates)
+    for item in job.wanted:
+        todo = job.plans[item.name]
+        if todo.repairs and todo.live:
+            record_switch(item.name, item.release, todo.live)
+            if item.process:
+                _repair(item, todo.live)
+    for item, _todo in candidates:
+        prune(item)
+    return True
+
+
+def _switch(job: Job, item: Wanted, todo: Plan) -> None:
+    """Flip one flag, and flip it back if the front then does not answer."""
+    if item.process:
+        # Before the flag: whichever slot the flag names starts with the host.
+        systemd.enable(unit_name(item.name, todo.slot))
+    set_flag(item.name, todo.slot)
+    deadline = time.monotonic() + FRONT_TIMEOUT
+    problem = health_problem(item, item.port)
+    while problem and time.monotonic() < deadline:
+        time.sleep(0.1)
+        problem = health_problem(item, item.port)
+    if not problem:
+        record_switch(item.name, item.release, todo.slot)
+        return
+    before = job.seen[item.name].front
+    if todo.live:
+        set_flag(item.name, todo.live)
+        if todo.front and before is not None:
+            with contextlib.suppress(ReleaseError):
+                apply_fronts(job, {item.name: before})
+    if item.process:
+        systemd.disable(unit_name(item.name, todo.slot))
+        stop_quietly([unit_name(item.name, todo.slot)])
+    raise ReleaseError(
+        "%s on %s, step switch: release %s was healthy in slot %s, but not through the front. %s\n  Asked: %s\n"
+        "  Came: %s\n  What to do: look at `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
+        "says whether it runs."
+        % (
+            item.name,
+            job.host,
+            item.release,
+            todo.slot,
+            "It was switched back, and release %s serves." % todo.serving if todo.live else "Nothing served before.",
+            health_question(item, item.port),
+            problem,
+        )
+    )
+
+
+def _retire(job: Job, switched: Sequence[tuple[Wanted, Plan]]) -> None:
+    """Let the old slots finish what they have, and stop them."""
+    old = [(item, todo) for item, todo in switched if item.process and todo.live]
+    working = [item.drain for item, todo in old if job.seen[item.name].slots[str(todo.live)].state.running]
+    if working:
+        time.sleep(max(working))
+    units = [unit_name(item.name, str(todo.live)) for item, todo in old]
+    for unit in units:
+        systemd.disable(unit)
+    if units:
+        systemd.systemctl("stop", *units)
+
+
+def _repair(item: Wanted, live: str) -> None:
+    """Let exactly the live slot start with the host and run."""
+    systemd.enable(unit_name(item.name, live))
+    systemd.disable(unit_name(item.name, other(live)))
+    state = systemd.states([unit_name(item.name, other(live))])[unit_name(item.name, other(live))]
+    if not state.stopped:
+        systemd.systemctl("stop", state.name)
+
+
+def explain(error: BaseException) -> str:
+    """Return the text of an error that a phase may raise."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full: %s. What was unfinished is removed; free space and run this again." % error
+    return str(error)
+
+
+#: What the phases may raise and the module reports.
+ERRORS = (ReleaseError, archives.ArchiveError, systemd.SystemdError, PlaceholderError, TreeError, OSError)
