@@ -186,9 +186,7 @@ class Builder:
             words = ["npm", "ci" if lock_file(self.tree) else "install", "--include=dev"]
             if not spec.install_scripts:
                 words.append("--ignore-scripts")
-            # The catalogue's variables are for the build; NODE_ENV would leave out what the build needs.
-            install = {name: value for name, value in environment.items() if name != "NODE_ENV"}
-            self._run(words, self.tree, install, f"'{' '.join(words)}'")
+            self._run(words, self.tree, environment, f"'{' '.join(words)}'")
             key_file.write_text(key)
         packages = dict(read_json(installed).get("packages") or {}) if installed.is_file() else {}
         packages[""] = read_json(self.tree / "package.json")

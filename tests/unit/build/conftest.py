@@ -195,6 +195,8 @@ def write_lock(folder: Path, packages: dict[str, str], workspaces: tuple[str, ..
         entries[key] = {"version": version, **{name: value for name, value in about.items() if name != "scripts"}}
         if "scripts" in about:
             entries[key]["hasInstallScript"] = True
+        if key in COMPILER:
+            entries[key]["dev"] = True
     name = entries[""]["name"]
     write(folder, {"package-lock.json": {"name": name, "lockfileVersion": 3, "requires": True, "packages": entries}})
 

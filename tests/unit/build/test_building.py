@@ -440,7 +440,17 @@ def test_builds_see_the_catalogue_and_not_the_controller(
     assert "A=$x y" in seen
     assert f"v{NODE_VERSION}" in seen
     assert not [line for line in seen if line.startswith(("AWS_", "NODE_ENV="))]
-    assert (make.tree / "node_modules/compiler").exists(), "NODE_ENV kept development dependencies out"
+
+
+def test_a_build_for_production_has_its_tools(project: Path, builder: Make) -> None:
+    about = json.loads((project / "package.json").read_text())
+    about["devDependencies"]["scripted"] = "1.0.0"
+    write(project, {"package.json": about})
+    write_lock(project, {**OF_PROJECT, "node_modules/scripted": "1.0.0"})
+    make = builder(spec(project, environment={"NODE_ENV": "production"}))
+    manifest = make.build()["manifest"]
+    assert (make.tree / "node_modules/scripted").exists(), "NODE_ENV kept development dependencies out"
+    assert "node_modules/scripted/index.js" not in manifest["files"]
 
 
 def test_install_scripts_run_or_do_not(project: Path, builder: Make, tmp_path: Path) -> None:
@@ -622,6 +632,8 @@ def test_nextjs_standalone_in_a_monorepo(tmp_path: Path, builder: Make) -> None:
     app = unpacked(make, make.build()["manifest"], tmp_path / "host")
     expected = "leaf@2.0.0 deep@1.0.0 needs-old@1.0.0 leaf@1.0.0 needs-new@1.0.0 leaf@2.0.0"
     assert node(app, "server.js") == expected
+    # The link that the build made leads to the package at the root, which has moved.
+    assert node(app, "-p", "require('./.next/server/page.js')[0]") == "leaf@1.0.0"
     assert (app / "public/robots.txt").exists()
     assert (app / ".next/static/chunks/a.js").exists()
     assert not (app / "apps").exists()
