@@ -53,12 +53,12 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
         version = max(here, key=version_key)
         return Runtime(version, cache / "node" / version / "bin" / "node")
     found = []
-    for program in (shutil.which("node"), wheel("bin", "node")):
-        if program and Path(program).is_file():
-            version = node_version(Path(program))
-            found.append(f"{program} is {version}")
+    for path in (shutil.which("node"), wheel("bin", "node")):
+        if path and Path(path).is_file():
+            version = node_version(Path(path))
+            found.append(f"{path} is {version}")
             if version == wanted or version.startswith(f"{wanted}."):
-                return Runtime(version, Path(program))
+                return Runtime(version, Path(path))
     raise BuildError(
         f"There is no Node.js {wanted} to build with: none under {cache / 'node'}, and "
         f"{', '.join(found) or 'none on PATH'}. State where it comes from in platform_environment.nodejs['{wanted}'] "

@@ -112,16 +112,16 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
         checks += websocket_checks(plan, service, address)
     else:
         # A health check may answer JSON, which needs fewer headers than a page.
-        page = {"url": f"{base}/", "status": BELOW_500, "headers": HEADERS_OF_ALL + HEADERS_OF_PAGES}
-        other = {"url": probe, "status": status, "headers": HEADERS_OF_ALL}
+        page: Check = {"url": f"{base}/", "status": BELOW_500, "headers": HEADERS_OF_ALL + HEADERS_OF_PAGES}
+        other: Check = {"url": probe, "status": status, "headers": HEADERS_OF_ALL}
         add("sends security headers", edge, **(page if kind in PAGES else other))
     if kind == "nestjs_api":
         checks += cors_checks(plan, service, probe, edge)
     if kind == "static_frontend":
         deep = f"{base}/{LABEL}/a/deep/link"
         if service["spa"]:
-            page = [{"header": "content-type", "matches": "^text/html", "words": "a page"}]
-            add("answers a deep link with the page", app, url=deep, status=[200], headers=page)
+            html = [{"header": "content-type", "matches": "^text/html", "words": "a page"}]
+            add("answers a deep link with the page", app, url=deep, status=[200], headers=html)
         else:
             add("answers 404 for a page that is not there", app, url=deep, status=[404])
         uncached = [{"header": "cache-control", "matches": "no-store|no-cache", "words": "cache-control no-store"}]

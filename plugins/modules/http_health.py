@@ -139,6 +139,7 @@ seconds:
 """
 
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fivepointers.platform.plugins.module_utils.probing import (
@@ -151,7 +152,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.probing impo
 )
 
 
-def attempt(params):
+def attempt(params: dict[str, Any]) -> tuple[bool, str, int | None, str]:
     """Ask once. Returns (as expected, what came, status, likely reason)."""
     try:
         if params["tcp"]:
@@ -173,7 +174,7 @@ def attempt(params):
     return False, f"{answer.describe()} ({'; '.join(wrong)})", answer.status, likely(answer.status)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str"},

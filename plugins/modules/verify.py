@@ -177,7 +177,7 @@ def main() -> None:
         results = walker.walk(params["checks"])
     seconds = round(time.monotonic() - start, 2)
     failures = explanations(results)
-    answer = {
+    answer: dict[str, Any] = {
         "results": results,
         "failures": failures,
         "summary": summary(results, seconds),
