@@ -88,7 +88,7 @@ def down(name: str) -> None:
     with _alone(name):
         state = State.load(name)
         _forget(state)
-        if not runtime.STORE.exists():
+        if not runtime.STORE.exists() and not RUNTIME.exists():
             return
         with runtime.session(last=True):
             containers.remove(containers.rows(name))

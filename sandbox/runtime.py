@@ -93,6 +93,8 @@ def _leave_when_unused(handle: TextIO) -> None:
 def _prepare() -> None:
     with turn(SHARED_RUNTIME / "prepare.lock"):
         _forget_last_boot()
+        _forget_lost_store()
+        STORE.mkdir(parents=True, exist_ok=True)
         _write_configuration()
         if needs_namespace() and not _namespace_works():
             _leave_namespace()
@@ -181,6 +183,18 @@ def _forget_last_boot() -> None:
         shutil.rmtree(RUNTIME)
     RUNTIME.mkdir(parents=True, mode=0o700)
     BOOT.write_text(boot)
+
+
+def _forget_lost_store() -> None:
+    """Somebody removed the clone, or its caches, while containers ran: podman does not know them any more."""
+    if STORE.exists():
+        return
+    enter = ["nsenter", f"--mount={NAMESPACE}/mnt"] if _mounted(NAMESPACE / "mnt") else []
+    for container in (RUNTIME / "crun").glob("*"):
+        run([*enter, "crun", "--root", RUNTIME / "crun", "delete", "--force", container.name], check=False)
+    _leave_namespace()
+    shutil.rmtree(RUNTIME)
+    _forget_last_boot()
 
 
 def _namespace_works() -> bool:
