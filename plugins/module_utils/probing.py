@@ -160,7 +160,7 @@ def classify(error: BaseException, address: str, name: str = "", connected: bool
         return ProbeError("dns", f"{name or address} has no address ({error.strerror})", address)
     if isinstance(error, ConnectionRefusedError):
         return ProbeError("refused", f"connection to {address} refused", address)
-    if isinstance(error, (TimeoutError, socket.timeout)):  # noqa: UP041 (two classes in Python 3.9)
+    if isinstance(error, (TimeoutError, socket.timeout)):  # two classes in Python 3.9
         if connected:
             return ProbeError("answer_timeout", f"{address} took the connection and did not answer in time", address)
         return ProbeError("connect_timeout", f"connecting to {address} timed out", address)
