@@ -22,11 +22,18 @@ def check_stages() -> list[Stage]:
         Stage("unit", [PYTHON, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests/unit"], junit=True),
         Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
         Stage("mypy", ["mypy"]),
-        Stage("yamllint", ["yamllint", "--strict", "."]),
+        Stage("yamllint", ["yamllint", "--strict", *listed("*.yml", "*.yaml", ".yamllint", ".ansible-lint")]),
         Stage("ruff", ["ruff", "check", "."]),
         Stage("format", ["ruff", "format", "--check", "."]),
         Stage("changelog", ["antsibull-changelog", "lint"]),
     ]
+
+
+def listed(*patterns: str) -> list[str]:
+    """Files of the repository, committed or about to be. Walking through .venv and .cache takes ten times as long."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (ROOT / name).is_file()]
 
 
 def lint_objection(output: str) -> str:
