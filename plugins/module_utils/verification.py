@@ -77,10 +77,22 @@ def http_url(url: str) -> str:
     return re.sub(r"^ws(s?)://", r"http\1://", url)
 
 
-def sample_origins(plan: Mapping[str, Any]) -> list[str]:
-    """One allowed origin of each sort: the first exact one, and one that a wildcard stands for."""
-    origins = plan["edge"]["origins"]
-    return origins["exact"][:1] + [origin.replace("*", LABEL) for origin in origins["wildcards"][:1]]
+def sample_origins(plan: Mapping[str, Any], service: Mapping[str, Any]) -> list[str]:
+    """Allowed origins to ask a service with: of pages that need it, or else of any page; one of each sort.
+
+    An application that answers CORS itself is asked for the pages that need it only: it may know no others.
+    """
+    callers = [
+        "https://" + address["fqdn"]
+        for other in plan["services"].values()
+        if other["kind"] in PAGES and service["name"] in other["needs"]
+        for address in other["public"]
+    ]
+    if service["cors"] != "application":
+        callers += plan["edge"]["origins"]["exact"] + plan["edge"]["origins"]["wildcards"]
+    exact = [origin for origin in callers if "*" not in origin]
+    wildcards = [origin.replace("*", LABEL) for origin in callers if "*" in origin]
+    return exact[:1] + wildcards[:1]
 
 
 def foreign_origins(plan: Mapping[str, Any]) -> list[str]:
@@ -143,11 +155,12 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
 def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, where: str) -> list[Check]:
     """Allowed origins are let in, by ordinary requests and by preflights; others are not.
 
-    An application that answers CORS itself (``cors: application``) decides whom it refuses.
+    An application that answers CORS itself (``cors: application``) decides whom it refuses, and what it lets others
+    do.
     """
     checks: list[Check] = []
     own = service["cors"] == "application"
-    allowed = sample_origins(plan)
+    allowed = sample_origins(plan, service)
     for origin in allowed:
         echo = {
             "header": "access-control-allow-origin",
@@ -191,7 +204,7 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
                 },
             ],
         }
-        for origin in allowed[:1]
+        for origin in ([] if own else allowed[:1])
     ]
     if not own:
         checks += [
@@ -219,7 +232,7 @@ def websocket_checks(plan: Mapping[str, Any], service: Mapping[str, Any], addres
     ]
     checks += [
         {**common, "name": f"takes a socket of {origin}", "send": {"Origin": origin}, "where": look_at_service(service)}
-        for origin in sample_origins(plan)
+        for origin in sample_origins(plan, service)
     ]
     return checks
 
@@ -300,7 +313,7 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
             f"'{service['name']}' answers on every subdomain of {address['fqdn'][2:]}; say which with host: ..."
         )
     base = base_url(address, step.get("host") or "")
-    origins = sample_origins(plan)
+    origins = sample_origins(plan, service)
     check: Check = {
         "name": step["name"],
         "service": service["name"],

@@ -88,6 +88,24 @@ def test_an_application_that_answers_cors_itself() -> None:
     assert broken_rules([("access-control-allow-origin", "https://other.test")], allowed["headers"])
 
 
+def test_origins_are_those_of_pages_that_call() -> None:
+    """The first page of the catalogue does not call the API; the second does."""
+    content = catalogue()
+    content["journeys"] = []
+    admin = {"kind": "static_frontend", "port": 8081, "public": [{"host": "admin"}], "build": {"source": "x"}}
+    content["services"] = {"admin": admin, **content["services"]}
+    assert f"lets https://{DOMAIN} in" in names(checks_of(content), "api")
+    for name, origins in (("application", []), ("edge", [f"lets https://admin.{DOMAIN} in"])):
+        content["services"]["api"]["cors"] = name
+        content["services"]["frontend"]["needs"] = ["collab"]
+        content["services"]["sites"]["needs"] = []
+        content["services"]["collab"]["needs"] = []
+        found = [check for check in names(checks_of(content), "api") if check.startswith("lets https://a")]
+        assert found == origins
+    content["services"]["api"]["cors"] = "application"
+    assert not [check for check in names(checks_of(content), "api") if "preflight" in check]
+
+
 def test_a_site_without_client_routes() -> None:
     checks = checks_of(with_service("frontend", spa=False))
     assert one(checks, "frontend", "answers 404 for a page that is not there")["status"] == [404]
