@@ -31,10 +31,17 @@ def search(sandbox: Sandbox, host: str, patterns: str) -> str:
     return sandbox.ssh(host, f"sudo bash -c {shlex.quote(SEARCH)}", stdin=patterns)
 
 
+class Canaries(dict[str, str]):
+    """Secrets by name. A failing test must not print them."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self)}>"
+
+
 @pytest.fixture(scope="module")
-def canaries(platform: Sandbox) -> dict[str, str]:
+def canaries(platform: Sandbox) -> Canaries:
     secrets = json.loads((platform.state / "secrets.json").read_text())
-    flat = {name: value for name, value in secrets.items() if isinstance(value, str)}
+    flat = Canaries({name: value for name, value in secrets.items() if isinstance(value, str)})
     assert len(flat) >= 2 and all(len(value) >= 12 for value in flat.values()), list(flat)
     return flat
 
