@@ -422,7 +422,7 @@ def traced_packages(standalone: Path) -> dict[str, Any]:
     """The packages of a standalone output, as a lock file would list them."""
     packages: dict[str, Any] = {}
     for name, path in walk(standalone):
-        folder, _, file = name.rpartition("/")
+        folder, _slash, file = name.rpartition("/")
         parts = folder.split("/")
         if file != "package.json":
             continue

@@ -144,7 +144,7 @@ def memory_advice() -> str:
     figures = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
-            name, _, value = line.partition(":")
+            name, _colon, value = line.partition(":")
             figures[name] = int(value.split()[0]) // 1024 if value.split() else 0
     have = f" (it has {figures['MemTotal']} MB, {figures.get('MemAvailable', 0)} MB free)" if figures else ""
     return (

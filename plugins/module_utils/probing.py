@@ -117,7 +117,7 @@ def split_address(text: str, default_port: int) -> tuple[str, int]:
     elif text.count(":") > 1:
         host, port = text, ""
     else:
-        host, _, port = text.partition(":")
+        host, _colon, port = text.partition(":")
     if not host or (port and not (port.isdigit() and 0 < int(port) < 65536)):
         raise ProbeError("invalid", f"{text!r} is no address; write host:port, with a port from 1 to 65535")
     return host, int(port or default_port)

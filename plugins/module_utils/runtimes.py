@@ -12,12 +12,13 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.urls import ConnectionError as UrlError
+from ansible.module_utils.urls import open_url
 from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError, locked
 from ansible_collections.fivepointers.platform.plugins.module_utils.sources import file_sha256
 
@@ -115,9 +116,9 @@ def download(url: str, wanted: str, target: Path, version: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".download-")
     try:
         try:
-            with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
+            with os.fdopen(handle, "wb") as file, open_url(url, timeout=60) as answer:
                 shutil.copyfileobj(answer, file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UrlError) as error:
             raise BuildError(f"Node.js {version} cannot be fetched from {url}: {error}.") from error
         came = file_sha256(Path(temporary))
         if came != wanted:

@@ -92,7 +92,11 @@ def source_names(spec: Spec) -> list[str]:
         # A submodule is listed as a folder.
         for name in [name for name in names if (root / name).is_dir() and not (root / name).is_symlink()]:
             names += [f"{name}/{path}" for path, _file in walk(root / name)]
-        names += [f"{folder}/{name}" if folder else name for folder in {"", spec.app} for name in always(root / folder)]
+        names += [
+            f"{folder}/{name}" if folder else name
+            for folder in dict.fromkeys(("", spec.app))
+            for name in always(root / folder)
+        ]
     output = f"{spec.app}/{spec.output}".strip("/") if spec.command and spec.output not in ("", ".") else None
     apart = unneeded_workspaces(spec)
     kept = []

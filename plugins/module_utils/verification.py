@@ -333,7 +333,7 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
         if step.get("status"):
             check["status"] = listed(step["status"])
         return check
-    method, _, path = step["request"].partition(" ")
+    method, _space, path = step["request"].partition(" ")
     check.update(
         do="http",
         method=method,

@@ -47,7 +47,7 @@ class SocketError(Exception):
 
 async def dial(target: Target) -> Any:
     """An open WebSocket. Raises ProbeError; its kind is the status where the handshake was answered with one."""
-    import websockets.asyncio.client as client
+    from websockets.asyncio import client
     from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
     from websockets.typing import Origin
 

@@ -195,7 +195,6 @@ summary:
 """
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -227,7 +226,7 @@ SERVICE_OPTIONS = {
 
 def stop(number: int, frame: object) -> NoReturn:
     """Leave through the finally blocks, so that a command that runs ends as well."""
-    sys.exit(128 + number)
+    raise SystemExit(128 + number)
 
 
 def size(count: int) -> str:
