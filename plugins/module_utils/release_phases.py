@@ -50,7 +50,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.releases imp
 # A candidate that ended so often will not get well by itself.
 CRASHES = 5
 JOURNAL_LINES = 20
-FRONT_TIMEOUT = 5.0
+FRONT_TIMEOUT = 2.0
 
 
 # --- candidates ---------------------------------------------------------------
@@ -256,7 +256,7 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
 
 @dataclasses.dataclass
 class Job:
-    """What a phase works on. names and seen: for each service; archives: paths of what was sent."""
+    """What a phase works on. seen, plans, archives (paths of what was sent): by service."""
 
     host: str
     wanted: list[Wanted]
@@ -356,13 +356,13 @@ def _new_fronts(job: Job) -> dict[str, str]:
     return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
 
 
-def apply_fronts(job: Job, fronts: Mapping[str, str], check: bool = False) -> None:
-    """Bring fronts into use together: one validation, one reload. With `check`, only validate."""
+def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False) -> None:
+    """Bring fronts into use together: one validation, one reload; None takes one away. With `check`, only validate."""
     if not fronts:
         return
     paths = {item.name: item.front_path for item in job.wanted}
     trees = {
-        "front-" + name: [{"path": paths[name], "content": text, "template": "the front of " + name}]
+        "front-" + name: [{"path": paths[name], "content": text, "template": "the front of " + name}] if text else []
         for name, text in fronts.items()
     }
     spec = {
@@ -482,12 +482,11 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     if not problem:
         record_switch(item.name, item.release, todo.slot)
         return
-    before = job.seen[item.name].front
     if todo.live:
         set_flag(item.name, todo.live)
-        if todo.front and before is not None:
-            with contextlib.suppress(ReleaseError):
-                apply_fronts(job, {item.name: before})
+    if todo.front:
+        with contextlib.suppress(ReleaseError):
+            apply_fronts(job, {item.name: job.seen[item.name].front})
     if item.process:
         systemd.disable(unit_name(item.name, todo.slot))
         stop_quietly([unit_name(item.name, todo.slot)])

@@ -236,6 +236,10 @@ def enable(unit: str) -> None:
         os.unlink(temporary)
     os.symlink(os.path.join(UNITS, unit), temporary)
     os.rename(temporary, path)
+    # On the disk before anything depends on it: after a loss of power the live slot has to start.
+    descriptor = os.open(WANTS, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def disable(unit: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import release as action
+from ansible_collections.fivepointers.platform.plugins.module_utils import archive, releases, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
 
 NODE = "24.21.0"
 SECRETS = {"jwt": "canary-token", "database.password": "canary p@ss"}
@@ -104,6 +105,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, path in {"HOME": "opt", "SETTINGS": "etc", "STATE": "var", "CACHE": "cache", "NGINX": "nginx"}.items():
         monkeypatch.setattr(releases, name, str(tmp_path / path))
     (tmp_path / "var").mkdir()
+    # A busy machine takes seconds for it.
+    monkeypatch.setattr(archive, "sync_filesystem", lambda directory: None)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(systemd, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(systemd, "version", lambda: 252)
     monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})

@@ -1,0 +1,293 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The phases on a host that is played: what is called in which order, and what a kill at any point leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
+from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
+
+from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
+
+
+class Killed(BaseException):
+    """The module's process is gone: nothing that it does any more has an effect."""
+
+
+class Played:
+    """systemd, nginx and the application of a host.
+
+    Every action with an effect is a step; the step with the number `kill` is the last that happens not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.running: set[str] = set()
+        self.enabled: set[str] = set()
+        self.sick: set[str] = set()
+        self.front_works = True
+        self.steps: list[str] = []
+        self.kill: int | None = None
+
+    def step(self, what: str) -> None:
+        if self.kill is not None and len(self.steps) >= self.kill:
+            raise Killed
+        self.steps.append(what)
+
+    def release_of(self, unit: str) -> str:
+        """The release that a unit's process runs, from the text of the unit."""
+        text = (self.root / "units" / unit).read_text()
+        return text.split("FIVEPOINTERS_RELEASE=")[1].split()[0]
+
+    def serving(self) -> str:
+        """The release that users see; empty where nothing answers."""
+        if not (self.root / "nginx/fivepointers/front-orders.conf").exists():
+            return ""
+        slot = "green" if os.path.exists(releases.flag_path("orders")) else "blue"
+        unit = releases.unit_name("orders", slot)
+        return self.release_of(unit) if unit in self.running else ""
+
+    # --- what stands for the system ---
+
+    def systemctl(self, *arguments: str, timeout: float = 0) -> str:
+        self.step("systemctl " + " ".join(arguments))
+        units = [argument for argument in arguments[1:] if not argument.startswith("-")]
+        if arguments[0] == "start":
+            self.running |= set(units)
+        elif arguments[0] == "stop":
+            self.running -= set(units)
+        return ""
+
+    def run(self, argv: list[str], timeout: float = 0) -> tuple[int, str]:
+        if argv[0] == "systemctl":
+            self.systemctl(*argv[1:])
+        return 0, ""
+
+    def states(self, units: list[str]) -> dict[str, systemd.UnitState]:
+        return {
+            unit: systemd.UnitState(
+                unit,
+                load="loaded" if (self.root / "units" / unit).exists() else "not-found",
+                active="active" if unit in self.running else "inactive",
+                pid=7,
+            )
+            for unit in units
+        }
+
+    def health(self, wanted: releases.Wanted, port: int) -> str:
+        if port == wanted.port:
+            return "" if self.front_works and self.serving() not in {"", *self.sick} else "502 Bad Gateway"
+        slot = next(slot for slot, number in wanted.slots.items() if number == port)
+        unit = releases.unit_name(wanted.name, slot)
+        return "" if unit in self.running and self.release_of(unit) not in self.sick else "503"
+
+    def apply_tree(self, spec: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        if check:
+            return {}
+        self.step("fronts")
+        for entries in spec["trees"].values():
+            path = self.root / "nginx/fivepointers/front-orders.conf"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if entries:
+                path.write_text(entries[0]["content"])
+            else:
+                path.unlink(missing_ok=True)
+        return {}
+
+
+@pytest.fixture
+def played(host: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
+    played = Played(host)
+    monkeypatch.setattr(systemd, "systemctl", played.systemctl)
+    monkeypatch.setattr(systemd, "run", played.run)
+    monkeypatch.setattr(systemd, "states", played.states)
+    monkeypatch.setattr(systemd, "journal", lambda unit, since, lines: ["the last words"])
+    monkeypatch.setattr(systemd, "is_enabled", lambda unit: unit in played.enabled)
+    for name, change in (("enable", played.enabled.add), ("disable", played.enabled.discard)):
+        monkeypatch.setattr(systemd, name, _stepped(played, name, change))
+    for module in (files, phases):
+        for name in ("write_file", "point_slot", "set_flag", "record_switch", "stage", "share", "prune"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, _stepped(played, name, getattr(files, name)))
+    monkeypatch.setattr(phases, "health_problem", played.health)
+    monkeypatch.setattr(phases, "apply_tree", played.apply_tree)
+    monkeypatch.setattr(phases, "FRONT_TIMEOUT", 0.01)
+    monkeypatch.setattr(phases, "ensure_account", lambda user: None)
+    monkeypatch.setattr(phases, "listeners", lambda port: [])
+    monkeypatch.setattr(phases.shutil, "which", lambda name: "/usr/sbin/nginx")
+    monkeypatch.setattr(releases.os, "access", lambda path, mode: True)
+    return played
+
+
+def _stepped(played: Played, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    real = getattr(function, "real", function)
+
+    def stepped(*arguments: Any, **options: Any) -> Any:
+        played.step(name)
+        return real(*arguments, **options)
+
+    stepped.real = real  # type: ignore[attr-defined]
+    return stepped
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., phases.Job]:
+    """A job for a service that is built as a version."""
+
+    def make(version: str, **changes: Any) -> phases.Job:
+        archive = tmp_path / f"{version}.tar.gz"
+        sha256 = make_archive(archive, {"dist/main.js": version})
+        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256)
+        changes = {"drain": 0, "health": {**make_spec()["health"], "start_period": 0.2, "interval": 0.01}, **changes}
+        wanted = releases.Wanted(**make_request(make_spec(**changes), manifest))
+        made = phases.Job("api-1", [wanted], {}, {}, SECRETS, {"orders": str(archive)})
+        made.refresh()
+        return made
+
+    return make
+
+
+def release(job: phases.Job) -> str:
+    """Run all phases; give the release."""
+    job.refresh()
+    phases.prepare(job)
+    job.refresh()
+    phases.migrate(job)
+    phases.switch(job)
+    return job.wanted[0].release
+
+
+def live(played: Played) -> tuple[str, list[str], list[str]]:
+    return played.serving(), sorted(played.running), sorted(played.enabled)
+
+
+def test_releases_alternate_between_the_slots(played: Played, job: Callable[..., phases.Job]) -> None:
+    for number in range(5):
+        made = release(job(f"v{number}"))
+        unit = releases.unit_name("orders", releases.SLOTS[number % 2])
+        assert live(played) == (made, [unit], [unit])
+    steps = len(played.steps)
+    release(job("v4"))
+    assert len(played.steps) == steps, "nothing differs, so nothing is done"
+
+
+def test_the_live_slot_starts_with_the_host_before_requests_go_there(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    release(job("old"))
+    played.steps.clear()
+    release(job("new"))
+    order = [step for step in played.steps if step in ("enable", "set_flag", "disable") or "stop" in step]
+    assert order == ["enable", "set_flag", "disable", "systemctl stop fivepointers-orders@blue.service"]
+    assert "fronts" not in played.steps, "nginx was reloaded for nothing"
+
+
+def test_a_candidate_that_is_never_healthy_changes_nothing(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("old"))
+    before = live(played)
+    bad = job("bad", body_limit="9m")
+    played.sick.add(bad.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="step prepare"):
+        release(bad)
+    assert live(played) == before
+    assert "9m" not in (played.root / "nginx/fivepointers/front-orders.conf").read_text()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_front_that_does_not_answer_is_taken_back(
+    played: Played, job: Callable[..., phases.Job], first: bool
+) -> None:
+    if not first:
+        release(job("old"))
+    before = live(played)
+    front = played.root / "nginx/fivepointers/front-orders.conf"
+    text = front.read_text() if front.exists() else None
+    played.front_works = False
+    with pytest.raises(releases.ReleaseError, match="step switch") as error:
+        release(job("new", body_limit="9m"))
+    assert "Nothing served before" in str(error.value) or "It was switched back" in str(error.value)
+    assert live(played) == before
+    assert (front.read_text() if front.exists() else None) == text
+    played.front_works = True
+    assert played.serving() == before[0]
+    assert release(job("new")) == played.serving()
+
+
+def test_a_prepared_candidate_that_fell_ill_is_started_again(played: Played, job: Callable[..., phases.Job]) -> None:
+    made = job("new")
+    phases.prepare(made)
+    made.refresh()
+    played.sick.add(made.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="not healthy any more"):
+        phases.switch(made)
+    played.sick.clear()
+    played.steps.clear()
+    played.running.clear()
+    assert release(job("new")) == played.serving()
+    assert any(step.startswith("systemctl start") for step in played.steps)
+
+
+def test_what_is_not_prepared_is_not_switched_to(played: Played, job: Callable[..., phases.Job]) -> None:
+    with pytest.raises(releases.ReleaseError, match="is not prepared in slot blue"):
+        phases.switch(job("new"))
+    assert played.serving() == ""
+
+
+def test_a_runtime_that_is_missing_is_told(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases.os, "access", lambda path, mode: False)
+    with pytest.raises(releases.ReleaseError, match=r"no Node\.js at /opt/fivepointers/node/.*the role nodejs"):
+        release(job("new"))
+
+
+@pytest.mark.parametrize("reboot", [False, True])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_serving_and_the_next_run_heals(
+    played: Played, job: Callable[..., phases.Job], first: bool, reboot: bool
+) -> None:
+    """Also where the host is rebooted after the kill, so that only what is enabled runs."""
+    versions = iter(range(1000))
+    old = "" if first else release(job("start"))
+    kill, killed = 0, 0
+    while True:
+        version = f"v{next(versions)}"
+        new = job(version, body_limit="9m" if kill % 2 else "1m")
+        played.kill, played.steps[:] = kill, []
+        try:
+            release(new)
+        except Killed:
+            killed += 1
+        finally:
+            played.kill = None
+        if reboot:
+            played.running = set(played.enabled)
+        assert played.serving() in {old, new.wanted[0].release}, f"after a kill at step {kill}"
+        if old:
+            assert played.serving(), f"nothing serves after a kill at step {kill}"
+        complete = len(played.steps) < kill
+        old = release(new)
+        unit = sorted(played.running)
+        assert live(played) == (old, unit, unit) and len(unit) == 1
+        assert not releases.plan(new.wanted[0], releases.observe(new.wanted)["orders"]).changed
+        if complete:
+            break
+        kill += 1
+        if first:
+            # Begin with nothing again.
+            old = ""
+            played.running.clear()
+            played.enabled.clear()
+            for path in (played.root / "nginx/fivepointers/front-orders.conf", Path(releases.flag_path("orders"))):
+                path.unlink(missing_ok=True)
+            for slot in releases.SLOTS:
+                Path(releases.slot_path("orders", slot)).unlink(missing_ok=True)
+    assert killed >= 10, played.steps
