@@ -27,7 +27,7 @@ clean: ## Take every sandbox away, and all images, caches and keys
 check: setup ## Lint, types and unit tests
 	@tests/run check
 
-test: setup ## All tests; the sandbox must be up
+test: setup ## All tests, on hosts that they make themselves
 	@tests/run test
 
 bench: setup ## Measure what docs/performance.md states
