@@ -7,10 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.stage import MARK, ROOT, RUN
+
+sys.path.insert(0, str(ROOT))
+
+from sandbox.paths import RUNTIME
+
+# Where the tests of this clone may mount something. Other mounts are somebody else's.
+MOUNTABLE = (str(ROOT), str(RUNTIME), f"{tempfile.gettempdir()}/pytest-")
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ def _containers() -> list[str]:
 
 def _mounts() -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line.split()[4] for line in lines]
+    return [path for path in (line.split()[4] for line in lines) if path.startswith(MOUNTABLE)]
 
 
 def _processes() -> list[tuple[int, str]]:
