@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import open_url
+from ansible_collections.fivepointers.platform.plugins.module_utils.archive import ArchiveError, extract
 from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError, locked
 from ansible_collections.fivepointers.platform.plugins.module_utils.sources import file_sha256
 
@@ -131,15 +131,8 @@ def download(url: str, wanted: str, target: Path, version: str) -> None:
 def unpack(archive: Path, target: Path, strip: int) -> None:
     """Unpack a tar archive without its first `strip` folders."""
     try:
-        with tarfile.open(archive) as packed:
-            for member in packed:
-                parts = Path(member.name).parts[strip:]
-                if parts:
-                    member.name = "/".join(parts)
-                    if member.islnk():
-                        member.linkname = "/".join(Path(member.linkname).parts[strip:])
-                    packed.extract(member, target, filter="tar")
-    except (tarfile.TarError, OSError) as error:
+        extract(str(archive), str(target), strip)
+    except (ArchiveError, OSError) as error:
         raise BuildError(f"{archive} cannot be unpacked: {error}.") from error
 
 
