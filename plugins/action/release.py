@@ -283,6 +283,7 @@ class ActionModule(ActionBase):
             return {"changed": False, "services": {}, "differing": []}
         if not args.get("artifacts"):
             raise AnsibleActionFail("release: artifacts is not given; name the controller's directory of artifacts")
+        args["artifacts"] = os.path.expanduser(str(args["artifacts"]))
         host = str(self._task.delegate_to or variables.get("inventory_hostname", "this host"))
         secrets = self._secrets(args.get("secrets") or {}, specs)
         manifests, requests = self._compose(args, specs, secrets, host)
@@ -298,7 +299,7 @@ class ActionModule(ActionBase):
         }
         result = self._call(call, variables)
         if result.get("needs"):
-            sent = self._send(str(args["artifacts"]), manifests, result["needs"])
+            sent = self._send(args["artifacts"], manifests, result["needs"])
             try:
                 result = self._call({**call, "sent": sent}, variables)
             finally:
@@ -325,7 +326,7 @@ class ActionModule(ActionBase):
         for spec in specs:
             name = spec["name"]
             try:
-                manifest = read_manifest(str(args["artifacts"]), name, (args.get("artifact_ids") or {}).get(name))
+                manifest = read_manifest(args["artifacts"], name, (args.get("artifact_ids") or {}).get(name))
                 node = ""
                 if spec["slots"]:
                     node = choose(args.get("nodejs_archives") or {}, spec["node"], TABLE)["version"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
 import yaml
 from testinfra.host import Host
 
@@ -24,7 +25,7 @@ VERSIONS = {name: item["version"] for name, item in json.loads((PROJECT / "sandb
 PORT, SLOTS = 3001, {"blue": 13001, "green": 23001}
 CANARIES = ("canary-of-the-token", "canary of the/database", "canary%20of%20the%2Fdatabase")
 
-Converge = Callable[..., tuple[int, str]]
+testinfra_hosts = ["ansible://api-1"]
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,26 @@ def test_a_broken_release_never_serves(
     assert not [canary for canary in CANARIES if canary in output]
     assert set(users) == {"better"}, users
     assert (live_slot(host), running(host), enabled(host)) == (slot, [slot], [slot])
+
+
+def test_a_dry_run_on_an_untouched_host_names_all_that_would_be_done() -> None:
+    status, output = play("converge.yml", "--check", "--diff", target="bare-1")
+    assert status == 0, output
+    for text in (
+        f"/opt/fivepointers/node/{VERSIONS['24']}",
+        "would create the user fp-orders",
+        "would send and unpack release",
+        "would start fivepointers-orders@blue.service at 127.0.0.1:13001",
+        "would run its migrations",
+        "would write its front at port 3001",
+        "+ExecStart=",
+        "+JWT_SECRET",
+    ):
+        assert text in output
+    assert not [canary for canary in CANARIES if canary in output]
+    bare = testinfra.get_host("ansible://bare-1", ansible_inventory=os.environ["MOLECULE_INVENTORY_FILE"])
+    for path in ("/opt/fivepointers", "/etc/fivepointers", "/var/lib/fivepointers", "/etc/nginx"):
+        assert not bare.file(path).exists, f"the dry run made {path}"
 
 
 def test_a_missing_artifact_is_told_with_the_fix(tmp_path: Path) -> None:
