@@ -14,7 +14,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,6 +34,7 @@ CGROUP = Path("/sys/fs/cgroup")
 SHARED_BY_PODMAN = ("/run/containers/networks", "/run/netns")
 # Limits of processes in containers; a machine that allows less sets its own.
 NOFILE, NPROC = 65536, 16384
+INOTIFY_INSTANCES = 1024
 # For every container: without CAP_SYS_RESOURCE crun cannot install the device filter
 # that unprivileged ones get, and on cgroup v1 machines the pids controller is not in v2.
 PRIVILEGES = ("--privileged", "--pids-limit=-1")
@@ -96,9 +97,18 @@ def _prepare() -> None:
         _forget_lost_store()
         STORE.mkdir(parents=True, exist_ok=True)
         _write_configuration()
+        _allow_many_hosts()
         if needs_namespace() and not _namespace_works():
             _leave_namespace()
             _enter_namespace()
+
+
+def _allow_many_hosts() -> None:
+    """Let dozens of hosts boot: each systemd takes several inotify instances, of which Linux allows 128 by default."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    with suppress(OSError, ValueError):
+        if int(limit.read_text()) < INOTIFY_INSTANCES:
+            limit.write_text(str(INOTIFY_INSTANCES))
 
 
 def needs_namespace() -> bool:
