@@ -16,6 +16,8 @@ from sandbox.paths import CACHE, REPO, repository_path
 
 LOGS = CACHE / "logs"
 HEARTBEAT = 10.0
+# How long an interrupted command may take to end by itself.
+PATIENCE = 5.0
 
 
 class Steps:
@@ -116,7 +118,11 @@ def run_logged(
             status = process.wait()
         except KeyboardInterrupt:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             raise
         finally:
             ended.set()

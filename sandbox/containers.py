@@ -207,10 +207,11 @@ def wait_for_ssh(addresses: dict[str, str], state: State) -> None:
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         errors = dict(zip(addresses, pool.map(answers, addresses.values()), strict=True))
-    failed = [f"{name} ({addresses[name]}): {error}" for name, error in errors.items() if error]
+    failed = [name for name, error in errors.items() if error]
     if failed:
+        first = f"{state.name}.{failed[0]}"
         raise SandboxError(
-            f"No SSH within {BOOT_LIMIT:.0f} s on {'; '.join(failed)}. "
-            f"See `python3 -m sandbox podman exec {state.name}.{failed[0].split()[0]} journalctl -b`, "
-            "or make it anew with `make down` and `make up`."
+            f"No SSH within {BOOT_LIMIT:.0f} s on {', '.join(failed)} ({errors[failed[0]]}). See "
+            f"`python3 -m sandbox podman logs {first}` and `python3 -m sandbox podman exec {first} journalctl`, "
+            f"or make it anew with `python3 -m sandbox down --name {state.name}` and up again."
         )

@@ -129,6 +129,10 @@ def _build_host(image: str, sources: list[str], settings: list[str]) -> None:
     temporary.mkdir()
     run_logged(
         [
+            # In namespaces of its own that end with us: whatever kills the build, no mount
+            # of the machine's /proc or /dev stays in a directory that we are going to remove.
+            "setpriv", "--pdeathsig", "KILL",
+            "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
             "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={PACKAGES}",
             f"--aptopt={WORK / 'apt.conf'}", f"--customize-hook=sh {FILES / 'customize.sh'} \"$1\"",
             "--skip=cleanup/apt", SUITE, WORK / "host.tar", WORK / "sources.list",

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from sandbox.console import run
+from sandbox.console import run, say
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME
 
@@ -34,6 +34,10 @@ CGROUP = Path("/sys/fs/cgroup")
 SHARED_BY_PODMAN = ("/run/containers/networks", "/run/netns")
 # Limits of processes in containers; a machine that allows less sets its own.
 NOFILE, NPROC = 65536, 16384
+INOTIFY_INSTANCES = 1024
+# Each systemd host needs about nine of these; Debian allows 128 to root, on the machine and
+# in all its containers together, and the systemd that gets none ends at once with status 255.
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 1024
 # For every container: without CAP_SYS_RESOURCE crun cannot install the device filter
 # that unprivileged ones get, and on cgroup v1 machines the pids controller is not in v2.
@@ -97,6 +101,7 @@ def _prepare() -> None:
         _forget_lost_store()
         STORE.mkdir(parents=True, exist_ok=True)
         _write_configuration()
+        _allow_many_hosts()
         _allow_many_hosts()
         if needs_namespace() and not _namespace_works():
             _leave_namespace()
@@ -173,6 +178,13 @@ def _write_configuration() -> None:
     CONFIGURATION.parent.mkdir(parents=True, exist_ok=True)
     if not CONFIGURATION.exists() or CONFIGURATION.read_text() != text:
         CONFIGURATION.write_text(text)
+
+
+def _allow_many_hosts() -> None:
+    allowed = int(INOTIFY.read_text())
+    if allowed < INOTIFY_INSTANCES:
+        say(f"  raising fs.inotify.max_user_instances from {allowed} to {INOTIFY_INSTANCES} until the next boot")
+        INOTIFY.write_text(str(INOTIFY_INSTANCES))
 
 
 def _limit(kind: int, wanted: int) -> int:

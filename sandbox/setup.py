@@ -143,7 +143,9 @@ def make_virtual_environment() -> None:
             failure=f"The virtual environment {repository_path(VENV)} cannot be made.",
         )
     run_logged(
-        [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes",
+        # It ends with us: two of them must not write to one environment.
+        ["setpriv", "--pdeathsig", "TERM",
+         python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--require-hashes",
          # Most of Ansible's modules are never imported here: compiling them all takes a minute.
          "--no-compile",
          "--requirement", LOCK],
@@ -169,7 +171,7 @@ def find_python() -> str:
 
 
 def _explain_pip(output: str) -> str | None:
-    if re.search(r"Temporary failure in name resolution|Network is unreachable|NewConnectionError|timed out", output):
+    if re.search(r"Temporary failure in name resolution|unreachable|NewConnectionError|from versions: none", output):
         return "The Python package index cannot be reached: no network. Check the connection, name server and proxy."
     if "DO NOT MATCH THE HASHES" in output:
         return f"A package is not the one that {LOCK.name} names. Do not go on; run it again, or make the lock anew."

@@ -22,7 +22,7 @@ def stack(name: str) -> None:
     """Set the machine up, bring the sandbox up, build the applications and release them."""
     steps = Steps()
     setup(steps)
-    with steps.step(f"Bring the sandbox {name} up"):
+    with steps.step("Bring the hosts up"):
         _call([str(VENV / "bin" / "python"), "-m", "sandbox", "up", "--name", name], "")
     state = state_dir(name)
     endpoints: dict[str, Any] = json.loads((state / "endpoints.json").read_text())
