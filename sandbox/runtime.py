@@ -14,7 +14,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +34,6 @@ CGROUP = Path("/sys/fs/cgroup")
 SHARED_BY_PODMAN = ("/run/containers/networks", "/run/netns")
 # Limits of processes in containers; a machine that allows less sets its own.
 NOFILE, NPROC = 65536, 16384
-INOTIFY_INSTANCES = 1024
 # Each systemd host needs about nine of these; Debian allows 128 to root, on the machine and
 # in all its containers together, and the systemd that gets none ends at once with status 255.
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -102,18 +101,9 @@ def _prepare() -> None:
         STORE.mkdir(parents=True, exist_ok=True)
         _write_configuration()
         _allow_many_hosts()
-        _allow_many_hosts()
         if needs_namespace() and not _namespace_works():
             _leave_namespace()
             _enter_namespace()
-
-
-def _allow_many_hosts() -> None:
-    """Let dozens of hosts boot: each systemd takes several inotify instances, of which Linux allows 128 by default."""
-    limit = Path("/proc/sys/fs/inotify/max_user_instances")
-    with suppress(OSError, ValueError):
-        if int(limit.read_text()) < INOTIFY_INSTANCES:
-            limit.write_text(str(INOTIFY_INSTANCES))
 
 
 def needs_namespace() -> bool:
