@@ -14,8 +14,8 @@ from typing import Any
 from sandbox import runtime
 from sandbox.console import run, say
 from sandbox.errors import SandboxError
-from sandbox.paths import FILES
-from sandbox.state import State
+from sandbox.paths import CLONE, FILES
+from sandbox.state import State, write
 
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
 NETWORK = ".network"
@@ -76,6 +76,20 @@ def networks() -> list[str]:
     return [name for name in names if name.endswith(NETWORK)]
 
 
+def bridge_name(sandbox: str) -> str:
+    """The name of a sandbox's bridge on the machine: the same each time, and nobody else's."""
+    return f"fp-{hashlib.sha256(f'{CLONE} {sandbox}'.encode()).hexdigest()[:10]}"
+
+
+def _name_bridge(sandbox: str) -> None:
+    # podman would take the first podmanN that is free now. Another clone, whose networks it
+    # does not know, may take the same one before the bridge appears, and two networks on
+    # one bridge cut each other off. This podman has no option for the name.
+    path = runtime.NETWORKS / f"{network_name(sandbox)}.json"
+    description = json.loads(path.read_text())
+    write(path, json.dumps({**description, "network_interface": bridge_name(sandbox)}))
+
+
 def inspect_network(sandbox: str) -> dict[str, Any] | None:
     """What podman says about a sandbox's network, if it has one."""
     result = runtime.podman("network", "inspect", network_name(sandbox), check=False)
@@ -98,6 +112,7 @@ def ensure_network(sandbox: str, subnet: str) -> None:
         found = None
     if not found:
         runtime.podman("network", "create", "--disable-dns", "--subnet", subnet, network_name(sandbox))
+        _name_bridge(sandbox)
 
 
 def rows(sandbox: str | None = None) -> list[dict[str, Any]]:

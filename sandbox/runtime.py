@@ -23,6 +23,7 @@ from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME
 
 STORE = CACHE / "podman"
+NETWORKS = STORE / "networks"
 CONFIGURATION = CACHE / "containers.conf"
 NAMESPACE = RUNTIME / "namespace"
 BOOT = RUNTIME / "boot"
@@ -115,7 +116,7 @@ def command(*arguments: str | Path) -> list[str]:
     """The podman command line for `arguments`."""
     prefix = ["nsenter", f"--mount={NAMESPACE}/mnt", f"--wd={REPO}"] if needs_namespace() else []
     options = ["--root", STORE / "storage", "--runroot", RUNTIME / "run", "--tmpdir", RUNTIME / "tmp"]
-    options += ["--network-config-dir", STORE / "networks", "--runtime-flag", f"root={RUNTIME}/crun"]
+    options += ["--network-config-dir", NETWORKS, "--runtime-flag", f"root={RUNTIME}/crun"]
     return [*prefix, "podman", *map(str, options), *map(str, arguments)]
 
 
