@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from sandbox.cli import main
+if __name__ == "__main__":
+    try:
+        from sandbox.cli import main
 
-sys.exit(main())
+        sys.exit(main())
+    except KeyboardInterrupt:
+        # While modules were loaded: nothing was done yet.
+        sys.exit(130)

@@ -111,6 +111,8 @@ def down_all() -> None:
         runtime.remove_store()
     for directory in (STATE, CACHE):
         shutil.rmtree(directory, ignore_errors=True)
+    for path in SHARED_RUNTIME.glob(f"{RUNTIME.name}.*"):
+        path.unlink()
 
 
 def status(name: str) -> dict[str, Any]:
