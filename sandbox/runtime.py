@@ -14,7 +14,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,6 +42,8 @@ INOTIFY_INSTANCES = 1024
 # For every container: without CAP_SYS_RESOURCE crun cannot install the device filter
 # that unprivileged ones get, and on cgroup v1 machines the pids controller is not in v2.
 PRIVILEGES = ("--privileged", "--pids-limit=-1")
+
+CHANGING_NETWORKS = {"start", "stop", "restart", "kill", "rm", "network"}
 
 
 @contextmanager
@@ -129,7 +131,17 @@ def podman(
     *arguments: str | Path, check: bool = True, text: str | None = None, failure: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Call podman."""
-    return run(command(*arguments), env=environment(), check=check, text=text, failure=failure)
+    with taking_turns(arguments):
+        return run(command(*arguments), env=environment(), check=check, text=text, failure=failure)
+
+
+def taking_turns(arguments: Sequence[str | Path]) -> AbstractContextManager[None]:
+    """Let one call at a time change networks, over all sandboxes and clones.
+
+    Two at once may leave a container whose interface is there and carries nothing.
+    """
+    changes = bool(arguments) and str(arguments[0]) in CHANGING_NETWORKS
+    return turn(SHARED_RUNTIME / "networks.lock") if changes else nullcontext()
 
 
 def podman_json(*arguments: str | Path) -> Any:
@@ -260,4 +272,5 @@ def _unmount_below(directory: Path) -> None:
 
 def shell(arguments: Sequence[str]) -> int:
     """Hand podman over to the user's terminal; returns its exit status."""
-    return subprocess.call(command(*arguments), env={**os.environ, **environment()})
+    with taking_turns(arguments):
+        return subprocess.call(command(*arguments), env={**os.environ, **environment()})

@@ -642,6 +642,9 @@ def _reload(after: t.Mapping[str, t.Any]) -> str:
             time.sleep(0.05)
             problem = _unproved(prove, before)
     if problem and after["explain"]:
+        if after["explain"][0] == "journalctl":
+            # What was said a moment ago may not be in the journal yet.
+            _run(["journalctl", "--sync"])
         problem += "\n" + _run(after["explain"])[1]
     return problem
 
