@@ -39,8 +39,11 @@ export function readConfig(environment = process.env) {
     directory: resolve(environment.STATE_DIRECTORY?.split(':')[0] || 'state', 'documents'),
     // Documents in memory. More than this many in use at once are refused.
     maxDocuments: integer('MAX_DOCUMENTS', 2_000, 1, 1_000_000),
-    // How long the sockets take to leave when the process stops, in milliseconds.
-    handOffTime: integer('HAND_OFF_TIME', 300, 0, 60_000),
+    // When the process stops, so many sockets a second are sent away, or more where that takes too many seconds.
+    handOffRate: integer('HAND_OFF_RATE', 30, 1, 100_000),
+    handOffTimeout: integer('HAND_OFF_TIMEOUT', 20, 0, 3_600),
+    // Where the process listens that takes over, if it is known.
+    handOffPeerPort: integer('HAND_OFF_PEER_PORT', 0, 0, 65535),
   };
   if (problems.length > 0) throw new ConfigurationError(problems);
   return config;

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocketServer } from 'ws';
 
 import { Documents, TooManyDocuments } from './documents.js';
+import { handOff } from './hand-off.js';
 import { originAllowed, roomOf } from './handshake.js';
 import { describeError, log } from './log.js';
 import { greetings, handleMessage } from './protocol.js';
@@ -15,8 +16,7 @@ const MAX_BACKLOG = 16 * 1024 * 1024;
 const PING_EVERY = 30_000;
 const LAST_GOODBYE = 2_000;
 
-// Close codes. y-websocket reconnects after each of these.
-const SERVICE_RESTART = 1012;
+// Close code after which y-websocket reconnects.
 const INVALID_MESSAGE = 1007;
 
 /** The server: sockets on one side, documents on the other. */
@@ -46,22 +46,14 @@ export class CollabServer {
     return this.#http.address().port;
   }
 
-  /**
-   * Saves everything and sends the clients away: those of one document together,
-   * so that people who edit together find each other again at once, and document
-   * after document, so that they do not all reconnect in the same instant.
-   */
+  /** Saves everything and sends the clients away, which takes as long as `handOff` says. */
   async stop() {
     this.#stopping = true;
-    clearInterval(this.#pings);
     this.#http.close();
     await this.#documents.flush();
-    const open = this.#documents.open;
-    log.info('sending clients away', { documents: open.length, connections: this.#sockets.clients.size });
-    for (const { connections } of open) {
-      for (const socket of connections.keys()) socket.close(SERVICE_RESTART, 'service restart');
-      await sleep(this.#config.handOffTime / open.length);
-    }
+    const moved = await handOff(this.#documents.open, this.#config);
+    log.info('sent clients away', moved);
+    clearInterval(this.#pings);
     const end = performance.now() + LAST_GOODBYE;
     while (this.#sockets.clients.size > 0 && performance.now() < end) await sleep(10);
     for (const socket of this.#sockets.clients) socket.terminate();

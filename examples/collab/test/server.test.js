@@ -168,6 +168,75 @@ test('SIGTERM: everything is kept, clients are sent away with 1012 and come back
   assert.equal(late.text.toString(), 'typed just before');
 });
 
+/** Raw sockets that note when they were sent away; `count` of each document. */
+async function visitors(port, documents, count) {
+  const sockets = [];
+  for (let document = 0; document < documents; document++) {
+    for (let index = 0; index < count; index++) {
+      const socket = new WebSocket(`ws://127.0.0.1:${port}/d${document}`);
+      const visitor = { document, code: undefined, at: undefined };
+      socket.on('close', (code) => Object.assign(visitor, { code, at: performance.now() }));
+      sockets.push([socket, visitor]);
+    }
+  }
+  await Promise.all(sockets.map(([socket]) => once(socket, 'open')));
+  return sockets.map(([, visitor]) => visitor);
+}
+
+const moved = ({ lines }) => lines.find(({ message }) => message === 'sent clients away');
+
+test('clients are sent away document after document, at a rate', async () => {
+  const { port, lines, stop } = await server({ HAND_OFF_RATE: '50' });
+  const people = await visitors(port, 10, 6);
+  assert.equal(await stop(), 0);
+  assert.ok(people.every(({ code }) => code === 1012));
+  const order = people.toSorted((a, b) => a.at - b.at).map(({ document }) => document);
+  const visits = order.filter((document, index) => document !== order[index - 1]);
+  assert.equal(visits.length, 10, `those of one document leave together: ${order}`);
+  assert.notDeepEqual(visits, visits.toSorted((a, b) => a - b));
+  const { documents, connections, ms } = moved({ lines });
+  assert.deepEqual({ documents, connections }, { documents: 10, connections: 60 });
+  // 54 sockets leave after the first six: at 50 a second, give or take a fifth.
+  assert.ok(ms > 850 && ms < 2_500, `${ms} ms`);
+});
+
+test('a large document leaves in parts', async () => {
+  const { port, lines, stop } = await server({ HAND_OFF_RATE: '50' });
+  const people = await visitors(port, 1, 40);
+  assert.equal(await stop(), 0);
+  const times = people.map(({ at }) => at).toSorted((a, b) => a - b);
+  assert.ok(times[39] - times[0] > 450, `${times}`);
+  assert.equal(moved({ lines }).connections, 40);
+});
+
+test('however many there are, it ends in time', async () => {
+  const { port, lines, stop } = await server({ HAND_OFF_RATE: '1', HAND_OFF_TIMEOUT: '1' });
+  await visitors(port, 10, 6);
+  assert.equal(await stop(), 0);
+  const { ms } = moved({ lines });
+  assert.ok(ms > 700 && ms < 2_000, `${ms} ms`);
+});
+
+test('with nobody connected, or nobody to take over, it stops at once', async () => {
+  const idle = await server({ HAND_OFF_RATE: '1' });
+  let started = performance.now();
+  assert.equal(await idle.stop(), 0);
+  assert.ok(performance.now() - started < 1_000);
+
+  const alone = await server({ HAND_OFF_RATE: '1', HAND_OFF_PEER_PORT: String(idle.port) });
+  const people = await visitors(alone.port, 5, 2);
+  started = performance.now();
+  assert.equal(await alone.stop(), 0);
+  assert.ok(performance.now() - started < 1_500);
+  assert.ok(people.every(({ code }) => code === 1012));
+
+  const successor = await server();
+  const paced = await server({ HAND_OFF_RATE: '10', HAND_OFF_PEER_PORT: String(successor.port) });
+  await visitors(paced.port, 5, 2);
+  assert.equal(await paced.stop(), 0);
+  assert.ok(moved(paced).ms > 500);
+});
+
 test('a process that is killed has lost nothing that it passed on a moment before', async () => {
   const first = await server();
   const [ada, bob] = [await editor(first.port), await editor(first.port)];
