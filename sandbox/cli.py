@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     ssh.add_argument("command", nargs=argparse.REMAINDER)
     ssh.set_defaults(run=_ssh)
 
+    reboot = commands.add_parser("reboot", help="reboot a host")
+    reboot.add_argument("--name", default=DEFAULT_NAME)
+    reboot.add_argument("host")
+    reboot.set_defaults(run=_reboot)
+
     podman = commands.add_parser("podman", help="call podman where the sandbox's containers are")
     podman.add_argument("arguments", nargs=argparse.REMAINDER)
     podman.set_defaults(run=_podman)
@@ -150,6 +155,20 @@ def _ssh(options: argparse.Namespace) -> int:
         )
     ssh = shutil.which("ssh") or "ssh"
     os.execv(ssh, [ssh, "-F", str(config), options.host, *options.command])  # noqa: S606 - the terminal is ssh's now
+
+
+def _reboot(options: argparse.Namespace) -> int:
+    _use_virtual_environment()
+    from sandbox import containers, runtime
+
+    with runtime.session():
+        names = [row["Names"][0] for row in containers.rows(options.name)]
+        name = f"{options.name}.{options.host}"
+        if name not in names:
+            known = ", ".join(sorted(item.split(".", 1)[1] for item in names)) or "none: it is not up"
+            raise SandboxError(f"The sandbox {options.name} has no host '{options.host}'. Its hosts: {known}.")
+        containers.reboot(name)
+    return 0
 
 
 def _podman(options: argparse.Namespace) -> int:

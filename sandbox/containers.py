@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from sandbox.state import State, write
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
 NETWORK = ".network"
 BOOT_LIMIT = 60.0
+CLEANUP_LIMIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,33 @@ def _create(container: Container, state: State) -> None:
 
 
 def _start(container: Container, state: State) -> None:
-    name = container.name(state.name)
-    result = runtime.podman("start", name, check=False)
+    start(container.name(state.name))
+
+
+def start(name: str) -> None:
+    """Start a container that is stopped."""
+    result = _attempt_start(name)
     if result.returncode:
         raise SandboxError(
-            f"The container {container.host} does not start: {result.stderr.strip()}\n"
+            f"The container {name} does not start: {result.stderr.strip()}\n"
             f"Its output: python3 -m sandbox podman logs {name}"
         )
+
+
+def _attempt_start(name: str) -> subprocess.CompletedProcess[str]:
+    result = runtime.podman("start", name, check=False)
+    until = time.monotonic() + CLEANUP_LIMIT
+    # What cleans up after a stopped container works beside podman, and a busy machine lets it be late.
+    while result.returncode and "already exists" in result.stderr and time.monotonic() < until:
+        time.sleep(0.5)
+        result = runtime.podman("start", name, check=False)
+    return result
+
+
+def reboot(name: str) -> None:
+    """Stop a container as a reboot does, and start it again."""
+    runtime.podman("stop", name)
+    start(name)
 
 
 def _restart(row: dict[str, Any], container: Container, state: State) -> bool:
@@ -181,7 +203,7 @@ def _restart(row: dict[str, Any], container: Container, state: State) -> bool:
     if row["State"] == "running":
         # Its process died together with podman's watcher, who had no time to note it.
         runtime.note_exit(row["Id"])
-    result = runtime.podman("start", name, check=False)
+    result = _attempt_start(name)
     if result.returncode:
         say(f"  {container.host} cannot be started and is made anew: {result.stderr.strip().splitlines()[-1]}")
     return not result.returncode

@@ -77,14 +77,7 @@ class Sandbox:
         )
 
     def reboot(self, host: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "sandbox", "podman", "restart", f"{self.name}.{host}"],
-            cwd=ROOT,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
+        done = self.cli("reboot", host)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def up(self) -> None:

@@ -285,7 +285,7 @@ def test_a_reboot_brings_the_live_release_back(host: Host, ask: Callable[..., An
     with host.sudo():
         host.check_output("touch /run/before-the-reboot")
     subprocess.run(
-        ["python3", "-m", "sandbox", "podman", "restart", "molecule-nestjs-api.api-1"],
+        ["python3", "-m", "sandbox", "reboot", "--name", "molecule-nestjs-api", "api-1"],
         cwd=PROJECT,
         check=True,
         capture_output=True,
