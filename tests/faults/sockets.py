@@ -1,0 +1,266 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A Y.js relay in two slots behind the real front, with people who edit while it is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.action.release import front_text
+from ansible_collections.fivepointers.platform.plugins.module_utils.releases import flag_path
+from sandbox import nodejs
+from tests.unit.nginx import live
+
+FOLDER = Path(__file__).resolve().parent
+COLLAB = live.ROOT / "examples" / "collab"
+MODULE = live.ROOT / "roles" / "node_service" / "files" / "handoff.cjs"
+PORT = 3003
+SLOTS = {"blue": 13003, "green": 23003}
+#: What a replacement may do to 200 sockets on 20 documents.
+BARS = {"out": 1.0, "late": 1.0, "peak": 50, "missing": 0, "split": 0, "empty": 0, "incomplete": 0}
+
+
+class MissingError(Exception):
+    """Something that these measurements need is not there; the message says how to get it."""
+
+
+def unpack_node(major: str, folder: Path) -> Path:
+    """Return the program of one of the sandbox's runtimes, unpacked below a folder."""
+    item = nodejs.VERSIONS[major]
+    archive = nodejs.path(item)
+    if not archive.exists():
+        raise MissingError(f"Node.js {item['version']} is not here ({archive}): run make setup")
+    program = folder / f"node-{major}"
+    with tarfile.open(archive) as packed:
+        member = next(entry for entry in packed if entry.name.endswith("/bin/node"))
+        content = packed.extractfile(member)
+        assert content is not None
+        with program.open("wb") as target:
+            shutil.copyfileobj(content, target)
+    program.chmod(0o755)
+    return program
+
+
+def install(folder: Path) -> Path:
+    """Return a copy of the example server with its packages, and with the people and the relay of these tests."""
+    own = live.ROOT / ".venv" / "bin" / "npm"
+    npm = str(own) if own.exists() else shutil.which("npm")
+    if npm is None:
+        raise MissingError("npm is not here: run make setup")
+    target = folder / "collab"
+    shutil.copytree(COLLAB, target, ignore=shutil.ignore_patterns("node_modules", "state"))
+    environment = {**os.environ, "PATH": f"{Path(npm).parent}:{os.environ['PATH']}"}
+    subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--silent"], cwd=target, env=environment, check=True)
+    for name in ("sockets.mjs", "sockets_relay.cjs"):
+        shutil.copy(FOLDER / name, target / name)
+    return target
+
+
+@dataclass
+class Kit:
+    """What all measurements share: programs and packages."""
+
+    folder: Path
+
+    @functools.cached_property
+    def code(self) -> Path:
+        """The servers, the people and their packages."""
+        return install(self.folder)
+
+    def node(self, major: str = "24") -> Path:
+        """Return a runtime."""
+        program = self.folder / f"node-{major}"
+        return program if program.exists() else unpack_node(major, self.folder)
+
+
+class People:
+    """Clients of y-websocket that type, in a process of their own."""
+
+    def __init__(self, kit: Kit, port: int, sockets: int, documents: int) -> None:
+        self.process = subprocess.Popen(
+            [str(kit.node()), "sockets.mjs", f"ws://127.0.0.1:{port}", str(sockets), str(documents)],
+            cwd=kit.code,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Return what they say next."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the people are gone"
+        return dict(json.loads(line))
+
+    def ask(self, word: str) -> dict[str, Any]:
+        """Have them do something."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+
+@dataclass
+class Stand:
+    """The front, and what is in its slots."""
+
+    kit: Kit
+    folder: Path
+    server: str = "server.js"
+    #: Preloads the module that hands sockets over.
+    preload: bool = False
+    shared: bool = True
+    environment: dict[str, str] = field(default_factory=dict)
+    node: str = "24"
+
+    def __post_init__(self) -> None:
+        self.prefix = live.Prefix(self.folder / "nginx")
+        self.prefix.path.mkdir(parents=True)
+        self.flag = self.folder / "green"
+        self.ports = {slot: self.prefix.port(number) for slot, number in SLOTS.items()}
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Stand:
+        spec = {"name": "collab", "kind": "yjs_websocket", "port": PORT, "body_limit": "1m", "spa": False}
+        front = front_text({**spec, "slots": self.ports}).replace(flag_path("collab"), str(self.flag))
+        files = live.render({})
+        for log in ("access.log", "error.log"):
+            (self.prefix.path / log).touch()
+        self.prefix.write({**files, "fivepointers/service-collab.conf": front})
+        # live.start waits for the first of the ports, which has to be nginx's.
+        self.prefix.ports = {PORT: self.prefix.port(PORT)}
+        self.stack.enter_context(contextlib.contextmanager(live.start)(self.prefix, None))
+        self.stack.callback(self.end)
+        for slot in SLOTS:
+            self.start(slot)
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        self.stack.close()
+
+    @property
+    def port(self) -> int:
+        """Where the front listens."""
+        return self.prefix.ports[PORT]
+
+    def start(self, slot: str) -> None:
+        """Start a slot's process, and wait until it answers."""
+        other = "green" if slot == "blue" else "blue"
+        state = self.folder / ("state" if self.shared else f"state-{slot}")
+        state.mkdir(exist_ok=True)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PORT": str(self.ports[slot]),
+            "STATE_DIRECTORY": str(state),
+            "HAND_OFF_PEER_PORT": str(self.ports[other]),
+            "HAND_OFF_STATUS": str(self.status(slot)),
+            **({"NODE_OPTIONS": f"--require={MODULE}"} if self.preload else {}),
+            **self.environment,
+        }
+        with self.log(slot).open("a") as log:
+            self.processes[slot] = subprocess.Popen(
+                [str(self.kit.node(self.node)), self.server],
+                cwd=self.kit.code,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[slot]}/health", timeout=5):
+                    return
+            except OSError:
+                assert self.processes[slot].poll() is None, self.log(slot).read_text()
+                assert time.monotonic() < deadline, f"slot {slot} does not answer"
+                time.sleep(0.05)
+
+    def log(self, slot: str) -> Path:
+        """Where a slot's output goes."""
+        return self.folder / f"{slot}.log"
+
+    def said(self, slot: str, message: str) -> dict[str, Any]:
+        """Return the last line of a slot's log with this message."""
+        lines = [json.loads(line) for line in self.log(slot).read_text().splitlines() if line.startswith("{")]
+        return dict([line for line in lines if line["message"].endswith(message)][-1])
+
+    def status(self, slot: str) -> Path:
+        """Where a slot says that its documents are joined with the other's."""
+        return self.folder / f"{slot}.json"
+
+    def join(self, slot: str = "blue") -> dict[str, int]:
+        """Have a slot join its documents with the other's, and wait until it has."""
+        self.status(slot).unlink(missing_ok=True)
+        self.processes[slot].send_signal(signal.SIGUSR2)
+        deadline = time.monotonic() + 15
+        while not self.status(slot).exists():
+            assert time.monotonic() < deadline, self.log(slot).read_text()
+            time.sleep(0.01)
+        return dict(json.loads(self.status(slot).read_text()))
+
+    def switch(self) -> None:
+        """Send new requests to green."""
+        self.flag.touch()
+
+    def stop(self, slot: str = "blue", how: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Stop a slot as systemd does; return its exit status and the seconds that it took."""
+        started = time.monotonic()
+        self.processes[slot].send_signal(how)
+        try:
+            code = self.processes[slot].wait(30)
+        except subprocess.TimeoutExpired:
+            self.processes[slot].kill()
+            code = self.processes[slot].wait()
+        return code, time.monotonic() - started
+
+    def end(self) -> None:
+        """End what is left."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+    @contextlib.contextmanager
+    def people(self, sockets: int, documents: int) -> Iterator[People]:
+        """Have people at work, through the front."""
+        people = People(self.kit, self.port, sockets, documents)
+        try:
+            yield people
+        finally:
+            people.process.kill()
+            people.process.communicate()
+
+
+def replace(stand: Stand, sockets: int, documents: int, *, how: signal.Signals = signal.SIGTERM) -> dict[str, Any]:
+    """Replace blue by green under people; return what they noticed, with the seconds that blue took to stop."""
+    with stand.people(sockets, documents) as people:
+        if stand.preload:
+            stand.join()
+        stand.switch()
+        during = people.ask("late")
+        code, seconds = stand.stop(how=how)
+        after = people.ask("late")
+        noticed = people.ask("finish")
+    found = {key: max(during[key], after[key]) for key in during}
+    return {**noticed, **found, "status": code, "seconds": round(seconds, 2)}
+
+
+def over(figures: dict[str, Any], *but: str) -> dict[str, Any]:
+    """Return the figures that are over the bars."""
+    return {key: figures[key] for key, bar in BARS.items() if key not in but and figures[key] > bar}
