@@ -121,6 +121,9 @@ export class Document {
     // The speaker hears it too: y-websocket takes 30 s of silence for a dead connection.
     const message = awarenessMessage(this.awareness, [...added, ...updated, ...removed]);
     for (const connection of this.connections.keys()) connection.send(message);
+    // Who was away for a moment says what the others have heard before, and they pass over it:
+    // after a hand-off nobody would see anybody for 15 s. Told to be gone, it contradicts anew.
+    if (clients && added.length > 0) origin.send(awarenessMessage(this.awareness, added, new Map()));
   }
 
   /** Runs `#save` after so many milliseconds, or sooner where that was planned already. */

@@ -19,9 +19,10 @@ export function updateMessage(update) {
   return message(SYNC, (encoder) => writeUpdate(encoder, update));
 }
 
-export function awarenessMessage(awareness, clients) {
+/** What is known of these clients; one that is not in `states` is said to be gone. */
+export function awarenessMessage(awareness, clients, states = awareness.states) {
   return message(AWARENESS, (encoder) =>
-    encoding.writeVarUint8Array(encoder, encodeAwarenessUpdate(awareness, clients)),
+    encoding.writeVarUint8Array(encoder, encodeAwarenessUpdate(awareness, clients, states)),
   );
 }
 

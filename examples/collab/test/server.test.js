@@ -103,6 +103,19 @@ test('people see who else is there, and when they leave', async () => {
   await until(() => awareness.getStates().size === 1);
 });
 
+test('people see each other again at once after a restart', async () => {
+  const first = await server();
+  const people = await Promise.all(['a', 'b', 'c'].map(() => editor(first.port)));
+  const all = () => people.every(({ provider }) => provider.awareness.getStates().size === 3);
+  people.forEach(({ provider }, index) => provider.awareness.setLocalStateField('user', index));
+  await until(all);
+  await first.stop();
+  await until(() => !all());
+  await server({ PORT: String(first.port) });
+  await until(() => people.every(({ provider }) => provider.synced));
+  await until(all, 2_000);
+});
+
 test('health says what the server does', async () => {
   const { port } = await server();
   await editor(port);
