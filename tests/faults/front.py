@@ -1,0 +1,163 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A service's real front in a live nginx, before two slots of real Node.js processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from ansible_collections.fivepointers.platform.plugins.action.release import front_text
+from ansible_collections.fivepointers.platform.plugins.module_utils import release_files, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.planning import KEEP_ALIVE_MS
+
+from tests.faults.load import Switch
+from tests.unit.nginx import live
+from tests.unit.release.conftest import make_spec
+
+APP = Path(__file__).with_name("app.js")
+NODE = shutil.which("node") or "node"
+NAME = "orders"
+PORT = 3001
+FRONT = f"fivepointers/front-{NAME}.conf"
+SLOTS = ("blue", "green")
+START_TIMEOUT = 20.0
+# The unit's TimeoutStopSec, shortened: what hangs here fails a test.
+STOP_TIMEOUT = 10.0
+
+
+class Front:
+    """nginx and two slots, as long as the context lasts.
+
+    With a certificate (a directory of edge.crt and edge.key), the real edge stands before the front, in the same
+    nginx as on a single host.
+    """
+
+    def __init__(self, path: Path, certificate: Path | None = None) -> None:
+        self.certificate = certificate
+        self.prefix = live.Prefix(path / "nginx")
+        self.state = path / "state"
+        self.slots = {slot: live.free_port() for slot in SLOTS}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.releases: dict[str, str] = {}
+        self.live = "blue"
+        self._contexts = contextlib.ExitStack()
+
+    def __enter__(self) -> Front:
+        self.state.mkdir(parents=True)
+        with contextlib.ExitStack() as contexts:
+            contexts.enter_context(mock.patch.object(releases, "STATE", str(self.state)))
+            contexts.callback(self._stop_all)
+            self.prefix.write({FRONT: self._text(self.slots), **live.render(self._edge())})
+            if self.certificate:
+                live.put_certificate(self.prefix.path, self.certificate)
+            # As many workers as in production: each has connections of its own to the slots.
+            main = self.prefix.path / "nginx.conf"
+            main.write_text(main.read_text().replace("worker_processes 1;", "worker_processes auto;"))
+            contexts.enter_context(contextlib.contextmanager(live.start)(self.prefix, None))
+            self._contexts = contexts.pop_all()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._contexts.close()
+
+    @property
+    def url(self) -> str:
+        """The front's address."""
+        return f"http://127.0.0.1:{self.prefix.port(PORT)}/"
+
+    @property
+    def edge(self) -> dict[str, str]:
+        """The options of load.py that lead through the edge."""
+        assert self.certificate
+        return {
+            "url": f"https://api.{live.DOMAIN}/",
+            "connect_to": f"127.0.0.1:{self.prefix.port(443)}",
+            "ca": str(self.certificate / "edge.crt"),
+        }
+
+    @property
+    def idle(self) -> str:
+        """The slot that is not live."""
+        return SLOTS[self.live == "blue"]
+
+    def start(self, slot: str, release: str, *, abrupt: bool = False) -> None:
+        """Start a release in a slot, and wait until it answers there."""
+        assert slot not in self.processes, f"{slot} runs"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PORT": str(self.slots[slot]),
+            "RELEASE": release,
+            "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS,
+            "ABRUPT": "1" if abrupt else "",
+        }
+        process = self.processes[slot] = subprocess.Popen([NODE, str(APP)], env=environment)
+        self.releases[slot] = release
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.slots[slot]), timeout=1):
+                return
+            assert process.poll() is None, f"{release} ended with status {process.returncode}"
+            assert time.monotonic() < deadline, f"{release} does not listen"
+            time.sleep(0.01)
+
+    def stop(self, slot: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Signal the process of a slot and wait for its end."""
+        process = self.processes.pop(slot)
+        process.send_signal(number)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def flag(self, slot: str) -> Switch:
+        """Switch to a slot, as a deployment does."""
+        old, begun = self.releases.get(self.live, ""), time.monotonic()
+        release_files.set_flag(NAME, slot)
+        self.live = slot
+        return Switch(begun, time.monotonic(), old)
+
+    def reload(self, slot: str = "") -> Switch:
+        """Reload nginx; with a slot, switch to it thereby: both upstreams lead there, whatever the flag says."""
+        old, begun = self.releases.get(self.live, ""), time.monotonic()
+        if slot:
+            text = self._text(dict.fromkeys(SLOTS, self.slots[slot]))
+            (self.prefix.path / FRONT).write_text(self.prefix.moved(text))
+            self.live = slot
+        os.kill(int((self.prefix.path / "nginx.pid").read_text()), signal.SIGHUP)
+        return Switch(begun, time.monotonic(), old)
+
+    def restart(self, release: str) -> Switch:
+        """Replace the process of the live slot in place."""
+        old, begun = self.releases[self.live], time.monotonic()
+        self.stop(self.live)
+        self.start(self.live, release)
+        return Switch(begun, time.monotonic(), old)
+
+    def _edge(self) -> dict[str, Any]:
+        if not self.certificate:
+            return {}
+        return {
+            "nginx_proxy_domain": live.DOMAIN,
+            "nginx_proxy_tls": {"mode": "files", "certificate": "x", "key": "y"},
+            "nginx_proxy_edge": live.edge_plan(api=[f"127.0.0.1:{self.prefix.port(PORT)}"]),
+        }
+
+    def _text(self, slots: dict[str, int]) -> str:
+        return front_text(make_spec("nestjs_api", name=NAME, port=PORT, slots=slots))
+
+    def _stop_all(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()

@@ -1,0 +1,144 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A switch loses no request; and the same instrument shows what other ways of replacing a process lose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.front import Front
+from tests.faults.load import Process, Result, Sample, Switch, late_answers, report
+
+# Half of what the benchmark sends, since other tests may run on the machine.
+LOAD = {"rate": 400, "connections": 50, "post": 0.3, "service_ms": 4, "slow": 0.01, "slow_ms": 500}
+DRAIN = 1.0
+ADDED_MS = 250
+
+Act = Callable[[Front], list[Switch]]
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    """A front with a live release."""
+    with Front(tmp_path) as front:
+        front.start("blue", "release-0")
+        yield front
+
+
+def measured(front: Front, act: Act, **target: str) -> tuple[Result, list[Switch]]:
+    """Put load on a front while something is done to it."""
+    with Process(front.prefix.path / "load.json", **(target or {"url": front.url}), **LOAD) as load:
+        time.sleep(0.5)
+        switches = act(front)
+        time.sleep(0.5)
+        return load.finish(), switches
+
+
+def by_flag(front: Front, abrupt: bool = False) -> list[Switch]:
+    """Switch a few times as a deployment does."""
+    switches = []
+    for number in range(1, 5):
+        old = front.live
+        front.start(front.idle, f"release-{number}", abrupt=abrupt)
+        switches.append(front.flag(front.idle))
+        time.sleep(DRAIN)
+        front.stop(old)
+    return switches
+
+
+def by_restart(front: Front) -> list[Switch]:
+    """Replace the process in place, as most do."""
+    return [front.restart("release-1")]
+
+
+def by_reload(front: Front, drain: float = 0) -> list[Switch]:
+    """Change the upstream by a reload."""
+    old = front.live
+    front.start(front.idle, "release-1")
+    switch = front.reload(front.idle)
+    time.sleep(drain)
+    front.stop(old)
+    return [switch]
+
+
+def by_nothing(_front: Front) -> list[Switch]:
+    """Let it run as long as the others do."""
+    time.sleep(4)
+    return []
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The figures of the same load without a switch, which are the machine's own."""
+    with Front(tmp_path_factory.mktemp("still")) as front:
+        front.start("blue", "release-0")
+        return measured(front, by_nothing)[0].figures
+
+
+def assert_nothing_lost(result: Result, switches: list[Switch], still: dict[str, Any]) -> None:
+    """No failure, no answer of an old release, no delay that anybody would notice."""
+    figures, samples = result
+    assert figures["failures"] == {}
+    assert set(figures["releases"]) == {f"release-{number}" for number in range(len(switches) + 1)}
+    assert late_answers(samples, switches) == 0
+    # What the machine itself delays, by itself and in the process that measures, is no delay of the switch.
+    noise = max(still["worst_ms"], figures["generator_behind_worst_ms"])
+    assert figures["worst_ms"] <= ADDED_MS + noise, (figures, still)
+
+
+def test_a_switch_by_flag_loses_nothing(front: Front, still: dict[str, Any]) -> None:
+    result, switches = measured(front, by_flag)
+    assert_nothing_lost(result, switches, still)
+    # The instrument sees answers of old releases where there are some.
+    assert late_answers(result.samples, [switch._replace(done=switch.begun - 0.5) for switch in switches]) > 0
+
+
+def test_an_application_without_manners_loses_nothing_either(front: Front, still: dict[str, Any]) -> None:
+    result, switches = measured(front, lambda front: by_flag(front, abrupt=True))
+    assert_nothing_lost(result, switches, still)
+
+
+def test_nothing_is_lost_through_the_edge(tmp_path: Path, certificate: Path, still: dict[str, Any]) -> None:
+    with Front(tmp_path, certificate) as front:
+        front.start("blue", "release-0")
+        result, switches = measured(front, by_flag, **front.edge)
+    assert_nothing_lost(result, switches, still)
+
+
+# --- what the instrument must be able to see ----------------------------------
+
+
+def test_a_restart_in_place_loses_requests(front: Front) -> None:
+    figures = measured(front, by_restart)[0].figures
+    assert figures["failed"] > 10
+    assert figures["longest_stall_ms"] > 30
+
+
+def test_a_reload_that_does_not_drain_loses_requests(front: Front) -> None:
+    assert measured(front, by_reload)[0].figures["failed"] > 3
+
+
+def test_a_reload_that_drains_lets_the_old_release_answer(front: Front) -> None:
+    result, switches = measured(front, lambda front: by_reload(front, DRAIN))
+    assert late_answers(result.samples, switches) > 0
+
+
+def test_figures_are_of_all_requests() -> None:
+    def sample(due: float, latency: float, release: str = "old", error: str = "", asked: float = 0.0) -> Sample:
+        return Sample(due, due, due + latency + asked, asked, "GET", 200, release, error)
+
+    samples = [sample(number / 100, 0.002, asked=0.1) for number in range(100)]
+    samples += [sample(1.0, 0.5), sample(1.1, 0.002, "", "reset"), sample(1.2, 0.01, "new"), sample(1.6, 0, "new")]
+    figures = report(samples, [0.001] * 100 + [0.5] * 4)
+    assert (figures["requests"], figures["failures"]) == (104, {"reset": 1})
+    assert (figures["p50_ms"], figures["worst_ms"]) == (2.0, 500.0)
+    assert figures["longest_stall_ms"] == 290.0
+    assert figures["kept_up"] is False
+    assert report(samples, [0.001] * 104)["kept_up"] is True
+    assert late_answers(samples, [Switch(0.9, 0.92, "old")]) == 3
