@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from ansible_collections.fivepointers.platform.plugins.action.release import fro
 from ansible_collections.fivepointers.platform.plugins.module_utils import release_files, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import KEEP_ALIVE_MS
 
+from sandbox import certificates
 from tests.faults.load import Switch
 from tests.unit.nginx import live
 from tests.unit.release.conftest import make_spec
@@ -38,13 +40,13 @@ STOP_TIMEOUT = 10.0
 class Front:
     """nginx and two slots, as long as the context lasts.
 
-    With a certificate (a directory of edge.crt and edge.key), the real edge stands before the front, in the same
-    nginx as on a single host.
+    With an edge, the real one stands before the front, in the same nginx as on a single host.
     """
 
-    def __init__(self, path: Path, certificate: Path | None = None) -> None:
-        self.certificate = certificate
+    def __init__(self, path: Path, *, edge: bool = False) -> None:
+        self.with_edge = edge
         self.prefix = live.Prefix(path / "nginx")
+        self.authority = path / "tls" / "ca.crt"
         self.state = path / "state"
         self.slots = {slot: live.free_port() for slot in SLOTS}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -58,8 +60,10 @@ class Front:
             contexts.enter_context(mock.patch.object(releases, "STATE", str(self.state)))
             contexts.callback(self._stop_all)
             self.prefix.write({FRONT: self._text(self.slots), **live.render(self._edge())})
-            if self.certificate:
-                live.put_certificate(self.prefix.path, self.certificate)
+            if self.with_edge:
+                tls, names = self.authority.parent, [live.DOMAIN, f"*.{live.DOMAIN}"]
+                certificates.ensure(self.authority, tls / "edge.crt", tls / "edge.key", names, "Test authority")
+                live.put_certificate(self.prefix.path, tls)
             # As many workers as in production: each has connections of its own to the slots.
             main = self.prefix.path / "nginx.conf"
             main.write_text(main.read_text().replace("worker_processes 1;", "worker_processes auto;"))
@@ -71,18 +75,14 @@ class Front:
         self._contexts.close()
 
     @property
-    def url(self) -> str:
-        """The front's address."""
-        return f"http://127.0.0.1:{self.prefix.port(PORT)}/"
-
-    @property
-    def edge(self) -> dict[str, str]:
-        """The options of load.py that lead through the edge."""
-        assert self.certificate
+    def target(self) -> dict[str, str]:
+        """The options of load.py that lead here."""
+        if not self.with_edge:
+            return {"url": f"http://127.0.0.1:{self.prefix.port(PORT)}/"}
         return {
             "url": f"https://api.{live.DOMAIN}/",
             "connect_to": f"127.0.0.1:{self.prefix.port(443)}",
-            "ca": str(self.certificate / "edge.crt"),
+            "ca": str(self.authority),
         }
 
     @property
@@ -122,31 +122,42 @@ class Front:
             raise
 
     def flag(self, slot: str) -> Switch:
-        """Switch to a slot, as a deployment does."""
-        old, begun = self.releases.get(self.live, ""), time.monotonic()
+        """Let the next request go to a slot, as a deployment does."""
+        old, begun = self.live, time.monotonic()
         release_files.set_flag(NAME, slot)
-        self.live = slot
-        return Switch(begun, time.monotonic(), old)
+        return self._switched(old, slot, begun)
 
     def reload(self, slot: str = "") -> Switch:
         """Reload nginx; with a slot, switch to it thereby: both upstreams lead there, whatever the flag says."""
-        old, begun = self.releases.get(self.live, ""), time.monotonic()
+        old, begun = self.live, time.monotonic()
         if slot:
             text = self._text(dict.fromkeys(SLOTS, self.slots[slot]))
             (self.prefix.path / FRONT).write_text(self.prefix.moved(text))
-            self.live = slot
         os.kill(int((self.prefix.path / "nginx.pid").read_text()), signal.SIGHUP)
-        return Switch(begun, time.monotonic(), old)
+        return self._switched(old, slot or old, begun)
 
     def restart(self, release: str) -> Switch:
         """Replace the process of the live slot in place."""
         old, begun = self.releases[self.live], time.monotonic()
         self.stop(self.live)
         self.start(self.live, release)
-        return Switch(begun, time.monotonic(), old)
+        return Switch(begun, time.monotonic(), old, release)
+
+    def replace(self, release: str, switch: Callable[[str], Switch], drain: float, *, abrupt: bool = False) -> Switch:
+        """Start a release in the idle slot, switch to it, and stop the old one after the drain."""
+        old, new = self.live, self.idle
+        self.start(new, release, abrupt=abrupt)
+        switched = switch(new)
+        time.sleep(drain)
+        self.stop(old)
+        return switched
+
+    def _switched(self, old: str, new: str, begun: float) -> Switch:
+        self.live = new
+        return Switch(begun, time.monotonic(), self.releases[old], self.releases[new])
 
     def _edge(self) -> dict[str, Any]:
-        if not self.certificate:
+        if not self.with_edge:
             return {}
         return {
             "nginx_proxy_domain": live.DOMAIN,

@@ -20,6 +20,7 @@ import gc
 import hashlib
 import itertools
 import json
+import math
 import random
 import signal
 import ssl
@@ -277,11 +278,12 @@ class Load:
 
 
 class Switch(NamedTuple):
-    """A switch: when it was begun and when it was done, and the release that it replaced."""
+    """A switch: when it was begun and when it was done, and from which release to which."""
 
     begun: float
     done: float
     old: str
+    new: str
 
 
 def late_answers(samples: Sequence[Sample], switches: Iterable[Switch], grace: float = 0.05) -> int:
@@ -289,6 +291,11 @@ def late_answers(samples: Sequence[Sample], switches: Iterable[Switch], grace: f
     return sum(
         sample.release == switch.old and sample.sent > switch.done + grace for switch in switches for sample in samples
     )
+
+
+def first_answer(samples: Sequence[Sample], switch: Switch) -> float:
+    """Return after how many seconds the new release had answered a request."""
+    return min((sample.ended for sample in samples if sample.release == switch.new), default=math.inf) - switch.begun
 
 
 def share(values: Sequence[float], part: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.faults.front import Front
-from tests.faults.load import Process, Result, Sample, Switch, late_answers, report
+from tests.faults.load import Process, Result, Sample, Switch, first_answer, late_answers, report
 
 # Half of what the benchmark sends, since other tests may run on the machine.
 LOAD = {"rate": 400, "connections": 50, "post": 0.3, "service_ms": 4, "slow": 0.01, "slow_ms": 500}
@@ -31,9 +31,9 @@ def front(tmp_path: Path) -> Iterator[Front]:
         yield front
 
 
-def measured(front: Front, act: Act, **target: str) -> tuple[Result, list[Switch]]:
+def measured(front: Front, act: Act) -> tuple[Result, list[Switch]]:
     """Put load on a front while something is done to it."""
-    with Process(front.prefix.path / "load.json", **(target or {"url": front.url}), **LOAD) as load:
+    with Process(front.prefix.path / "load.json", **front.target, **LOAD) as load:
         time.sleep(0.5)
         switches = act(front)
         time.sleep(0.5)
@@ -42,29 +42,7 @@ def measured(front: Front, act: Act, **target: str) -> tuple[Result, list[Switch
 
 def by_flag(front: Front, abrupt: bool = False) -> list[Switch]:
     """Switch a few times as a deployment does."""
-    switches = []
-    for number in range(1, 5):
-        old = front.live
-        front.start(front.idle, f"release-{number}", abrupt=abrupt)
-        switches.append(front.flag(front.idle))
-        time.sleep(DRAIN)
-        front.stop(old)
-    return switches
-
-
-def by_restart(front: Front) -> list[Switch]:
-    """Replace the process in place, as most do."""
-    return [front.restart("release-1")]
-
-
-def by_reload(front: Front, drain: float = 0) -> list[Switch]:
-    """Change the upstream by a reload."""
-    old = front.live
-    front.start(front.idle, "release-1")
-    switch = front.reload(front.idle)
-    time.sleep(drain)
-    front.stop(old)
-    return [switch]
+    return [front.replace(f"release-{number}", front.flag, DRAIN, abrupt=abrupt) for number in range(1, 5)]
 
 
 def by_nothing(_front: Front) -> list[Switch]:
@@ -104,10 +82,10 @@ def test_an_application_without_manners_loses_nothing_either(front: Front, still
     assert_nothing_lost(result, switches, still)
 
 
-def test_nothing_is_lost_through_the_edge(tmp_path: Path, certificate: Path, still: dict[str, Any]) -> None:
-    with Front(tmp_path, certificate) as front:
+def test_nothing_is_lost_through_the_edge(tmp_path: Path, still: dict[str, Any]) -> None:
+    with Front(tmp_path, edge=True) as front:
         front.start("blue", "release-0")
-        result, switches = measured(front, by_flag, **front.edge)
+        result, switches = measured(front, by_flag)
     assert_nothing_lost(result, switches, still)
 
 
@@ -115,17 +93,17 @@ def test_nothing_is_lost_through_the_edge(tmp_path: Path, certificate: Path, sti
 
 
 def test_a_restart_in_place_loses_requests(front: Front) -> None:
-    figures = measured(front, by_restart)[0].figures
+    figures = measured(front, lambda front: [front.restart("release-1")])[0].figures
     assert figures["failed"] > 10
     assert figures["longest_stall_ms"] > 30
 
 
 def test_a_reload_that_does_not_drain_loses_requests(front: Front) -> None:
-    assert measured(front, by_reload)[0].figures["failed"] > 3
+    assert measured(front, lambda front: [front.replace("release-1", front.reload, 0)])[0].figures["failed"] > 3
 
 
 def test_a_reload_that_drains_lets_the_old_release_answer(front: Front) -> None:
-    result, switches = measured(front, lambda front: by_reload(front, DRAIN))
+    result, switches = measured(front, lambda front: [front.replace("release-1", front.reload, DRAIN)])
     assert late_answers(result.samples, switches) > 0
 
 
@@ -141,4 +119,6 @@ def test_figures_are_of_all_requests() -> None:
     assert figures["longest_stall_ms"] == 290.0
     assert figures["kept_up"] is False
     assert report(samples, [0.001] * 104)["kept_up"] is True
-    assert late_answers(samples, [Switch(0.9, 0.92, "old")]) == 3
+    switch = Switch(0.9, 0.92, "old", "new")
+    assert late_answers(samples, [switch]) == 3
+    assert first_answer(samples, switch) == pytest.approx(0.31)
