@@ -11,17 +11,18 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.module_utils.releases import flag_path
+
 from sandbox import nodejs
 from tests.unit.nginx import live
 
@@ -127,12 +128,14 @@ class Stand:
     shared: bool = True
     environment: dict[str, str] = field(default_factory=dict)
     node: str = "24"
+    port_variable: str = "PORT"
 
     def __post_init__(self) -> None:
         self.prefix = live.Prefix(self.folder / "nginx")
         self.prefix.path.mkdir(parents=True)
         self.flag = self.folder / "green"
-        self.ports = {slot: self.prefix.port(number) for slot, number in SLOTS.items()}
+        # As in a plan, blue's is the lower one.
+        self.ports = dict(zip(SLOTS, sorted(map(self.prefix.port, SLOTS.values())), strict=True))
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.stack = contextlib.ExitStack()
 
@@ -166,7 +169,7 @@ class Stand:
         state.mkdir(exist_ok=True)
         environment = {
             "PATH": os.environ["PATH"],
-            "PORT": str(self.ports[slot]),
+            self.port_variable: str(self.ports[slot]),
             "STATE_DIRECTORY": str(state),
             "HAND_OFF_PEER_PORT": str(self.ports[other]),
             "HAND_OFF_STATUS": str(self.status(slot)),
@@ -182,38 +185,53 @@ class Stand:
                 stderr=log,
                 text=True,
             )
+        self.wait_until(lambda: self.answers(slot))
+
+    def answers(self, slot: str) -> bool:
+        """Return whether a slot's process listens."""
+        assert self.processes[slot].poll() is None, self.log(slot).read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[slot]), timeout=5):
+            return True
+        return False
+
+    def wait_until(self, condition: Callable[[], Any]) -> None:
+        """Wait for something that has to come true."""
         deadline = time.monotonic() + 15
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[slot]}/health", timeout=5):
-                    return
-            except OSError:
-                assert self.processes[slot].poll() is None, self.log(slot).read_text()
-                assert time.monotonic() < deadline, f"slot {slot} does not answer"
-                time.sleep(0.05)
+        while not condition():
+            assert time.monotonic() < deadline, "\n".join(self.log(slot).read_text() for slot in SLOTS)
+            time.sleep(0.02)
 
     def log(self, slot: str) -> Path:
         """Where a slot's output goes."""
         return self.folder / f"{slot}.log"
 
+    def lines(self, slot: str, message: str, **fields: Any) -> list[dict[str, Any]]:
+        """Return the lines of a slot's log with this message and these fields."""
+        lines = [json.loads(line) for line in self.log(slot).read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["message"].endswith(message) and fields.items() <= line.items()]
+
     def said(self, slot: str, message: str) -> dict[str, Any]:
         """Return the last line of a slot's log with this message."""
-        lines = [json.loads(line) for line in self.log(slot).read_text().splitlines() if line.startswith("{")]
-        return dict([line for line in lines if line["message"].endswith(message)][-1])
+        return self.lines(slot, message)[-1]
+
+    def wait_for(self, slot: str, message: str, **fields: Any) -> None:
+        """Wait for a line of a slot's log."""
+        self.wait_until(lambda: self.lines(slot, message, **fields))
 
     def status(self, slot: str) -> Path:
         """Where a slot says that its documents are joined with the other's."""
         return self.folder / f"{slot}.json"
 
-    def join(self, slot: str = "blue") -> dict[str, int]:
-        """Have a slot join its documents with the other's, and wait until it has."""
-        self.status(slot).unlink(missing_ok=True)
-        self.processes[slot].send_signal(signal.SIGUSR2)
-        deadline = time.monotonic() + 15
-        while not self.status(slot).exists():
-            assert time.monotonic() < deadline, self.log(slot).read_text()
-            time.sleep(0.01)
-        return dict(json.loads(self.status(slot).read_text()))
+    def join(self, *slots: str) -> dict[str, int]:
+        """Have slots (blue) join their documents with the other's at the same time; return what the last one did."""
+        slots = slots or ("blue",)
+        for slot in slots:
+            self.status(slot).unlink(missing_ok=True)
+        for slot in slots:
+            self.processes[slot].send_signal(signal.SIGUSR2)
+        for slot in slots:
+            self.wait_until(self.status(slot).exists)
+        return dict(json.loads(self.status(slots[-1]).read_text()))
 
     def switch(self) -> None:
         """Send new requests to green."""

@@ -109,8 +109,8 @@ function watch(request, socket) {
       if (document.bridge && document.port < peerPort) document.bridge.close();
       return;
     }
-    const { authorization, cookie, host, origin, 'sec-websocket-protocol': protocols } = request.headers;
-    const headers = { authorization, cookie, host, origin };
+    const { authorization, cookie, origin, 'sec-websocket-protocol': protocols } = request.headers;
+    const headers = { authorization, cookie, origin };
     for (const name of Object.keys(headers)) if (headers[name] === undefined) delete headers[name];
     const { localAddress: address, localPort: port } = socket;
     Object.assign(document, { url: request.url, headers, protocols, address, port, refusals: 0 });
@@ -240,8 +240,7 @@ async function keepJoined() {
     void safely(lookAfterBridges);
   }
   if (canJoin && (await peerListens())) await joinAll();
-  const joined = [...documents.values()].filter(isJoined).length;
-  const status = { documents: documents.size, joined };
+  const status = { documents: documents.size, joined: joinedCount() };
   log('info', 'joined documents', status);
   if (process.env.HAND_OFF_STATUS) {
     const temporary = `${process.env.HAND_OFF_STATUS}.${process.pid}.tmp`;
@@ -251,14 +250,18 @@ async function keepJoined() {
 }
 
 const isJoined = ({ bridge, incoming }) => bridge?.isOpen || incoming.size > 0;
+const joinedCount = () => [...documents.values()].filter(isJoined).length;
 
 async function lookAfterBridges() {
   let looks = 0;
   while (!stopping && looks < LOOKS) {
     await sleep(LOOK_EVERY, undefined, { ref: false });
-    if (stopping || [...documents.values()].every(isJoined)) continue;
+    const before = joinedCount();
+    if (stopping || before === documents.size) continue;
     looks = (await peerListens()) ? 0 : looks + 1;
     if (looks === 0) await joinAll();
+    const joined = joinedCount();
+    if (joined > before) log('info', 'joined documents again', { documents: documents.size, joined });
   }
   joining = false;
 }
@@ -268,10 +271,10 @@ async function lookAfterBridges() {
 async function handOff() {
   const started = performance.now();
   const peer = peerPort ? await peerListens() : undefined;
-  if (peer && typeof WebSocket === 'function') await joinAll(started + timeout / 2);
+  if (peer && typeof WebSocket === 'function') await safely(() => joinAll(started + timeout / 2));
   const open = shuffled([...documents.values()].filter(({ sockets }) => sockets.size > 0));
   const connections = open.reduce((sum, { sockets }) => sum + sockets.size, 0);
-  const joined = [...documents.values()].filter(isJoined).length;
+  const joined = joinedCount();
   const time = Math.max(0, timeout - (performance.now() - started));
   // With nobody to take over, to wait only makes it longer until somebody does.
   const spacing = peer === false ? 0 : Math.min(1_000 / rate, time / connections);
