@@ -150,8 +150,7 @@ class Stand:
         self.prefix.ports = {PORT: self.prefix.port(PORT)}
         self.stack.enter_context(contextlib.contextmanager(live.start)(self.prefix, None))
         self.stack.callback(self.end)
-        for slot in SLOTS:
-            self.start(slot)
+        self.start(*SLOTS)
         return self
 
     def __exit__(self, *_reason: object) -> None:
@@ -162,8 +161,15 @@ class Stand:
         """Where the front listens."""
         return self.prefix.ports[PORT]
 
-    def start(self, slot: str) -> None:
-        """Start a slot's process, and wait until it answers."""
+    def start(self, *slots: str) -> None:
+        """Start the processes of slots, and wait until they answer."""
+        for slot in slots:
+            self.spawn(slot)
+        for slot in slots:
+            self.wait_until(functools.partial(self.answers, slot))
+
+    def spawn(self, slot: str) -> None:
+        """Start a slot's process."""
         other = "green" if slot == "blue" else "blue"
         state = self.folder / ("state" if self.shared else f"state-{slot}")
         state.mkdir(exist_ok=True)
@@ -171,9 +177,7 @@ class Stand:
             "PATH": os.environ["PATH"],
             self.port_variable: str(self.ports[slot]),
             "STATE_DIRECTORY": str(state),
-            "HAND_OFF_PEER_PORT": str(self.ports[other]),
-            "HAND_OFF_STATUS": str(self.status(slot)),
-            **({"NODE_OPTIONS": f"--require={MODULE}"} if self.preload else {}),
+            **(self.preloaded(slot) if self.preload else {"HAND_OFF_PEER_PORT": str(self.ports[other])}),
             **self.environment,
         }
         with self.log(slot).open("a") as log:
@@ -185,7 +189,15 @@ class Stand:
                 stderr=log,
                 text=True,
             )
-        self.wait_until(lambda: self.answers(slot))
+
+    def preloaded(self, slot: str) -> dict[str, str]:
+        """Return what a unit says that preloads the module."""
+        return {
+            "NODE_OPTIONS": f"--require={MODULE}",
+            "HAND_OFF_SLOT": slot,
+            "HAND_OFF_PORTS": ",".join(f"{name}:{port}" for name, port in self.ports.items()),
+            "HAND_OFF_STATUS": str(self.status(slot)),
+        }
 
     def answers(self, slot: str) -> bool:
         """Return whether a slot's process listens."""

@@ -11,7 +11,8 @@
  * SIGTERM: joins what is not joined yet; closes the clients' sockets with 1012, document after document;
  * then lets the application have its SIGTERM.
  *
- * HAND_OFF_PEER_PORT  where the other process listens, at the same address; without it nothing is joined
+ * HAND_OFF_PEER_PORT  where the other process listens, at the same address; without it nothing is joined. Instead of
+ *                     it HAND_OFF_PORTS=blue:1,green:2 and HAND_OFF_SLOT=blue: a unit that is the same for both slots
  * HAND_OFF_RATE       sockets to close in a second (30)
  * HAND_OFF_TIMEOUT    seconds after which all are closed, even if that means a higher rate (20)
  * HAND_OFF_STATUS     file to write once SIGUSR2 has been obeyed
@@ -47,7 +48,7 @@ const LOOKS = 60;
 /** path → {path, url, headers, address, port, sockets, incoming, bridge, refusals, leaving}; the latest is last. */
 const documents = new Map();
 const identity = randomBytes(16).toString('hex');
-const peerPort = setting('HAND_OFF_PEER_PORT', 0, 1, 65535);
+const peerPort = setting('HAND_OFF_PEER_PORT', otherSlotsPort(), 1, 65535);
 const rate = setting('HAND_OFF_RATE', 30, 1, 100_000);
 const timeout = setting('HAND_OFF_TIMEOUT', 20, 0, 3_600) * 1_000;
 
@@ -84,6 +85,13 @@ function setting(name, fallback, min, max) {
   if (value >= min && value <= max) return value;
   log('error', 'wrong setting', { reason: `${name} is "${raw}": set it to a number from ${min} to ${max}` });
   return fallback;
+}
+
+function otherSlotsPort() {
+  const { HAND_OFF_PORTS: ports, HAND_OFF_SLOT: slot } = process.env;
+  if (!ports || !slot) return 0;
+  const other = ports.split(',').find((item) => !item.startsWith(`${slot}:`));
+  return Number(other?.split(':')[1]) || 0;
 }
 
 // --- who is there -------------------------------------------------------------
