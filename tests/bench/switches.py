@@ -83,13 +83,14 @@ def measure(case: Case, path: Path) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1, help="how many of the switches, of one")
-    scale = parser.parse_args().scale
+    parser.add_argument("--scale", type=float, default=1, help="0.1 makes a tenth of the switches")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the ways whose names hold this")
+    options = parser.parse_args()
     print(f"{'':38}" + "".join(f"{title:>10}" for title in COLUMNS.values()))
     lost = []
-    for case in CASES:
+    for case in (case for case in CASES if options.only in case.name):
         with tempfile.TemporaryDirectory() as folder:
-            figures = measure(case._replace(switches=max(2, round(case.switches * scale))), Path(folder))
+            figures = measure(case._replace(switches=max(2, round(case.switches * options.scale))), Path(folder))
         print(f"{case.name:38}" + "".join(f"{figures[key]:>10}" for key in COLUMNS), flush=True)
         kinds = ", ".join(f"{count} {kind}" for kind, count in figures["failures"].items())
         lost += [f"{case.name}: {kinds}"] if kinds else []

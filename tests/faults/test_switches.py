@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import http.client
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,7 +19,7 @@ from tests.faults.front import Front
 from tests.faults.load import Process, Result, Sample, Switch, first_answer, late_answers, report
 
 # Half of what the benchmark sends, since other tests may run on the machine.
-LOAD = {"rate": 400, "connections": 50, "post": 0.3, "service_ms": 4, "slow": 0.01, "slow_ms": 500}
+LOAD = {"rate": 400, "connections": 50, "post": 0.3, "service_ms": 4, "slow": 0.01, "slow_ms": 500, "seconds": 120}
 DRAIN = 1.0
 ADDED_MS = 250
 
@@ -89,6 +92,27 @@ def test_nothing_is_lost_through_the_edge(tmp_path: Path, still: dict[str, Any])
     assert_nothing_lost(result, switches, still)
 
 
+@pytest.mark.parametrize("late, status", [(-0.5, 200), (0.2, 502)])
+def test_an_upload_is_kept_that_ends_within_the_drain(front: Front, late: float, status: int) -> None:
+    """The slot is chosen when the headers are there, and reached when the body is."""
+    front.start("green", "release-1")
+    body = b"x" * 200_000
+    connection = http.client.HTTPConnection(urlsplit(front.target["url"]).netloc, timeout=10)
+    connection.putrequest("POST", "/")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100_000])
+    time.sleep(0.1)
+    ends = front.flag("green").done + DRAIN
+    stop = threading.Timer(DRAIN, front.stop, ["blue"])
+    stop.start()
+    time.sleep(ends + late - time.monotonic())
+    connection.send(body[100_000:])
+    response = connection.getresponse()
+    stop.join()
+    assert response.status == status
+    assert response.getheader("X-Release") == ("release-0" if status == 200 else None)
+
+
 # --- what the instrument must be able to see ----------------------------------
 
 
@@ -113,12 +137,14 @@ def test_figures_are_of_all_requests() -> None:
 
     samples = [sample(number / 100, 0.002, asked=0.1) for number in range(100)]
     samples += [sample(1.0, 0.5), sample(1.1, 0.002, "", "reset"), sample(1.2, 0.01, "new"), sample(1.6, 0, "new")]
-    figures = report(samples, [0.001] * 100 + [0.5] * 4)
+    figures = report(samples, [0.001] * 104, 0.2)
     assert (figures["requests"], figures["failures"]) == (104, {"reset": 1})
     assert (figures["p50_ms"], figures["worst_ms"]) == (2.0, 500.0)
     assert figures["longest_stall_ms"] == 290.0
-    assert figures["kept_up"] is False
-    assert report(samples, [0.001] * 104)["kept_up"] is True
+    assert figures["kept_up"] is True
+    assert report(samples, [0.001] * 103 + [0.5], 0.2)["kept_up"] is False
+    assert report(samples, [0.001] * 102 + [0.03] * 2, 0.2)["kept_up"] is False
+    assert report(samples, [0.001] * 104, 0.95)["kept_up"] is False
     switch = Switch(0.9, 0.92, "old", "new")
     assert late_answers(samples, [switch]) == 3
     assert first_answer(samples, switch) == pytest.approx(0.31)
