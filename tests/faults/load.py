@@ -221,10 +221,10 @@ class Load:
         workers = [asyncio.create_task(self._work(connection)) for connection in opened]
         worked, began = time.process_time(), time.monotonic()
         await self._schedule(seconds)
-        self.busy = (time.process_time() - worked) / (time.monotonic() - began)
         for _ in workers:
             self.queue.put_nowait(None)
         done, pending = await asyncio.wait(workers, timeout=2 * PATIENCE)
+        self.busy = (time.process_time() - worked) / (time.monotonic() - began)
         for worker in pending:
             worker.cancel()
         for worker in done:
