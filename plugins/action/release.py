@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import typing as t
 from collections.abc import Mapping
 
@@ -21,6 +22,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError, render
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../roles/node_service/templates")
+HANDOFF = "handoff.cjs"
 RUNTIMES = "/opt/fivepointers/node"
 # Stands for the release's identifier in the texts from which this is derived.
 RELEASE = "@release@"
@@ -31,9 +33,13 @@ SHARED = {
 }
 BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
 TABLE = "platform_environment.nodejs"
+NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 # A twentieth of a second for each guess at a secret.
 SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
-ARGUMENTS = {"services", "artifacts", "artifact_ids", "secrets", "nodejs_archives", "phase"}
+ARGUMENTS = {
+    "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
+    "allow_contract_migrations",
+}  # fmt: skip
 
 
 # --- pure ---------------------------------------------------------------------
@@ -75,8 +81,8 @@ def command(argv: list[str], runtime: str, app: str) -> str:
     return systemd.exec_start([program, *argv[1:]])
 
 
-def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, migration: bool = False) -> str:
-    """Return a service's unit, the same for both slots; or the one that runs its migrations."""
+def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = "start", once: str = "") -> str:
+    """Return a service's unit, the same for both slots; or one that runs another of its commands once."""
     app = os.path.join(releases.release_path(spec["name"], release), "app")
     return render_template(
         "unit.service.j2",
@@ -88,9 +94,12 @@ def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, migration: 
             "release": release,
             "runtime": runtime,
             "app": app,
-            "migration": migration,
-            "start": "" if migration else command(spec["start"], runtime, app),
-            "migrate": command(spec["migrate"], runtime, app) if migration else "",
+            "once": once,
+            "slots": spec["slots"],
+            "handoff": os.path.join(releases.release_path(spec["name"], release), HANDOFF)
+            if spec["hand_off"] == "bridge" and not once
+            else "",
+            "start": command(spec[key], runtime, app),
         },
     )
 
@@ -147,7 +156,7 @@ def compose(
     secrets: Mapping[str, str],
     host: str,
 ) -> dict[str, t.Any]:
-    """Return what the host's module gets of one service: all of a release but its code. Pure.
+    """Return what the host's module gets of one service: all of a release but its code.
 
     node: exact version, empty for files. The result holds no secret: these travel beside it.
     """
@@ -155,7 +164,13 @@ def compose(
     runtime = os.path.join(RUNTIMES, node) if process else ""
     files = {}
     if process:
+        if spec["hand_off"] == "bridge":
+            with open(os.path.join(TEMPLATES, "../files", HANDOFF), encoding="utf-8") as handle:
+                files[HANDOFF] = handle.read()
         environment = dict(spec["environment"])
+        if HANDOFF in files and "NODE_OPTIONS" in environment:
+            # It takes the place of the unit's. The code's directory is the process's.
+            environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
         variables = secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
     else:
         environment = {}
@@ -163,13 +178,14 @@ def compose(
         variables = digest(files["runtime-config.js"])
     texts = {
         "unit": unit_text(spec, runtime, RELEASE) if process else "",
-        "migration": unit_text(spec, runtime, RELEASE, migration=True) if process and spec["migrate"] else "",
+        "migration": unit_text(spec, runtime, RELEASE, "migrate", "migration") if process and spec["migrate"] else "",
+        "listing": unit_text(spec, runtime, RELEASE, "migrations", "listing") if process and spec["migrations"] else "",
     }
     front = front_text(spec)
     parts = {
         "code": manifest["id"],
         "environment": variables,
-        "unit": digest(texts["unit"] + texts["migration"]),
+        "unit": digest("".join([*texts.values(), *(files.values() if process else ())])),
         "front": digest(front),
         "runtime": node,
     }
@@ -191,8 +207,7 @@ def compose(
         "health": spec["health"],
         "user": spec["user"],
         "runtime": runtime,
-        "unit": texts["unit"].replace(RELEASE, release),
-        "migration": texts["migration"].replace(RELEASE, release),
+        **{key: text.replace(RELEASE, release) for key, text in texts.items()},
         # Once for a deploy: the first of the service's hosts does it.
         "migrate": bool(texts["migration"]) and host == next(iter(spec["hosts"]), host),
         "front": front,
@@ -200,6 +215,8 @@ def compose(
         "files": files,
         "shared": SHARED.get(spec["kind"], {}),
         "drain": spec["drain"] if process else 0,
+        "hold": spec["hold"] if process else 0,
+        "keep": spec["keep"],
     }
 
 
@@ -258,6 +275,35 @@ def check_runtime(spec: Mapping[str, t.Any], manifest: Mapping[str, t.Any], node
         )
 
 
+def note_step(
+    args: Mapping[str, t.Any], host: str, specs: list[dict[str, t.Any]], started: float, result: Mapping[str, t.Any]
+) -> None:
+    """Add what a phase did on a host to the deployment's journal on the controller, if there is one.
+
+    One line each, written in one call: the phases of all hosts write at once.
+    """
+    journal = (args.get("deployment") or {}).get("journal")
+    if not journal or not (result.get("services") or result.get("failed")):
+        return
+    step = {
+        "name": args.get("phase", "all").replace("_", " "),
+        "host": host,
+        "services": [spec["name"] for spec in specs],
+        "start": started,
+        "end": time.time(),
+        "changed": bool(result.get("changed")),
+        "failed": bool(result.get("failed")),
+        "message": str(result.get("msg", "")) if result.get("failed") else "",
+        "releases": {
+            name: {"from": item["serving"], "to": item["release"]}
+            for name, item in (result.get("services") or {}).items()
+            if "serving" in item
+        },
+    }
+    with open(journal, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(step) + "\n")
+
+
 # --- the action ---------------------------------------------------------------
 
 
@@ -279,24 +325,43 @@ class ActionModule(ActionBase):
         specs = args.get("services") or []
         if not isinstance(specs, list) or not all(isinstance(spec, dict) for spec in specs):
             raise AnsibleActionFail("release: services is %r; give a list of services of the plan" % (specs,))
+        host = str(self._task.delegate_to or variables.get("inventory_hostname", "this host"))
+        started = time.time()
+        try:
+            result = self._release(args, specs, host, variables)
+        except Exception as error:
+            note_step(args, host, specs, started, {"failed": True, "msg": str(error)})
+            raise
+        note_step(args, host, specs, started, result)
+        return result
+
+    def _release(
+        self, args: dict[str, t.Any], specs: list[dict[str, t.Any]], host: str, variables: dict[str, t.Any]
+    ) -> dict[str, t.Any]:
+        phase = args.get("phase", "all")
+        call = {
+            "services": [],
+            "phase": phase,
+            "host": host,
+            "deployment": args.get("deployment") or {},
+            "allow_contract_migrations": args.get("allow_contract_migrations", False),
+        }
+        if phase == "look":
+            return self._call({**call, "requests": [{"name": spec["name"]} for spec in specs]}, variables)
+        if args.get("targets") is not None:
+            # In the order of the services, which is that of the deployment.
+            targets = {spec["name"]: args["targets"][spec["name"]] for spec in specs if spec["name"] in args["targets"]}
+            return self._call({**call, "targets": targets}, variables) if targets else dict(NOTHING)
         if not specs:
-            return {"changed": False, "services": {}, "differing": []}
+            return dict(NOTHING)
         if not args.get("artifacts"):
             raise AnsibleActionFail("release: artifacts is not given; name the controller's directory of artifacts")
         args["artifacts"] = os.path.expanduser(str(args["artifacts"]))
-        host = str(self._task.delegate_to or variables.get("inventory_hostname", "this host"))
         secrets = self._secrets(args.get("secrets") or {}, specs)
         manifests, requests = self._compose(args, specs, secrets, host)
-        phase = args.get("phase", "all")
         if phase == "migrate" and not any(request["migrate"] for request in requests):
-            return {"changed": False, "services": {}, "differing": []}
-        call = {
-            "services": [],
-            "requests": requests,
-            "secrets": secrets,
-            "phase": phase,
-            "host": host,
-        }
+            return dict(NOTHING)
+        call.update(requests=requests, secrets=secrets)
         result = self._call(call, variables)
         if result.get("needs"):
             sent = self._send(args["artifacts"], manifests, result["needs"])

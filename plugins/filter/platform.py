@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning, rollbacks
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import listed, plain
 
 
@@ -48,15 +48,71 @@ def service_environment(catalogue: Any, environment: Any, hosts: Any, service: s
 
 
 def services_on(
-    plan: Any, host: str, kind: str | None = None, tags: Sequence[str] | None = None
+    plan: Any,
+    host: str,
+    kind: str | None = None,
+    tags: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the specifications of a host's services."""
+    """Return the specifications of a host's services, in deploy order."""
     if host not in plan["hosts"]:
         names = listed(plan["hosts"])
         raise AnsibleFilterError(f"services_on: the plan has no host '{host}'. It was made for: {names}")
-    wanted = None if tags is None else set(planning.select_services(plan, list(tags)))
-    specs = [plan["services"][name] for name in plan["hosts"][host]["services"] if wanted is None or name in wanted]
+    wanted = set(planning.select_services(plan, ["all"] if tags is None else list(tags)))
+    if only:
+        wanted &= set(_named(plan, only))
+    here = set(plan["hosts"][host]["services"]) & wanted
+    specs = [plan["services"][name] for batch in plan["batches"] for name in batch if name in here]
     return [plain(spec) for spec in specs if kind is None or spec["kind"] == kind]
+
+
+def _named(plan: Any, services: str | Sequence[str]) -> list[str]:
+    """Return the services that an operator named, as a list or joined by commas."""
+    given = services.split(",") if isinstance(services, str) else [str(plain(name)) for name in services]
+    names = [name.strip() for name in given if name.strip()]
+    for name in names:
+        if name not in plan["services"]:
+            raise AnsibleFilterError(
+                f"service: the catalogue has no service '{name}'. Use one of: {listed(plan['services'])}"
+            )
+    return names
+
+
+def release_waves(plan: Any, releases: Sequence[Any]) -> list[list[list[str]]]:
+    """Return the batches that differ, grouped into waves whose candidates start together."""
+    return planning.release_waves(plan["batches"], [plain(item) for item in releases if item])
+
+
+def artifact_choice(release: str | None, service: str | None) -> dict[str, str]:
+    """Return the artifacts that an operator chose, by service, from 'api:1a2b,sites:3c4d' or one of one service."""
+    chosen = {}
+    for item in str(release or "").split(","):
+        name, colon, artifact = item.strip().rpartition(":")
+        if not item.strip():
+            continue
+        if not colon:
+            name = str(service or "")
+        if not name or "," in name:
+            raise AnsibleFilterError(
+                f"release: '{item.strip()}' does not say of which service it is. Write -e release=api:{artifact}, "
+                f"or add -e service=NAME."
+            )
+        chosen[name] = artifact
+    return chosen
+
+
+def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
+    """Return the releases to which a rollback goes, by service, or why there is none."""
+    named = _named(plan, services) if services else None
+    try:
+        return {"releases": rollbacks.rollback_targets(plain(looks), named, plain(to) or None), "problem": ""}
+    except rollbacks.RollbackError as error:
+        return {"releases": {}, "problem": str(error)}
+
+
+def releases_table(looks: Any, plan: Any) -> str:
+    """Return what is live and what is kept, as text."""
+    return rollbacks.releases_table(plain(looks), [name for batch in plan["batches"] for name in batch])
 
 
 def select_services(plan: Any, tags: Sequence[str]) -> list[str]:
@@ -109,6 +165,10 @@ class FilterModule:
             "catalogue_problems": catalogue_problems,
             "services_on": services_on,
             "select_services": select_services,
+            "release_waves": release_waves,
+            "artifact_choice": artifact_choice,
+            "rollback_targets": rollback_targets,
+            "releases_table": releases_table,
             "secret_references": secret_references,
             "platform_hosts": platform_hosts,
         }

@@ -39,7 +39,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 )
 
 # What an environment may state otherwise than the catalogue.
-OVERRIDABLE = ("pool", "node", "memory", "drain", "body_limit", "environment", "health", "public")
+OVERRIDABLE = ("pool", "node", "memory", "drain", "hold", "keep", "body_limit", "environment", "health", "public")
 
 
 class CatalogueError(Exception):
@@ -107,6 +107,11 @@ PUBLIC_KEYS: dict[str, Key] = {
     "path": Key(values.prefix, "/"),
 }
 
+KEEP_KEYS: dict[str, Key] = {
+    "releases": Key(integer(2, 100), 5),
+    "size": Key(values.memory, "2G"),
+}
+
 SERVICE_KEYS: dict[str, Key] = {
     "kind": Key(choice(sorted(KINDS), "a kind"), required=True, hint=f"Write one of: {listed(sorted(KINDS))}."),
     "port": Key(integer(1, 65535)),
@@ -119,11 +124,15 @@ SERVICE_KEYS: dict[str, Key] = {
     "build": Key(keys(BUILD_KEYS, "a mapping such as {source: ../api}")),
     "start": Key(values.command),
     "migrate": Key(values.command),
+    "migrations": Key(values.command),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
     "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to names of secrets"), {}),
     "cors": Key(choice(("edge", "application"), "a place that answers CORS"), "edge"),
     "spa": Key(boolean, True),
     "drain": Key(integer(0, 3600), 10),
+    "hold": Key(integer(0, 86400)),
+    "hand_off": Key(choice(("bridge", "application"), "who hands sockets over")),
+    "keep": Key(keys(KEEP_KEYS, "a mapping such as {releases: 5, size: 2G}")),
     "body_limit": Key(values.body_limit, "1m"),
     "memory": Key(values.memory, "1G"),
 }
@@ -199,6 +208,22 @@ CORS_KEYS: dict[str, Key] = {
     "extra_origins": Key(items(values.origin, "a list of origins"), []),
 }
 
+MOST = integer(0, 10**9)
+# The most that a deployment may measure before it is taken back.
+BUDGET_KEYS: dict[str, Key] = {
+    "failed": Key(MOST),
+    "longest_stall_ms": Key(MOST),
+    "latency_p99_ms": Key(MOST),
+    "edit_delay_ms": Key(MOST),
+    "sockets_out_ms": Key(MOST),
+}
+
+DEPLOYMENT_KEYS: dict[str, Key] = {
+    "watch": Key(integer(0, 3600), 2),
+    "rate": Key(integer(0, 200), 20),
+    "budget": Key(keys(BUDGET_KEYS, "a mapping such as {failed: 0}"), {}),
+}
+
 ENVIRONMENT_KEYS: dict[str, Key] = {
     "name": Key(
         text(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of lower-case letters, digits and hyphens"),
@@ -221,6 +246,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "secrets": Key(table(values.secret_name, values.secret, "a mapping of names to references"), {}),
     "services": Key(any_mapping, {}),
     "front_door": Key(optional(values.address)),
+    "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
 }
 
@@ -283,6 +309,7 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     settings["cors"] = {"extra_origins": (settings["cors"] or {}).get("extra_origins") or []}
     for key in ("databases", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
+    settings["deployment"] = settings["deployment"] or {key: field.default for key, field in DEPLOYMENT_KEYS.items()}
     secrets = settings["stated"].get("secrets")
     for name in secrets if isinstance(secrets, dict) else ():
         settings["secrets"].setdefault(name, {})  # one whose reference is broken is not missing as well
@@ -394,8 +421,12 @@ def _read_service(
     if kind:
         _refuse_foreign(report, path, entry, kind)
         _apply_kind(report, path, entry, service, kind)
-    for key in ("start", "migrate"):
+    for key in ("start", "migrate", "migrations"):
         service[key] = service[key] or []
+    if service["migrations"] and not service["migrate"] and "migrate" not in service["broken"]:
+        problem = "a list of migrations without a command that runs them"
+        report.add(f"{path}.migrations", shlex.join(service["migrations"]), problem, "Add migrate: the command.")
+    service["keep"] = service["keep"] or {key: field.default for key, field in KEEP_KEYS.items()}
     _expand_public(report, path, service, settings["domain"] or "domain.invalid", kind.scheme if kind else "https")
     port = service["port"]
     service["internal_url"] = f"http://127.0.0.1:{planning.INTERNAL + port}" if port else ""
@@ -431,6 +462,9 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
         if kind.health is None:
             fix = "Add a path that answers 200 when the service can work, or {tcp: true} where there is none."
             report.add(f"{path}.health", None, f"a {kind.name} has no usual health check", fix)
+    for key in ("hold", "hand_off"):
+        if service[key] is None:
+            service[key] = getattr(kind, key)
     build = service["build"]
     if build["command"] is None:
         build["command"] = kind.command

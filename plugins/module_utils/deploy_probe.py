@@ -37,6 +37,8 @@ EDIT_EVERY = 1.0
 PATIENCE = 1.5
 #: Seconds before y-websocket dials again: the first time, and at most, doubling between.
 REDIAL = (0.1, 2.5)
+#: After these codes y-websocket stays away, until the page is loaded again.
+NO_RETURN = range(4400, 4500)
 #: Good samples, bad samples and outages that are kept; all are counted.
 KEPT = 1000
 KEPT_OUTAGES = 100
@@ -474,9 +476,11 @@ class Probe:
                 was_up = True
                 how = await editor.reader
                 with self.lock:
-                    self._closed(sockets, editor, how)
+                    code = self._closed(sockets, editor, how)
                 with contextlib.suppress(Exception):
                     await editor.leave()
+                if code in NO_RETURN:
+                    return
             await asyncio.sleep(min(REDIAL[0] * 2**attempts, REDIAL[1]))
 
     async def _join(self, editor: Any) -> None:
@@ -487,12 +491,13 @@ class Probe:
         if editor.reader.done():
             raise yjs_client.SocketError(editor.reader.result())
 
-    def _closed(self, sockets: Sockets, editor: Any, how: str) -> None:
-        code = str(editor.socket.close_code or 1006)
-        sockets.codes[code] = sockets.codes.get(code, 0) + 1
+    def _closed(self, sockets: Sockets, editor: Any, how: str) -> int:
+        code = int(editor.socket.close_code or 1006)
+        sockets.codes[str(code)] = sockets.codes.get(str(code), 0) + 1
         at = round(self._now(), 3)
         outage = {"at": at, "until": at, "service": sockets.service, "who": editor.name, "what": how, "attempts": 0}
         sockets.out[editor.name] = outage
+        return code
 
     async def _write(self, sockets: Sockets, editor: Any, run: str) -> None:
         while sockets.up < 2:

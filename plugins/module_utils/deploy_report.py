@@ -320,7 +320,7 @@ def _header(report: Report) -> Markup:
         "header",
         tag("span", outcome, class_=f"outcome is-{('good', 'warn', 'bad')[kind]}"),
         tag("h1", report.get("environment")),
-        tag("p", f"{report.get('deployment')} by {report.get('by')}, {started}, took ", class_="muted"),
+        tag("p", f"{report.get('deployment')} by {report.get('by')}, {started}", class_="muted"),
         tag("p", duration(_number(report.get("seconds")) * 1000), class_="took"),
     )
 
@@ -420,6 +420,7 @@ class Drawing:
     """The timeline at one width, drawn from top to bottom; `y` is how far it got."""
 
     HOSTS = 16
+    FLAGS = 4
     ROW = 20
 
     def __init__(self, report: Report, width: int) -> None:
@@ -431,6 +432,7 @@ class Drawing:
         self.left = 8 if self.narrow else 170
         self.right = width - 14
         self.y = 0.0
+        self.tops: dict[float, float] = {}
         self.back: list[Markup] = []
         self.front: list[Markup] = []
         steps = report.get("steps") or []
@@ -454,8 +456,8 @@ class Drawing:
         self._sockets()
         bottom = self.y + 4
         self._axis(top, bottom)
-        for at in self._switches():
-            line = tag("line", x1=self.x(at), x2=self.x(at), y1=top - 2, y2=bottom, class_="switch")
+        for at, begin in self.tops.items():
+            line = tag("line", x1=self.x(at), x2=self.x(at), y1=begin - 4, y2=bottom, class_="switch")
             self.back.append(line)
         label = "Timeline of the deployment: steps by host, and what users met"
         return tag(
@@ -468,7 +470,7 @@ class Drawing:
     def _lane(self, name: Any, note: str = "", height: float = ROW) -> float:
         """Name the next lane, and return where it begins."""
         if self.narrow:
-            self._text(self.left, self.y + 14, _clip(f"{name}  {note}", 56), "lane")
+            self._text(self.left, self.y + 14, _clip(f"{name}, {note}" if note else name, 56), "lane")
             self.y += 19
             return self.y
         self._text(
@@ -498,20 +500,24 @@ class Drawing:
         return found
 
     def _switch_names(self) -> None:
-        rows = [-1e9, -1e9, -1e9]
-        placed = []
-        for at, names in self._switches().items():
-            text = _clip("switch " + _names(names, 30), 38)
-            half = len(text) * 3.3
-            middle = min(max(self.x(at), self.left + half), self.right - half)
-            row = next((row for row, end in enumerate(rows) if middle - half > end + 8), None)
-            if row is not None:
-                rows[row] = middle + half
-                placed.append((middle, row, text))
-        used = max((row for _middle, row, _text in placed), default=-1) + 1
-        for middle, row, text in placed:
-            self._text(middle, 12 + 15 * (used - 1 - row), text, "switch-name", "middle")
-        self.y = 15.0 * used + 4
+        """Flags at the tops of the lines: an earlier one flies above those that it would cover."""
+        flags: list[tuple[float, float, int]] = []
+        switches = list(self._switches().items())
+        for at, names in reversed(switches):
+            x, text = self.x(at), _clip("switch " + _names(names, 30), 38)
+            width = len(text) * 6.6 + 8
+            end = min(x + width, self.right)
+            row = 1 + max((row for begin, _width, row in flags if begin < end), default=-1)
+            flags.append((x, width, row))
+        rows = min(self.FLAGS, 1 + max((row for _x, _width, row in flags), default=-1))
+        self.y = 16.0 * rows + 6
+        for (at, names), (x, width, row) in zip(reversed(switches), flags):  # noqa: B905
+            y = self.y - 8 - 16 * min(row, rows)
+            self.tops[at] = y if row < rows else self.y
+            if row < rows:
+                anchor = None if x + width < self.right else "end"
+                text = _clip("switch " + _names(names, 30), 38)
+                self._text(x + (5 if anchor is None else -5), y + 5, text, "switch-name", anchor)
 
     def _steps(self) -> None:
         steps = list(self.report.get("steps") or [])
@@ -586,7 +592,7 @@ class Drawing:
         x, end = self.x(at), self.x(at + ms / 1000)
         width = max(2.0, round(end - x, 1))
         self.back.append(tag("rect", x=x, y=top, width=width, height=height, class_="stall"))
-        text = f"{duration(ms)} without an answer"
+        text = duration(ms) if self.narrow else f"{duration(ms)} without an answer"
         room = len(text) * 6.2 + 8
         anchor = None if end + room < self.right else "end"
         self._text(end + 5 if anchor is None else x - 5, top + 14, text, "stall-name", anchor)
@@ -614,15 +620,15 @@ class Drawing:
         for service in services:
             outages = [item for item in sockets.get("outages") or [] if str(item.get("service")) == service]
             note = "" if outages else "never closed"
-            lane = self._lane(service, note, 40.0) + 4
+            lane = self._lane(service, note, 44.0)
             for row, who in enumerate(("client 1", "client 2")):
-                y = lane + 16 * row + 7
+                y = lane + 18 * row + 9
                 self.back.append(tag("line", x1=begin, x2=end, y1=y, y2=y, class_="open"))
                 for outage in outages:
                     if outage.get("who") == who:
                         self._outage(outage, y)
             self.y = lane + 40
-            self._delay(sockets)
+        self._delay(sockets)
 
     def _outage(self, outage: Mapping[str, Any], y: float) -> None:
         at, until = _number(outage.get("at")), _number(outage.get("until"))
@@ -633,7 +639,7 @@ class Drawing:
         rect = tag("rect", x=x, y=y - 6, width=width, height=12, rx=2, class_="out")
         self.front.append(tag("g", tag("title", told), rect))
         if x + width + 60 < self.right:
-            self._text(x + width + 5, y + 4, took, "muted")
+            self._text(x + width + 5, y - 3, took, "muted")
 
     def _delay(self, sockets: Mapping[str, Any]) -> None:
         delay = sockets.get("edit_delay_ms") or {}
@@ -771,7 +777,7 @@ def _rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], emp
 STYLE = """
 :root{color-scheme:light dark;--page:#f6f7f9;--paper:#fff;--ink:#1b2330;--soft:#5b6675;--line:#e1e5ea;--panel:#f8f9fb;
 --good:#13795b;--warn:#9a5b00;--bad:#c22f3d;--good-back:#e3f4ed;--warn-back:#fdf1dd;--bad-back:#fdeaec;--dot:#2b8a9d;
---s0:#8a98ab;--s1:#8c62c7;--s2:#2f5fd0;--s3:#2b8a9d;--s4:#2c9165;--s5:#c9760c;--switch:#2f5fd0;--on:#fff}
+--s0:#66758a;--s1:#8c62c7;--s2:#2f5fd0;--s3:#2b8a9d;--s4:#2c9165;--s5:#c9760c;--switch:#2f5fd0;--on:#fff}
 @media (prefers-color-scheme:dark){:root{--page:#11151b;--paper:#191f28;--ink:#e6eaf0;--soft:#98a4b3;--line:#2c3541;
 --panel:#1e2530;--good:#52c99c;--warn:#eab15a;--bad:#ff7b86;--good-back:#15322a;--warn-back:#38290f;--bad-back:#3c1c21;
 --dot:#56bccf;--s0:#77869a;--s1:#b08fe6;--s2:#7da2ff;--s3:#56bccf;--s4:#52c08e;--s5:#eba040;--switch:#7da2ff;--on:#10151c}}
@@ -817,11 +823,12 @@ footer{color:var(--soft);font-size:13px}
 footer p{margin:0 0 4px}
 .lane{font-weight:600;font-size:12px}.heading{font-size:12px;fill:var(--soft)}
 svg .muted{fill:var(--soft);font-size:10.5px}
+svg text{paint-order:stroke;stroke:var(--paper);stroke-width:3px;stroke-linejoin:round}svg .in-bar{stroke:none}
 .rule,.grid{stroke:var(--line);stroke-width:1}.panel{fill:var(--panel)}
 .switch{stroke:var(--switch);stroke-width:1.5;stroke-dasharray:4 3}.switch-name{fill:var(--switch);font-weight:600}
 .step-0{fill:var(--s0)}.step-1{fill:var(--s1)}.step-2{fill:var(--s2)}.step-3{fill:var(--s3)}.step-4{fill:var(--s4)}
 .step-5{fill:var(--s5)}.in-bar{fill:var(--on);font-size:11px}
-.ok{fill:none;stroke:var(--dot);stroke-width:3.4;stroke-linecap:round;stroke-opacity:.75}
+.ok{fill:none;stroke:var(--dot);stroke-width:4;stroke-linecap:round;stroke-opacity:.8}
 .fail{fill:none;stroke:var(--bad);stroke-width:2;stroke-linecap:round}
 .stall{fill:var(--bad);fill-opacity:.13}.stall-name{fill:var(--bad);font-size:11px;font-weight:600}
 .open{stroke:var(--s4);stroke-width:4;stroke-linecap:round}.out{fill:var(--bad)}.edit{fill:var(--s1)}

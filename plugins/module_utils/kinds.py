@@ -15,6 +15,10 @@ class Kind(NamedTuple):
     websocket: speaks WebSocket, so its public scheme is wss.
     browser: answers with pages, so its public address is an allowed origin.
     port, health: used where the catalogue says nothing; None means that it must say.
+    hold: seconds for which a replaced release goes on running, so that a rollback takes no start. A relay may keep
+    its documents in memory, where two of them would hold different ones: only a shared store makes it safe.
+    hand_off: who moves open sockets to the next release: "bridge" (preloaded by the collection), "application", or
+    nobody.
     foreign: keys of a service, and of its build, that mean nothing to this kind.
     """
 
@@ -27,6 +31,8 @@ class Kind(NamedTuple):
     command: str
     output: str
     start: str
+    hold: int
+    hand_off: str
     foreign: frozenset[str]
     environment: dict[str, str]
 
@@ -36,7 +42,9 @@ class Kind(NamedTuple):
         return "wss" if self.websocket else "https"
 
 
-FILES_ONLY = frozenset({"start", "migrate", "writes", "pool", "secrets", "drain", "memory"})
+FILES_ONLY = frozenset({"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory"})
+# Long enough to see that something is wrong, and to go back without a start.
+HOLD = 300
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -51,7 +59,9 @@ KINDS: dict[str, Kind] = {
             command="npm run build",
             output="dist",
             start="node dist/main.js",
-            foreign=frozenset({"spa", "build.standalone"}),
+            hold=HOLD,
+            hand_off="",
+            foreign=frozenset({"spa", "hand_off", "build.standalone"}),
             environment={},
         ),
         Kind(
@@ -64,7 +74,9 @@ KINDS: dict[str, Kind] = {
             command="npm run build",
             output="dist",
             start="",
-            foreign=FILES_ONLY | {"build.standalone"},
+            hold=0,
+            hand_off="",
+            foreign=FILES_ONLY | {"hand_off", "build.standalone"},
             environment={},
         ),
         Kind(
@@ -77,7 +89,9 @@ KINDS: dict[str, Kind] = {
             command="npm run build",
             output=".next",
             start="node server.js",
-            foreign=frozenset({"spa"}),
+            hold=HOLD,
+            hand_off="",
+            foreign=frozenset({"spa", "hand_off"}),
             environment={"HOSTNAME": "127.0.0.1"},
         ),
         Kind(
@@ -90,6 +104,8 @@ KINDS: dict[str, Kind] = {
             command="npm run build --if-present",
             output=".",
             start="node server.js",
+            hold=0,
+            hand_off="bridge",
             foreign=frozenset({"spa", "build.standalone"}),
             environment={},
         ),

@@ -108,6 +108,22 @@ def deploy_order(model: Model) -> list[list[str]]:
     return batches_and_cycles({name: service["needs"] for name, service in model.services.items()})[0]
 
 
+def release_waves(batches: Sequence[Sequence[str]], plans: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
+    """Return the batches that differ, in waves: all candidates of a wave start before any of it is switched to.
+
+    plans: for each host, the services that differ, as the phase plan of the module release returns them. One wave
+    serves where every service has a release that serves already; else a batch is switched before the next one starts,
+    since a candidate may need what is not there yet.
+    """
+    differing = {name for plan in plans for name in plan["differing"]}
+    fresh = any(not plan["services"][name]["live"] for plan in plans for name in plan["differing"])
+    affected = [[name for name in batch if name in differing] for batch in batches]
+    affected = [batch for batch in affected if batch]
+    if fresh:
+        return [[batch] for batch in affected]
+    return [affected] if affected else []
+
+
 # --- addresses --------------------------------------------------------------
 
 
@@ -406,16 +422,31 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "build": build,
         "start": list(service["start"]),
         "migrate": list(service["migrate"]),
+        "migrations": list(service["migrations"]),
         "environment": environment,
         "secrets": sorted(secrets),
         "cors": service["cors"],
+        "yjs": name in {step["service"] for step in journey_steps(model) if step["websocket"] == "yjs"},
         "spa": service["spa"],
         "drain": service["drain"],
+        "hold": service["hold"] or 0,
+        "hand_off": service["hand_off"] or "",
+        "keep": {"releases": service["keep"]["releases"], "bytes": size_in_bytes(service["keep"]["size"])},
         "body_limit": service["body_limit"],
         "memory": service["memory"],
         "log_group": log_group(model, name),
         "user": "fp-" + name,
     }
+
+
+def size_in_bytes(size: str) -> int:
+    """Return the bytes of a size such as 512M, by powers of 1024 as systemd counts."""
+    return int(size[:-1]) << (10 * (1 + "KMGT".index(size[-1])))
+
+
+def journey_steps(model: Model) -> list[dict[str, Any]]:
+    """Return the steps of all journeys."""
+    return [step for journey in model.journeys for step in journey["steps"]]
 
 
 def log_group(model: Model, name: str) -> str:
@@ -508,6 +539,7 @@ def plan(model: Model) -> dict[str, Any]:
             "region": environment["region"],
             "tls_mode": environment["tls"]["mode"],
             "front_door": environment["front_door"],
+            "deployment": environment["deployment"],
         },
         "batches": deploy_order(model),
         "services": specs,

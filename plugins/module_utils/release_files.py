@@ -34,7 +34,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.releases imp
     state_path,
 )
 
-KEEP = 5
 HISTORY = 20
 RESERVE = 64 << 20
 LOCK_TIMEOUT = 60
@@ -81,18 +80,73 @@ def set_flag(name: str, slot: str) -> None:
     archives.sync_directory(releases.STATE)
 
 
+def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
+    """Note, before the flag changes, what is about to be switched from and to. Committing or taking back ends it."""
+    state = read_json(state_path(name))
+    state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
+    _write_state(name, state)
+
+
+def end_switch(name: str) -> None:
+    """Forget a switch that was taken back."""
+    state = read_json(state_path(name))
+    if state.pop("pending", None):
+        _write_state(name, state)
+
+
 def record_switch(name: str, release: str, slot: str) -> None:
-    """Note in the service's state.json what is live since when, and what was before."""
-    path = state_path(name)
-    state = read_json(path)
+    """Note in the service's state.json what is live since when, by whom, and what was before.
+
+    `line` is what a rollback goes back along: a release is put at its end, or, when it stands there already, what
+    came after it is cut off.
+    """
+    state = read_json(state_path(name))
+    pending = state.pop("pending", None) or {}
     before = state.get("live") or {}
-    if (before.get("release"), before.get("slot")) == (release, slot):
+    if (before.get("release"), before.get("slot")) != (release, slot):
+        now = pending.get("since") or time.time()
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        entry = {"release": release, "slot": slot, "since": since, "at": now}
+        entry.update({key: pending[key] for key in ("deployment", "by") if pending.get(key)})
+        line = state.get("line") or [item["release"] for item in (before,) if item]
+        line = line[: line.index(release) + 1] if release in line else [*line, release]
+        state.update(version=1, live=entry, line=line[-HISTORY:], history=[*state.get("history", []), entry][-HISTORY:])
+    elif not pending:
         return
-    entry = {"release": release, "slot": slot, "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    if before.get("release") != release:
-        state["previous"] = before.get("release", "")
-    state.update(version=1, live=entry, history=[*state.get("history", []), entry][-HISTORY:])
-    write_file(path, json.dumps(state, indent=2) + "\n", 0o644)
+    _write_state(name, state)
+
+
+def previous(state: Mapping[str, Any]) -> str:
+    """Return the release to which a rollback goes, of what state.json says; empty if there is none."""
+    line = state.get("line", [])
+    return str(line[-2]) if len(line) > 1 else ""
+
+
+def hold(name: str, slot: str, until: float) -> None:
+    """Note until when (seconds since 1970) a replaced slot goes on running."""
+    state = read_json(state_path(name))
+    state["held"] = {"slot": slot, "until": until}
+    _write_state(name, state)
+
+
+def _write_state(name: str, state: Mapping[str, Any]) -> None:
+    write_file(state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+
+
+# --- one deployment at a time -----------------------------------------------------
+
+
+def check_fence(number: int) -> None:
+    """Raise ReleaseError for a deployment that another one has followed. Call it with the host's lock held."""
+    path = os.path.join(releases.STATE, "fence.json")
+    highest = read_json(path).get("number", 0)
+    if number < highest:
+        raise ReleaseError(
+            "This deployment lost its lock, and another one works on this host since. Nothing was changed by this "
+            "step. See what is live with the playbook releases.yml, and deploy again when the other one has ended."
+        )
+    if number > highest:
+        write_file(path, json.dumps({"number": number}) + "\n", 0o644)
 
 
 @contextlib.contextmanager
@@ -145,6 +199,8 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             texts["unit"] = wanted.unit
         if wanted.migration:
             texts["migration"] = wanted.migration
+        if wanted.listing:
+            texts["listing"] = wanted.listing
         texts["release.json"] = json.dumps(record(wanted), indent=2, sort_keys=True) + "\n"
         for name, text in texts.items():
             write_file(os.path.join(temporary, name), text, 0o644)
@@ -168,6 +224,7 @@ def record(wanted: Wanted) -> dict[str, Any]:
         "parts": wanted.parts,
         "runtime": wanted.runtime,
         "staged": time.time(),
+        "wanted": releases.record_of(wanted),
     }
 
 
@@ -223,18 +280,30 @@ def share(wanted: Wanted) -> None:
             os.rename(temporary, shared)
 
 
-def prune(wanted: Wanted, keep: int = KEEP) -> list[str]:
-    """Remove all but the newest releases, never one that a slot has; return their ids."""
+def prune(wanted: Wanted) -> list[str]:
+    """Remove the oldest releases that are too many or too large together; return their ids.
+
+    Never one that a slot has, which is the live, the held and any draining one, nor the way back.
+    """
     name = wanted.name
+    state = read_json(state_path(name))
     needed = {os.path.basename(os.readlink(path)) for path in _slot_links(name)}
-    needed.add(read_json(state_path(name)).get("previous", ""))
-    found = {
-        release: read_json(os.path.join(release_path(name, release), "release.json")).get("staged", 0.0)
+    needed |= {previous(state), (state.get("pending") or {}).get("before", {}).get("release", "")}
+    records = {
+        release: read_json(os.path.join(release_path(name, release), "release.json"))
         for release in listed(release_path(name))
         if not release.startswith(archives.TEMPORARY)
     }
-    newest = sorted(found, key=lambda release: found[release], reverse=True)
-    gone = [release for release in newest[keep:] if release not in needed]
+    newest = sorted(records, key=lambda release: records[release].get("staged", 0.0), reverse=True)
+    kept: list[str] = []
+    # What is needed counts first: the others share what it leaves.
+    for release in sorted(newest, key=lambda release: release not in needed):
+        # Releases with the same code share its files.
+        sizes = {records[item].get("artifact"): _unpacked(records[item]) for item in [*kept, release]}
+        fits = len(kept) < wanted.keep["releases"] and sum(sizes.values()) <= wanted.keep["bytes"]
+        if fits or release in needed:
+            kept.append(release)
+    gone = [release for release in newest if release not in kept]
     for release in gone:
         # Under a name that nothing takes for a release, so that a kill leaves no half of one.
         doomed = archives.temporary_directory(release_path(name, release))
@@ -244,6 +313,10 @@ def prune(wanted: Wanted, keep: int = KEEP) -> list[str]:
     if gone:
         _unshare(os.path.join(releases.HOME, name, "shared"))
     return gone
+
+
+def _unpacked(record: Mapping[str, Any]) -> int:
+    return int(record.get("wanted", {}).get("archive", {}).get("unpacked", 0))
 
 
 def _slot_links(name: str) -> list[str]:

@@ -1,7 +1,9 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The phases of a release on a host: prepare, migrate, switch. Each may be killed at any point and called again.
+"""The phases of a release on a host: prepare, migrate, switch, and then commit or take_back.
+
+Each may be killed at any point and called again.
 
 Standard library only, Python 3.9 or later.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import pwd
 import shutil
@@ -21,9 +24,18 @@ from collections.abc import Mapping, Sequence
 from ansible_collections.fivepointers.platform.plugins.module_utils import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils import probing, releases, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.migrations import (
+    Migration,
+    MigrationError,
+    parse_listing,
+    pending_contracts,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError
 from ansible_collections.fivepointers.platform.plugins.module_utils.release_files import (
+    begin_switch,
     check_space,
+    end_switch,
+    hold,
     point_slot,
     prune,
     record_switch,
@@ -51,6 +63,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.releases imp
 CRASHES = 5
 JOURNAL_LINES = 20
 FRONT_TIMEOUT = 2.0
+# What a unit has whose process hands its sockets over, and the time in which it joins its documents.
+HAND_OFF, BRIDGE_TIMEOUT = "HAND_OFF_STATUS=", 5.0
 
 
 # --- candidates ---------------------------------------------------------------
@@ -264,6 +278,9 @@ class Job:
     plans: dict[str, Plan]
     secrets: dict[str, str]
     archives: dict[str, str]
+    # {deployment, by}: whose switches these are.
+    author: dict[str, str] = dataclasses.field(default_factory=dict)
+    allow_contract: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def candidates(self) -> list[tuple[Wanted, Plan]]:
@@ -337,6 +354,8 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
         version = systemd.version()
         states = systemd.states(busy)
         running = [unit for unit in busy if states[unit].load == "loaded" and not states[unit].stopped]
+        # A timer that was to stop what is held there would stop the candidate.
+        cancel_retirement([item.name for item, _slot in todo if item.process])
         if running:
             systemd.systemctl("stop", *running)
         systemd.run(["systemctl", "reset-failed", *busy])
@@ -391,34 +410,100 @@ def migrate(job: Job) -> bool:
 
 
 def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
-    unit = "fivepointers-%s-migration@%s.service" % (item.name, todo.slot)
+    pending = _pending_contracts(job, item, todo)
+    if pending and not job.allow_contract:
+        stop_quietly([unit_name(item.name, todo.slot)])
+        raise ReleaseError(
+            "%s on %s, step migrate: %s would remove or narrow what release %s still uses. The schema was not "
+            "changed.\n  What to do: deploy code that does without it first, and this migration later; or, if no "
+            "code that runs needs it, deploy with -e allow_contract_migrations=true. There is no rollback behind it."
+            % (item.name, job.host, ", ".join(pending), todo.serving or item.release)
+        )
+    failed = _run_once(item, todo.slot, "migration", item.migration)
+    if failed is not None:
+        stop_quietly([unit_name(item.name, todo.slot)])
+        raise ReleaseError(
+            "%s on %s, step migrate: the migrations of release %s failed%s. %s %s\n"
+            "  Their last log lines:\n%s\n  What to do: correct the migration, build and deploy again; "
+            "the next deploy runs those that are still missing."
+            % (
+                item.name,
+                job.host,
+                item.release,
+                ": " + failed.how if failed.how else "",
+                "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                _schema_now(item, todo.slot),
+                "\n".join("    " + line for line in failed.lines),
+            )
+        )
+    if item.listing:
+        found = _listing(item, todo.slot)
+        text = json.dumps([migration._asdict() for migration in found], indent=1) + "\n"
+        # What the database has now, and what this release knows of.
+        write_file(os.path.join(releases.STATE, item.name, "schema.json"), text, 0o644)
+        write_file(os.path.join(releases.release_path(item.name, item.release), "schema.json"), text, 0o644)
+
+
+@dataclasses.dataclass
+class _Ended:
+    how: str
+    lines: list[str]
+
+
+def _run_once(item: Wanted, slot: str, what: str, text: str) -> _Ended | None:
+    """Run one of a candidate's commands as a unit, in its release and environment; tell how it failed, if it did."""
+    unit = "fivepointers-%s-%s@%s.service" % (item.name, what, slot)
     path = os.path.join("/run/systemd/system", unit)
     begun = time.time()
-    write_file(path, item.migration, 0o644)
+    write_file(path, text, 0o644)
     try:
         systemd.systemctl("daemon-reload")
         status, output = systemd.run(["systemctl", "start", unit], 1000)
         if status:
             lines = systemd.journal(unit, begun, JOURNAL_LINES) or [output]
-            state = systemd.states([unit])[unit]
-            stop_quietly([unit_name(item.name, todo.slot)])
-            raise ReleaseError(
-                "%s on %s, step migrate: the migrations of release %s failed%s. %s The schema may be changed in "
-                "part.\n  Their last log lines:\n%s\n  What to do: correct the migration, build and deploy again; "
-                "the next deploy runs those that are still missing."
-                % (
-                    item.name,
-                    job.host,
-                    item.release,
-                    ": " + state.exit() if state.exit() else "",
-                    "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
-                    "\n".join("    " + line for line in lines),
-                )
-            )
+            return _Ended(systemd.states([unit])[unit].exit(), lines)
     finally:
         systemd.run(["systemctl", "reset-failed", unit])
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+    return None
+
+
+def _listing(item: Wanted, slot: str) -> list[Migration]:
+    """Ask a candidate which migrations there are, known and applied."""
+    unit = "fivepointers-%s-listing@%s.service" % (item.name, slot)
+    begun = time.time()
+    failed = _run_once(item, slot, "listing", item.listing)
+    lines = failed.lines if failed else systemd.journal(unit, begun, 200)
+    try:
+        if failed:
+            raise MigrationError("it failed%s" % (": " + failed.how if failed.how else ""))
+        return parse_listing(lines)
+    except MigrationError as error:
+        raise ReleaseError(
+            "%s, step migrate: the command `migrations` of release %s does not say which there are: %s\n"
+            "  Its last log lines:\n%s\n  What to do: let it print the JSON that docs/catalogue.md describes, or "
+            "remove `migrations` from the catalogue."
+            % (item.name, item.release, error, "\n".join("    " + line for line in lines[-JOURNAL_LINES:]))
+        ) from error
+
+
+def _pending_contracts(job: Job, item: Wanted, todo: Plan) -> list[str]:
+    """Return the migrations that would take something from code that runs; none where nothing serves yet."""
+    if not item.listing or not todo.serving:
+        return []
+    return pending_contracts(_listing(item, todo.slot))
+
+
+def _schema_now(item: Wanted, slot: str) -> str:
+    """Say in which state failed migrations left the schema, as far as it can be told."""
+    if not item.listing:
+        return "The schema may be changed in part."
+    try:
+        missing = [migration.name for migration in _listing(item, slot) if not migration.applied]
+    except (ReleaseError, systemd.SystemdError):
+        return "The schema may be changed in part."
+    return "The schema lacks: %s. All before are applied." % ", ".join(missing) if missing else "All are applied."
 
 
 def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
@@ -447,24 +532,16 @@ def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
 
 
 def switch(job: Job) -> bool:
-    """Let the candidates get all new requests, then drain and stop what they replace. Also do the repairs."""
-    if not any(step.changed for step in job.plans.values()):
-        return False
+    """Let the candidates get all new requests. What they replace goes on running, until the commit."""
     candidates = job.candidates()
+    fronts = _new_fronts(job)
+    if not candidates and not fronts:
+        return False
     for item, todo in candidates:
         _require_ready(job, item, todo)
-    apply_fronts(job, _new_fronts(job))
+    apply_fronts(job, fronts)
     for item, todo in candidates:
         _switch(job, item, todo)
-    _retire(job, candidates)
-    for item in job.wanted:
-        todo = job.plans[item.name]
-        if todo.repairs and todo.live:
-            record_switch(item.name, item.release, todo.live)
-            if item.process:
-                _repair(item, todo.live)
-    for item, _todo in candidates:
-        prune(item)
     return True
 
 
@@ -473,6 +550,9 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     if item.process:
         # Before the flag: whichever slot the flag names starts with the host.
         systemd.enable(unit_name(item.name, todo.slot))
+    _bridge(item, todo)
+    before = {"release": todo.serving, "slot": todo.live or ""}
+    begin_switch(item.name, item.release, todo.slot, before, job.author)
     set_flag(item.name, todo.slot)
     deadline = time.monotonic() + FRONT_TIMEOUT
     problem = health_problem(item, item.port)
@@ -480,16 +560,8 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
         time.sleep(0.1)
         problem = health_problem(item, item.port)
     if not problem:
-        record_switch(item.name, item.release, todo.slot)
         return
-    if todo.live:
-        set_flag(item.name, todo.live)
-    if todo.front:
-        with contextlib.suppress(ReleaseError):
-            apply_fronts(job, {item.name: job.seen[item.name].front})
-    if item.process:
-        systemd.disable(unit_name(item.name, todo.slot))
-        stop_quietly([unit_name(item.name, todo.slot)])
+    _back(job, item, todo.slot, todo.live or "", job.seen[item.name].front if todo.front else item.front)
     raise ReleaseError(
         "%s on %s, step switch: release %s was healthy in slot %s, but not through the front. %s\n  Asked: %s\n"
         "  Came: %s\n  What to do: look at `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
@@ -506,26 +578,142 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     )
 
 
-def _retire(job: Job, switched: Sequence[tuple[Wanted, Plan]]) -> None:
-    """Let the old slots finish what they have, and stop them."""
-    old = [(item, todo) for item, todo in switched if item.process and todo.live]
-    working = [item.drain for item, todo in old if job.seen[item.name].slots[str(todo.live)].state.running]
-    if working:
-        time.sleep(max(working))
-    units = [unit_name(item.name, str(todo.live)) for item, todo in old]
-    for unit in units:
-        systemd.disable(unit)
+def _bridge(item: Wanted, todo: Plan) -> None:
+    """Let the relay that serves join its documents with the candidate's, before anyone gets there.
+
+    Only where its release was started with what does this. A relay that does not manage it in time is no reason to
+    fail: clients bring what they have with them.
+    """
+    if not todo.live or HAND_OFF not in (read(os.path.join(systemd.UNITS, unit_name(item.name, todo.live))) or ""):
+        return
+    status = "/var/lib/fivepointers-%s/.hand-off-%s" % (item.name, todo.live)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(status)
+    systemd.run(["systemctl", "kill", "--kill-who=main", "--signal=SIGUSR2", unit_name(item.name, todo.live)])
+    deadline = time.monotonic() + BRIDGE_TIMEOUT
+    while not os.path.exists(status) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> None:
+    """Undo one switch: the flag first, then the front; the slot that is left is stopped when it has finished."""
+    if before:
+        set_flag(item.name, before)
+    if front != read(os.path.join(releases.NGINX, item.front_path)):
+        apply_fronts(job, {item.name: front})
+    if item.process:
+        if before:
+            systemd.enable(unit_name(item.name, before))
+        systemd.disable(unit_name(item.name, slot))
+        if before:
+            time.sleep(item.drain)
+        stop_quietly([unit_name(item.name, slot)])
+    end_switch(item.name)
+
+
+def take_back(job: Job) -> bool:
+    """Undo all switches that are not committed, the last one first; stop candidates that were not switched to.
+
+    Flags of all services change before anything else is done: from then on the old releases serve.
+    """
+    done = False
+    open_switches = []
+    for item in reversed(job.wanted):
+        seen = job.seen[item.name]
+        before = seen.pending.get("before") or {}
+        if not seen.pending:
+            continue
+        # The way back leads only to a slot that still has what served.
+        way = before.get("slot", "")
+        if way and seen.slots[way].release == before.get("release") and seen.flag == seen.pending["slot"]:
+            set_flag(item.name, way)
+        open_switches.append((item, seen.pending["slot"], before))
+    for item, slot, before in open_switches:
+        done = True
+        front: str | None = None
+        if before.get("release"):
+            front = read(os.path.join(releases.release_path(item.name, before["release"]), "front.conf"))
+        _back(job, item, slot, before.get("slot", ""), front)
+    for item in job.wanted:
+        seen = job.seen[item.name]
+        if seen.pending or not item.process:
+            continue
+        slot = other(seen.live) if seen.live else "blue"
+        state = seen.slots[slot].state
+        if seen.held != slot and not state.stopped and state.load == "loaded":
+            stop_quietly([unit_name(item.name, slot)])
+            done = True
+    return done
+
+
+def commit(job: Job) -> bool:
+    """Note what is live, let it start with the host, and stop what it replaced, now or after its hold time."""
+    todo = [(item, job.plans[item.name]) for item in job.wanted if job.plans[item.name].repairs]
+    for item, step in todo:
+        live = str(step.live)
+        record_switch(item.name, item.release, live)
+        if item.process:
+            systemd.enable(unit_name(item.name, live))
+            systemd.disable(unit_name(item.name, other(live)))
+    _retire(job, [(item, other(str(step.live))) for item, step in todo if item.process])
+    for item, _step in todo:
+        prune(item)
+    return bool(todo)
+
+
+def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
+    """Stop the slots that were replaced: those that are held by a timer, the others once they have finished."""
+    now, ends, units = time.time(), [0.0], []
+    for item, slot in old:
+        seen = job.seen[item.name]
+        unit = unit_name(item.name, slot)
+        if seen.slots[slot].state.stopped or seen.held == slot:
+            continue
+        since = float(seen.pending.get("since") or 0)
+        until = since + item.hold
+        if until > now + 1:
+            hold(item.name, slot, until)
+            _retire_later(item.name, unit, until - now)
+            continue
+        if seen.slots[slot].state.running:
+            ends.append(since + item.drain - now)
+        units.append(unit)
     if units:
+        time.sleep(max(ends))
         systemd.systemctl("stop", *units)
 
 
-def _repair(item: Wanted, live: str) -> None:
-    """Let exactly the live slot start with the host and run."""
-    systemd.enable(unit_name(item.name, live))
-    systemd.disable(unit_name(item.name, other(live)))
-    state = systemd.states([unit_name(item.name, other(live))])[unit_name(item.name, other(live))]
-    if not state.stopped:
-        systemd.systemctl("stop", state.name)
+def retirement(name: str) -> str:
+    """Return the name, without suffix, of the timer and service that stop a service's held slot."""
+    return "fivepointers-%s-retire" % name
+
+
+def _retire_later(name: str, unit: str, seconds: float) -> None:
+    cancel_retirement([name])
+    # Gone with a reboot, as the slot is: only the live one starts with the host.
+    status, output = systemd.run(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--unit=" + retirement(name),
+            "--description=Stop what a release replaced",
+            "--on-active=%d" % seconds,
+            "--timer-property=AccuracySec=1s",
+            "systemctl",
+            "stop",
+            unit,
+        ]
+    )
+    if status:
+        raise ReleaseError("The timer that stops %s after its hold time was refused: %s" % (unit, output))
+
+
+def cancel_retirement(names: Sequence[str]) -> None:
+    """Let the timers of these services not stop anything any more."""
+    if names:
+        units = [retirement(name) + suffix for name in names for suffix in (".timer", ".service")]
+        systemd.run(["systemctl", "stop", *units])
 
 
 def explain(error: BaseException) -> str:

@@ -19,6 +19,7 @@ import dataclasses
 import json
 import os
 import pwd
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ CACHE = "/var/cache"
 NGINX = "/etc/nginx"
 SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
+# A timer may be late by this many seconds.
+TIMER_SLACK = 30
 
 
 class ReleaseError(Exception):
@@ -52,7 +55,8 @@ class Wanted:
     """One service as the controller wants it.
 
     archive: {sha256, size, unpacked, files}. parts: a digest for each of PARTS.
-    slots: port of each slot; empty for files, which have no process. unit, migration, front: texts of files.
+    slots: port of each slot; empty for files, which have no process. unit, migration, listing, front: texts of
+    files. hold: seconds for which the old slot goes on running after a switch. keep: {releases, bytes}.
     environment: templates with ${self.port} and ${secret.…}. files: further files of the release (name: text).
     shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
     """
@@ -70,12 +74,15 @@ class Wanted:
     runtime: str
     unit: str
     migration: str
+    listing: str
     migrate: bool
     front: str
     environment: dict[str, str]
     files: dict[str, str]
     shared: dict[str, str]
     drain: float
+    hold: float
+    keep: dict[str, int]
 
     @property
     def process(self) -> bool:
@@ -91,6 +98,36 @@ class Wanted:
 def parse_wanted(requests: Sequence[Mapping[str, Any]]) -> list[Wanted]:
     """Return the services of a request of the action."""
     return [Wanted(**request) for request in requests]
+
+
+#: What a release keeps as files beside its release.json, or only gets for a while.
+TEXTS = {"unit": "unit", "migration": "migration", "listing": "listing", "front": "front.conf"}
+PASSING = ("migrate", "environment", "files")
+
+
+def record_of(wanted: Wanted) -> dict[str, Any]:
+    """Return what of a service is needed to run its release again, without its texts. It holds no secret."""
+    record = dataclasses.asdict(wanted)
+    for key in (*TEXTS, *PASSING):
+        del record[key]
+    return record
+
+
+def load_wanted(name: str, release: str) -> Wanted:
+    """Return a release as it was when it was staged: the one source of a rollback.
+
+    Raises ReleaseError where it is not there.
+    """
+    directory = release_path(name, release)
+    record = read_json(os.path.join(directory, "release.json")).get("wanted")
+    if not record:
+        kept = ", ".join(item for item in listed(release_path(name)) if not item.startswith(archives.TEMPORARY))
+        raise ReleaseError(
+            "%s: there is no release '%s' on this host. Kept are: %s. The playbook releases.yml lists them."
+            % (name, release, kept or "none")
+        )
+    fields: dict[str, Any] = {key: read(os.path.join(directory, file)) or "" for key, file in TEXTS.items()}
+    return Wanted(**record, **fields, migrate=False, environment={}, files={})
 
 
 def fill_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
@@ -165,6 +202,8 @@ class Seen:
     """A service as found on the host. live: the slot that gets requests, None before the first switch.
 
     releases: the complete ones, by id, as their release.json says. recorded: release and slot that state.json says.
+    pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
+    held: the slot that goes on running for a while, so that a rollback takes no start.
     """
 
     account: bool = False
@@ -175,6 +214,8 @@ class Seen:
     live: str | None = None
     front: str | None = None
     recorded: tuple[str, str] = ("", "")
+    pending: dict[str, Any] = dataclasses.field(default_factory=dict)
+    held: str = ""
 
 
 def read(path: str) -> str | None:
@@ -219,7 +260,8 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
     slots = {slot: _observe_slot(wanted, slot, releases, states, version) for slot in SLOTS}
     flag = "green" if os.path.exists(flag_path(name)) else "blue"
     front = read(os.path.join(NGINX, wanted.front_path))
-    recorded = read_json(state_path(name)).get("live") or {}
+    state = read_json(state_path(name))
+    recorded, held = state.get("live") or {}, state.get("held") or {}
     try:
         account = bool(pwd.getpwnam(wanted.user))
     except KeyError:
@@ -233,6 +275,8 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         live=flag if front is not None and slots[flag].release else None,
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
+        pending=state.get("pending") or {},
+        held=held.get("slot", "") if held.get("until", 0) + TIMER_SLACK > time.time() else "",
     )
 
 
@@ -382,13 +426,15 @@ def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
     repairs = []
     if seen.front != wanted.front:
         repairs.append("put back its front, which was changed by hand")
-    if seen.recorded != (wanted.release, live):
+    if seen.pending:
+        repairs.append("commit its switch, which was left open")
+    elif seen.recorded != (wanted.release, live):
         repairs.append("note that it is live, which a broken-off run left out")
     if wanted.process:
         idle = seen.slots[other(live)]
         if not seen.slots[live].enabled:
             repairs.append("let slot %s start with the host" % live)
-        if not idle.state.stopped or idle.enabled:
+        if idle.enabled or not (idle.state.stopped or seen.held == other(live)):
             repairs.append("stop slot %s, which a broken-off run left over" % other(live))
     return repairs
 
@@ -418,7 +464,7 @@ def _steps(
     before = "slot %s (release %s)" % (seen.live, now.release) if now.release else "nothing"
     steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
     if wanted.process and now.release:
-        steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), wanted.drain))
+        steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), max(wanted.drain, wanted.hold)))
     return steps
 
 

@@ -57,16 +57,36 @@ options:
       - Table of Node.js versions, as the role nodejs has it. It says which exact version V(24) is.
     type: dict
     default: {}
+  targets:
+    description:
+      - Releases that are kept on the host, by service, to go back to. Instead of artifacts; each is brought back as it
+        was, with its code, environment, unit, front and runtime.
+    type: dict
+    default: {}
   phase:
     description:
       - V(plan) only says what differs.
       - V(prepare) brings each release that differs into its idle slot and waits for its health.
       - V(migrate) runs the migrations of prepared releases, on the first of a service's hosts only.
-      - V(switch) lets prepared releases serve, and stops what served before.
-      - V(all) is the last three.
+      - V(switch) lets prepared releases serve. What served before goes on running.
+      - V(commit) stops what served before, at once after its drain or when its hold time is over, and prunes.
+      - V(take_back) undoes switches that are not committed, and stops candidates.
+      - V(all) is prepare, migrate, switch and commit.
+      - V(look) returns what is live and what is kept, and needs no artifacts.
     type: str
-    choices: [plan, prepare, migrate, switch, all]
+    choices: [plan, prepare, migrate, switch, commit, take_back, all, look]
     default: all
+  deployment:
+    description:
+      - What M(fivepointers.platform.deployment) returned. A host refuses a deployment that another one has followed.
+      - Also the file on the controller to which the action adds what each phase did and how long it took.
+    type: dict
+    default: {}
+  allow_contract_migrations:
+    description:
+      - Whether migrations may remove or narrow what the release that serves still uses.
+    type: bool
+    default: false
   requests:
     description:
       - What the action made of O(services). Not for playbooks.
@@ -155,6 +175,8 @@ needs:
 
 import json
 import os
+import time
+from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
@@ -216,22 +238,73 @@ def would_change(job: phases.Job, phase: str) -> bool:
         return any(not step.ready for _item, step in candidates)
     if phase == "migrate":
         return any(step.migrate for _item, step in candidates)
+    if phase == "take_back":
+        return any(seen.pending for seen in job.seen.values()) or bool(candidates)
+    if phase == "switch":
+        return bool(candidates) or any(step.changed and step.front for step in job.plans.values())
+    if phase == "commit":
+        return any(step.repairs for step in job.plans.values())
     return any(step.changed for step in job.plans.values())
 
 
 def perform(job: phases.Job, phase: str) -> bool:
     """Carry a phase out; return whether it changed the host."""
-    if phase == "prepare":
-        return phases.prepare(job)
-    if phase == "migrate":
-        return phases.migrate(job)
-    if phase == "switch":
-        return phases.switch(job)
-    changed = phases.prepare(job)
-    if changed:
-        job.refresh()
-    migrated = phases.migrate(job)
-    return phases.switch(job) or migrated or changed
+    phase_of = {
+        "prepare": phases.prepare,
+        "migrate": phases.migrate,
+        "switch": phases.switch,
+        "commit": phases.commit,
+        "take_back": phases.take_back,
+    }
+    if phase != "all":
+        return phase_of[phase](job)
+    changed = False
+    for step in ("prepare", "migrate", "switch", "commit"):
+        if phase_of[step](job):
+            changed = True
+            job.refresh()
+    return changed
+
+
+def look(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return, for each service, what is live, what was before, and what is kept."""
+    found = {}
+    for name in names:
+        state = releases.read_json(releases.state_path(name))
+        kept = []
+        for release in releases.listed(releases.release_path(name)):
+            record = releases.read_json(os.path.join(releases.release_path(name, release), "release.json"))
+            if record:
+                archive = record.get("wanted", {}).get("archive", {})
+                kept.append(
+                    {
+                        "release": release,
+                        "artifact": record["artifact"],
+                        "staged": record["staged"],
+                        "bytes": archive.get("unpacked", 0),
+                        "schema": read_list(os.path.join(releases.release_path(name, release), "schema.json")),
+                    }
+                )
+        held = state.get("held") or {}
+        found[name] = {
+            "live": state.get("live") or {},
+            "pending": state.get("pending") or {},
+            "previous": release_files.previous(state),
+            "held": held if held.get("until", 0) > time.time() else {},
+            "history": state.get("history", []),
+            "kept": sorted(kept, key=lambda item: -item["staged"]),
+            "schema": read_list(os.path.join(releases.STATE, name, "schema.json")),
+        }
+    return found
+
+
+def read_list(path: str) -> list[Any]:
+    """Return the JSON list in a file, empty where there is none."""
+    try:
+        found = json.loads(read(path) or "[]")
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
 
 
 def main() -> None:
@@ -241,9 +314,16 @@ def main() -> None:
             "services": {"type": "list", "elements": "dict", "required": True},
             "artifacts": {"type": "path"},
             "artifact_ids": {"type": "dict", "default": {}},
+            "targets": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "nodejs_archives": {"type": "dict", "default": {}},
-            "phase": {"type": "str", "choices": ["plan", "prepare", "migrate", "switch", "all"], "default": "all"},
+            "phase": {
+                "type": "str",
+                "choices": ["plan", "prepare", "migrate", "switch", "commit", "take_back", "all", "look"],
+                "default": "all",
+            },
+            "deployment": {"type": "dict", "default": {}},
+            "allow_contract_migrations": {"type": "bool", "default": False},
             "requests": {"type": "list", "elements": "dict", "default": []},
             "sent": {"type": "dict", "default": {}},
             "host": {"type": "str", "default": "this host"},
@@ -251,19 +331,37 @@ def main() -> None:
         supports_check_mode=True,
     )
     os.umask(0o022)
-    secrets = module.params["secrets"]
+    parameters = module.params
+    secrets = parameters["secrets"]
     for value in secrets.values():
         # In addresses it stands percent-encoded.
         module.no_log_values.add(quote(value, safe=""))
-    phase = module.params["phase"]
+    phase = parameters["phase"]
+    if phase == "look":
+        module.exit_json(changed=False, services=look([str(item["name"]) for item in parameters["requests"]]))
+    deployment = parameters["deployment"]
     try:
-        wanted = releases.parse_wanted(module.params["requests"])
-        job = phases.Job(module.params["host"], wanted, {}, {}, secrets, module.params["sent"])
+        if parameters["targets"]:
+            wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
+        else:
+            wanted = releases.parse_wanted(parameters["requests"])
+        job = phases.Job(
+            parameters["host"],
+            wanted,
+            {},
+            {},
+            secrets,
+            parameters["sent"],
+            {"deployment": deployment["id"], "by": deployment["by"]} if deployment else {},
+            parameters["allow_contract_migrations"],
+        )
         looks_only = phase == "plan" or module.check_mode
         job.refresh()
         # Nobody waits for a lock to learn that nothing differs.
         if not looks_only and would_change(job, phase):
             with release_files.locked():
+                if deployment.get("number"):
+                    release_files.check_fence(int(deployment["number"]))
                 job.refresh()
                 run(module, job, phase)
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")
@@ -289,7 +387,7 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
         module.warn(warning)
     diff: list[dict[str, str]] = []
     # Of a run in phases, the first one that changes something shows everything.
-    if phase in ("plan", "prepare", "all") or (phase == "switch" and not done):
+    if phase in ("plan", "prepare", "all") or (phase in ("switch", "commit") and not done):
         for item in job.wanted:
             todo = job.plans[item.name]
             if todo.changed:

@@ -63,9 +63,9 @@ def host_stages() -> list[Stage]:
         Stage("sanity", [PYTHON, "tests/runner/sanity.py"], timeout=1500, junit=True),
         Stage("collection", [PYTHON, "tests/runner/collection.py"]),
     ]
-    if any(ROOT.glob("tests/integration/test_*.py")):
-        pytest = [PYTHON, "-m", "pytest", "-q", "tests/integration"]
-        stages.append(Stage("integration", pytest, timeout=2400, junit=True, sandboxes="test"))
+    for name, timeout, sandboxes in (("faults", 600, ""), ("integration", 2400, "test")):
+        pytest = [PYTHON, "-m", "pytest", "-q", f"tests/{name}"]
+        stages.append(Stage(name, pytest, timeout=timeout, junit=True, sandboxes=sandboxes))
     return stages
 
 
@@ -95,7 +95,7 @@ def test(names: Sequence[str]) -> int:
     started = time.monotonic()
     before = Machine.now()
     quick, hosts = host_stages()[:2], host_stages()[2:]
-    # Stages that run side by side are independent of each other; two suit two processors.
+    # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
     groups = [(check_stages(), 2), (quick, 1), (molecule_stages(), 2), (hosts, 1)]
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}

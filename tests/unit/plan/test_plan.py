@@ -31,6 +31,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "region": "ap-northeast-2",
         "tls_mode": "files",
         "front_door": None,
+        "deployment": {"budget": {}, "rate": 20, "watch": 2},
     }
 
 

@@ -99,4 +99,4 @@ def test_sanity_gets_what_the_collection_ships(tmp_path: Path) -> None:
 def test_every_scenario_and_the_integration_tests_are_stages(root: Path) -> None:
     scenarios = {f"molecule-{path.parent.name}" for path in root.glob("molecule/*/molecule.yml")}
     assert {it.name for it in main.molecule_stages()} == scenarios
-    assert [it.name for it in main.host_stages()] == ["sanity", "collection", "integration"]
+    assert [it.name for it in main.host_stages()] == ["sanity", "collection", "faults", "integration"]

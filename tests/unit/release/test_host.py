@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import os
@@ -119,8 +120,8 @@ def test_what_a_slot_has_or_had_before_is_never_pruned(host: Path, stage: Stage)
     files.point_slot("orders", "green", made[1].release)
     files.record_switch("orders", made[2].release, "blue")
     files.record_switch("orders", made[0].release, "blue")
-    gone = files.prune(made[-1], keep=2)
-    assert set(gone) == {item.release for item in made[3:6]}
+    gone = files.prune(dataclasses.replace(made[-1], keep={"releases": 2, "bytes": 1 << 30}))
+    assert set(gone) == {item.release for item in made[3:]}, "what is needed counts first"
 
 
 def test_files_of_the_newest_release_win(host: Path, stage: Stage) -> None:
@@ -176,11 +177,28 @@ def test_what_was_live_before_is_remembered(host: Path) -> None:
     for release, slot in (("one", "blue"), ("two", "green"), ("two", "blue"), ("three", "green")):
         files.record_switch("orders", release, slot)
     state = json.loads((host / "var/orders/state.json").read_text())
-    assert (state["live"]["release"], state["live"]["slot"], state["previous"]) == ("three", "green", "two")
+    assert (state["live"]["release"], state["live"]["slot"], files.previous(state)) == ("three", "green", "two")
     assert [entry["release"] for entry in state["history"]] == ["one", "two", "two", "three"]
     (host / "var/orders/state.json").write_text("{ torn")
     files.record_switch("orders", "four", "blue")
     assert json.loads((host / "var/orders/state.json").read_text())["live"]["release"] == "four"
+
+
+def test_who_switched_is_noted(host: Path) -> None:
+    files.begin_switch("orders", "one", "blue", {}, {"deployment": "d1", "by": "somebody"})
+    files.record_switch("orders", "one", "blue")
+    state = json.loads((host / "var/orders/state.json").read_text())
+    assert (state["live"]["deployment"], state["live"]["by"]) == ("d1", "somebody")
+    assert "pending" not in state
+
+
+def test_releases_are_kept_as_long_as_they_fit(host: Path, stage: Stage) -> None:
+    made = [stage({"a": str(number)}) for number in range(6)]
+    files.point_slot("orders", "blue", made[0].release)
+    # Each is 4,000 bytes unpacked, as the manifest says.
+    small = dataclasses.replace(made[-1], keep={"releases": 5, "bytes": 12_000})
+    assert set(files.prune(small)) == {item.release for item in made[1:4]}
+    assert files.prune(small) == []
 
 
 # --- ports ----------------------------------------------------------------------------------

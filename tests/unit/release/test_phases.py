@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Played:
         self.enabled: set[str] = set()
         self.sick: set[str] = set()
         self.front_works = True
+        self.timers: dict[str, str] = {}
         self.steps: list[str] = []
         self.kill: int | None = None
 
@@ -55,6 +57,10 @@ class Played:
         unit = releases.unit_name("orders", slot)
         return self.release_of(unit) if unit in self.running else ""
 
+    def front(self) -> str | None:
+        path = self.root / "nginx/fivepointers/front-orders.conf"
+        return path.read_text() if path.exists() else None
+
     # --- what stands for the system ---
 
     def systemctl(self, *arguments: str, timeout: float = 0) -> str:
@@ -69,7 +75,20 @@ class Played:
     def run(self, argv: list[str], timeout: float = 0) -> tuple[int, str]:
         if argv[0] == "systemctl":
             self.systemctl(*argv[1:])
+            if argv[1] == "stop":
+                for unit in argv[2:]:
+                    self.timers.pop(unit, None)
+        if argv[0] == "systemd-run":
+            self.step("systemd-run")
+            name = next(word for word in argv if word.startswith("--unit=")).partition("=")[2]
+            self.timers[name + ".timer"] = argv[-1]
         return 0, ""
+
+    def expire(self) -> None:
+        """Let the hold time of all slots pass."""
+        for unit in self.timers.values():
+            self.running.discard(unit)
+        self.timers.clear()
 
     def states(self, units: list[str]) -> dict[str, systemd.UnitState]:
         return {
@@ -114,7 +133,10 @@ def played(host: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     for name, change in (("enable", played.enabled.add), ("disable", played.enabled.discard)):
         monkeypatch.setattr(systemd, name, _stepped(played, name, change))
     for module in (files, phases):
-        for name in ("write_file", "point_slot", "set_flag", "record_switch", "stage", "share", "prune"):
+        for name in ("write_file", "point_slot", "set_flag", "begin_switch", "end_switch", "record_switch", "hold"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, _stepped(played, name, getattr(files, name)))
+        for name in ("stage", "share", "prune"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, _stepped(played, name, getattr(files, name)))
     monkeypatch.setattr(phases, "health_problem", played.health)
@@ -162,6 +184,8 @@ def release(job: phases.Job) -> str:
     job.refresh()
     phases.migrate(job)
     phases.switch(job)
+    job.refresh()
+    phases.commit(job)
     return job.wanted[0].release
 
 
@@ -185,8 +209,13 @@ def test_the_live_slot_starts_with_the_host_before_requests_go_there(
     release(job("old"))
     played.steps.clear()
     release(job("new"))
-    order = [step for step in played.steps if step in ("enable", "set_flag", "disable") or "stop" in step]
-    assert order == ["enable", "set_flag", "disable", "systemctl stop fivepointers-orders@blue.service"]
+    order = [
+        step
+        for step in played.steps
+        if step in ("enable", "begin_switch", "set_flag", "disable") or ("stop" in step and "retire" not in step)
+    ]
+    stop = "systemctl stop fivepointers-orders@blue.service"
+    assert order == ["enable", "begin_switch", "set_flag", "enable", "disable", stop]
     assert "fronts" not in played.steps, "nginx was reloaded for nothing"
 
 
@@ -247,6 +276,221 @@ def test_a_runtime_that_is_missing_is_told(
     monkeypatch.setattr(releases.os, "access", lambda path, mode: False)
     with pytest.raises(releases.ReleaseError, match=r"no Node\.js at /opt/fivepointers/node/.*the role nodejs"):
         release(job("new"))
+
+
+# --- hold, taking back, going back ------------------------------------------------------
+
+
+def units_of(*slots: str) -> list[str]:
+    return sorted(releases.unit_name("orders", slot) for slot in slots)
+
+
+def prepared(job: phases.Job) -> phases.Job:
+    """Have a job's candidate running."""
+    phases.prepare(job)
+    job.refresh()
+    return job
+
+
+def back_to(release: str) -> phases.Job:
+    """A job that goes back to a release as it is kept on the host."""
+    made = phases.Job("api-1", [releases.load_wanted("orders", release)], {}, {}, {}, {})
+    made.refresh()
+    return made
+
+
+def test_a_replaced_release_goes_on_running_for_its_hold_time(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("old", hold=300))
+    new = job("new", hold=300)
+    release(new)
+    assert sorted(played.running) == units_of("blue", "green")
+    assert sorted(played.enabled) == units_of("green"), "after a reboot only the live one starts"
+    assert list(played.timers.values()) == units_of("blue")
+    new.refresh()
+    assert not new.plans["orders"].changed, "a second run has nothing to do while the old release is held"
+    played.expire()
+    new.refresh()
+    assert not new.plans["orders"].changed
+
+
+def test_a_hold_that_nobody_ended_is_repaired(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(job("old", hold=300))
+    new = job("new", hold=300)
+    release(new)
+    now = time.time()
+    monkeypatch.setattr(releases.time, "time", lambda: now + 300 + releases.TIMER_SLACK + 1)
+    new.refresh()
+    assert new.plans["orders"].repairs == ("stop slot blue, which a broken-off run left over",)
+    phases.commit(new)
+    assert sorted(played.running) == units_of("green")
+
+
+def test_within_the_hold_time_a_rollback_starts_and_reloads_nothing(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    played.steps.clear()
+    back = back_to(old)
+    assert back.plans["orders"].ready
+    assert not phases.prepare(back)
+    phases.switch(back)
+    assert played.serving() == old
+    assert [step for step in played.steps if "start" in step or step == "fronts"] == []
+    back.refresh()
+    phases.commit(back)
+    assert live(played)[2] == units_of("blue")
+    state = releases.read_json(releases.state_path("orders"))
+    assert (state["live"]["release"], files.previous(state)) == (old, "")
+
+
+def test_a_candidate_for_a_held_slot_is_not_stopped_by_its_timer(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    for version in ("one", "two", "three"):
+        made = release(job(version, hold=300))
+    assert played.serving() == made
+    played.expire()
+    assert played.serving() == made
+
+
+def test_a_rollback_brings_every_part_back(played: Played, job: Callable[..., phases.Job]) -> None:
+    def content() -> dict[str, bytes]:
+        slot = "green" if os.path.exists(releases.flag_path("orders")) else "blue"
+        folders = [played.root / "nginx", Path(releases.slot_path("orders", slot)).resolve()]
+        paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        texts = {str(path): path.read_bytes() for path in paths}
+        # Ports differ from slot to slot; nothing else may.
+        unit = (played.root / "units" / releases.unit_name("orders", slot)).read_bytes()
+        environment = Path(releases.environment_path("orders", slot)).read_bytes()
+        return {**texts, "unit": unit, "environment": environment.replace(b"23001", b"13001")}
+
+    old = release(job("old", environment={"PORT": "${self.port}", "A": "1"}, secrets=[]))
+    before = content()
+    new = job("new", environment={"PORT": "${self.port}", "B": "2"}, secrets=[], memory="3G", body_limit="9m")
+    release(new)
+    release(job("newer", drain=1))
+    for _step in range(2):
+        state = releases.read_json(releases.state_path("orders"))
+        target = files.previous(state)
+        back = back_to(target)
+        release(back)
+        assert played.serving() == target
+    assert target == old
+    assert content() == before
+
+
+def test_rollbacks_go_further_back_each_time_and_a_deploy_begins_a_new_line(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    made = [release(job(f"v{number}")) for number in range(4)]
+
+    def previous() -> str:
+        return files.previous(releases.read_json(releases.state_path("orders")))
+
+    assert previous() == made[2]
+    release(back_to(previous()))
+    assert previous() == made[1]
+    release(back_to(previous()))
+    assert (played.serving(), previous()) == (made[1], made[0])
+    five = release(job("v5"))
+    assert (played.serving(), previous()) == (five, made[1])
+
+
+def test_a_release_that_is_not_kept_is_told(played: Played, job: Callable[..., phases.Job]) -> None:
+    kept = release(job("old"))
+    with pytest.raises(releases.ReleaseError, match=f"no release 'ffff' on this host. Kept are: {kept}"):
+        back_to("ffff")
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("until", ["prepare", "switch"])
+def test_what_is_not_committed_is_taken_back(
+    played: Played, job: Callable[..., phases.Job], until: str, first: bool
+) -> None:
+    if not first:
+        release(job("old", body_limit="1m"))
+    before = (*live(played), played.front())
+    new = prepared(job("new", body_limit="9m"))
+    if until == "switch":
+        phases.switch(new)
+        assert played.serving() == new.wanted[0].release
+    new.refresh()
+    assert phases.take_back(new)
+    assert (*live(played), played.front()) == before
+    assert "pending" not in releases.read_json(releases.state_path("orders"))
+    new.refresh()
+    assert not phases.take_back(new), "the second time there is nothing to take back"
+
+
+def test_what_is_committed_is_not_taken_back(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("old", hold=300))
+    new = job("new", hold=300)
+    release(new)
+    before = live(played)
+    new.refresh()
+    assert not phases.take_back(new)
+    assert live(played) == before
+
+
+def test_a_kill_at_any_step_of_taking_back_leads_back_all_the_same(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    kill, complete = 0, False
+    old = release(job("start", body_limit="1m"))
+    while not complete:
+        before = (*live(played), played.front())
+        new = prepared(job(f"v{kill}", body_limit="9m"))
+        phases.switch(new)
+        new.refresh()
+        played.kill, played.steps[:] = kill, []
+        try:
+            phases.take_back(new)
+            complete = True
+        except Killed:
+            pass
+        finally:
+            played.kill = None
+        assert played.serving() in (old, new.wanted[0].release)
+        new.refresh()
+        phases.take_back(new)
+        assert (*live(played), played.front()) == before
+        kill += 1
+    assert kill > 6, played.steps
+
+
+def test_a_kill_at_any_step_of_a_rollback_leaves_one_or_the_other_serving(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    kill, complete = 0, False
+    while not complete:
+        old = release(job("old", body_limit="1m", hold=300 * (kill % 2)))
+        new = release(job("new", body_limit="9m", hold=300 * (kill % 2)))
+        played.kill, played.steps[:] = kill, []
+        try:
+            release(back_to(old))
+            complete = True
+        except Killed:
+            pass
+        finally:
+            played.kill = None
+        assert played.serving() in (old, new)
+        assert release(back_to(old)) == played.serving() == old
+        back = back_to(old)
+        assert not back.plans["orders"].changed
+        kill += 1
+    assert kill > 8, played.steps
+
+
+def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path) -> None:
+    files.check_fence(5)
+    files.check_fence(5)
+    files.check_fence(7)
+    with pytest.raises(releases.ReleaseError, match="lost its lock"):
+        files.check_fence(6)
+    files.check_fence(8)
 
 
 @pytest.mark.parametrize("reboot", [False, True])

@@ -1,0 +1,305 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Deployments as one transaction over hosts and services: switched, taken back, rolled back, killed, and fenced off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.harness import ROOT, Run, Sandbox
+
+CATALOGUE = ROOT / "inventories/services.yml"
+PROCESSES = ("api", "sites", "collab")
+#: Seconds for which the whole stack may be on its way back: over five hosts, while the old releases still run.
+WHOLE_STACK = 2.0
+
+
+class Stack:
+    """The platform, deployed from catalogues that differ."""
+
+    def __init__(self, sandbox: Sandbox, folder: Path) -> None:
+        self.sandbox = sandbox
+        self.folder = folder
+        self.number = 0
+
+    def catalogue(self, **changes: dict[str, Any]) -> str:
+        """Write a catalogue in which some keys of some services differ; return the argument that uses it."""
+        content = yaml.safe_load(CATALOGUE.read_text())
+        for name, service in content["services"].items():
+            service["build"]["source"] = str((CATALOGUE.parent / service["build"]["source"]).resolve())
+            service.update(changes.get(name, {}))
+        self.number += 1
+        path = self.folder / f"services-{self.number}.yml"
+        path.write_text(yaml.safe_dump(content))
+        return f"platform_catalogue_file={path}"
+
+    def deploy(self, *arguments: str, **changes: dict[str, Any]) -> Run:
+        return self.sandbox.playbook("playbooks/deploy.yml", "-e", self.catalogue(**changes), *arguments)
+
+    def report(self) -> dict[str, Any]:
+        """The report of the newest deployment."""
+        return json.loads(max((ROOT / ".artifacts/deployments").glob("*.json")).read_text())
+
+    def state(self, service: str) -> dict[str, Any]:
+        host = self.sandbox.hosts_of(service)[0]
+        return json.loads(self.sandbox.ssh(host, f"cat /var/lib/fivepointers/{service}/state.json"))
+
+    def live(self) -> dict[str, str]:
+        return {name: self.state(name)["live"]["release"] for name in (*PROCESSES, "frontend")}
+
+    def running(self, service: str) -> list[str]:
+        host = self.sandbox.hosts_of(service)[0]
+        command = f"systemctl list-units --plain --no-legend --state=active 'fivepointers-{service}@*'"
+        return sorted(line.split()[0] for line in self.sandbox.ssh(host, command).splitlines())
+
+
+@pytest.fixture(scope="module")
+def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    it = Stack(platform, tmp_path_factory.mktemp("catalogues"))
+    it.deploy().succeeded()
+    yield it
+    platform.playbook("playbooks/site.yml").succeeded()
+
+
+@pytest.fixture
+def users(stack: Stack) -> Iterator[list[str]]:
+    """Somebody who asks the API through the front door all the time; what failed."""
+    endpoints = stack.sandbox.endpoints
+    context = ssl.create_default_context(cafile=endpoints["ca_file"])
+    context.check_hostname = False
+    failed: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        request = urllib.request.Request(
+            f"https://{endpoints['edge']}/api/health", headers={"Host": f"api.{endpoints['domain']}"}
+        )
+        while not over.is_set():
+            try:
+                with urllib.request.urlopen(request, timeout=5, context=context) as answer:
+                    answer.read()
+            except (OSError, urllib.error.URLError) as error:
+                failed.append(f"{time.time():.3f} {error}")
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=ask)
+    # The name in the handshake has to be one that the edge knows.
+    ask_name(context, f"api.{endpoints['domain']}")
+    thread.start()
+    yield failed
+    over.set()
+    thread.join()
+
+
+def ask_name(context: ssl.SSLContext, name: str) -> None:
+    """Let connections of this context ask for a name, whatever address they go to."""
+    wrap = context.wrap_socket
+
+    def wrapped(sock: Any, *arguments: Any, **options: Any) -> Any:
+        return wrap(sock, *arguments, **{**options, "server_hostname": name})
+
+    context.wrap_socket = wrapped  # type: ignore[method-assign]
+
+
+def memory(size: str) -> dict[str, dict[str, Any]]:
+    return {name: {"memory": size} for name in PROCESSES}
+
+
+def test_the_stack_is_released_as_one_and_nobody_notices(stack: Stack, users: list[str]) -> None:
+    before = stack.live()
+    stack.deploy(**memory("900M")).succeeded()
+    after = stack.live()
+    assert {name for name in before if before[name] != after[name]} == set(PROCESSES)
+    report = stack.report()
+    print(json.dumps({key: report["probe"][key] for key in ("requests", "failed", "longest_stall_ms")}))
+    assert report["outcome"] == "committed" and set(report["services"]) == set(PROCESSES)
+    assert report["probe"]["requests"] > 20 and report["probe"]["failed"] == 0
+    assert users == []
+    for name in PROCESSES:
+        assert len(stack.running(name)) == 2, "the old release goes on running for its hold time"
+
+
+def test_what_runs_already_is_left_alone(stack: Stack) -> None:
+    run = stack.deploy(**memory("900M")).unchanged()
+    print(f"deploying what runs: {run.seconds:.1f} s")
+    assert run.seconds < 6 * float(os.environ.get("SLOW", 2))
+
+
+def test_the_stack_goes_back_in_two_seconds_while_the_old_releases_run(stack: Stack, users: list[str]) -> None:
+    now = stack.live()
+    run = stack.sandbox.playbook("playbooks/rollback.yml").succeeded()
+    assert {name for name, release in stack.live().items() if release != now[name]} == set(PROCESSES)
+    at = sorted(stack.state(name)["live"]["at"] for name in PROCESSES)
+    print(f"rollback of the stack: {at[-1] - at[0]:.2f} s from the first flag to the last, {run.seconds:.1f} s in all")
+    assert at[-1] - at[0] < WHOLE_STACK
+    assert users == []
+    listed = stack.sandbox.playbook("playbooks/releases.yml").unchanged().output
+    assert all(release in listed for release in (*now.values(), *stack.live().values()))
+
+
+def test_a_failed_verification_takes_everything_back(stack: Stack, users: list[str]) -> None:
+    before = stack.live()
+    # The pages ask an API that is not there: healthy, and of no use.
+    broken = {"memory": "800M", "environment": {"API_INTERNAL_URL": "http://127.0.0.1:9"}}
+    run = stack.deploy(api={"memory": "800M"}, sites=broken)
+    assert run.rc != 0
+    assert "read the page on its subdomain" in run.output
+    assert "Everything that was switched is taken back" in run.output
+    assert stack.live() == before
+    assert stack.report()["outcome"] == "taken back"
+    for name in ("api", "sites"):
+        assert "pending" not in stack.state(name)
+    assert users == []
+    stack.deploy().unchanged()
+
+
+def test_a_candidate_that_never_gets_healthy_is_told_with_its_last_words(stack: Stack, users: list[str]) -> None:
+    before = stack.live()
+    run = stack.deploy(
+        api={"memory": "850M"},
+        collab={"environment": {"MAX_DOCUMENTS": "none"}, "health": {"path": "/health", "start_period": 5}},
+    )
+    assert run.rc != 0
+    said = " ".join(run.output.split())
+    assert "collab on collab-1" in said and "step prepare" in said and "MAX_DOCUMENTS" in said
+    assert "journalctl -u fivepointers-collab@" in said
+    assert stack.live() == before
+    assert users == []
+    assert stack.report()["probe"]["failed"] == 0
+
+
+def start(stack: Stack, *arguments: str) -> subprocess.Popen[str]:
+    """Start a deployment beside this test, in a session of its own."""
+    return subprocess.Popen(
+        ["ansible-playbook", "-i", "inventories/sandbox/aws_ec2.yml", "playbooks/deploy.yml", *arguments],
+        cwd=ROOT,
+        env=stack.sandbox.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_of_two_deployments_at_once_one_works_and_the_other_says_who_does(stack: Stack) -> None:
+    runs = [start(stack, "-e", stack.catalogue(api={"memory": size})) for size in ("700M", "701M")]
+    outputs = [run.communicate(timeout=300)[0] for run in runs]
+    codes = [run.returncode for run in runs]
+    assert sorted(codes)[0] == 0, outputs
+    if all(code == 0 for code in codes):
+        pytest.skip("the second one began after the first had ended")
+    refused = " ".join(outputs[next(index for index, code in enumerate(codes) if code)].split())
+    assert "Another deployment works on this environment" in refused and "Nothing was changed" in refused
+    assert stack.report()["by"] in refused
+
+
+def until(deployment: Path, phase: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a phase is in a deployment's journal."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        journals = sorted(deployment.glob("*.steps"))
+        if journals and any(json.loads(line)["name"] == phase for line in journals[-1].read_text().splitlines()):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the phase {phase} was never reached")
+
+
+@pytest.mark.parametrize("phase", ["prepare", "migrate", "switch"])
+def test_a_killed_controller_leaves_nothing_to_repair(stack: Stack, users: list[str], phase: str) -> None:
+    argument = stack.catalogue(**memory(f"{600 + len(phase)}M"))
+    reports = ROOT / ".artifacts/deployments"
+    for journal in reports.glob("*.steps"):
+        journal.unlink()
+    process = start(stack, "-e", argument)
+    try:
+        until(reports, phase, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert users == []
+    started = time.monotonic()
+    run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
+    while "Another deployment works" in run.output and time.monotonic() - started < 90:
+        time.sleep(2)
+        run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
+    run.succeeded()
+    print(f"killed in {phase}: whole again {time.monotonic() - started:.1f} s later")
+    stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument).unchanged()
+    for name in PROCESSES:
+        assert "pending" not in stack.state(name)
+    assert users == []
+
+
+def everything(stack: Stack, service: str) -> str:
+    """Checksums of all that makes a release, as it serves: code, unit, environment, front, runtime."""
+    host = stack.sandbox.hosts_of(service)[0]
+    script = f"""
+        slot=blue; [ ! -e /var/lib/fivepointers/{service}.green ] || slot=green
+        cd -P /opt/fivepointers/{service}/slots/$slot
+        pwd
+        find . -type f ! -name schema.json -exec sha256sum {{}} + | sort -k 2
+        sha256sum /etc/nginx/fivepointers/front-{service}.conf
+        grep -v ^PORT= /etc/fivepointers/{service}/$slot.env | sha256sum
+        sha256sum < /etc/systemd/system/fivepointers-{service}@$slot.service
+        readlink /proc/$(systemctl show -P MainPID fivepointers-{service}@$slot)/exe
+    """
+    return stack.sandbox.ssh(host, "sudo sh -eu", stdin=script)
+
+
+def test_a_rollback_of_everything_at_once_restores_every_byte(stack: Stack) -> None:
+    stack.deploy(collab={"hold": 0}).succeeded()
+    before = everything(stack, "collab")
+    source = stack.folder / "collab"
+    subprocess.run(["cp", "-r", str(ROOT / "examples/collab"), str(source)], check=True)
+    with (source / "server.js").open("a") as handle:
+        handle.write("// another version\n")
+    changed = {
+        "build": {"source": str(source)},
+        "node": "22",
+        "memory": "555M",
+        "body_limit": "7m",
+        "environment": {"MAX_DOCUMENTS": "1234"},
+        "hold": 0,
+    }
+    argument = stack.catalogue(collab=changed)
+    content = yaml.safe_load(Path(argument.partition("=")[2]).read_text())
+    content["services"]["collab"]["build"] = changed["build"]
+    Path(argument.partition("=")[2]).write_text(yaml.safe_dump(content))
+    latest = ROOT / ".artifacts/collab/latest.json"
+    kept = latest.read_bytes()
+    try:
+        stack.sandbox.playbook("playbooks/build.yml", "-e", argument, "-e", "service=collab").succeeded()
+        # The host needs another Node.js: the whole site, not only a deployment.
+        stack.sandbox.playbook("playbooks/site.yml", "-e", argument).succeeded()
+        now = everything(stack, "collab")
+        assert "/22." in now and before != now
+        stack.sandbox.playbook("playbooks/rollback.yml", "-e", argument, "-e", "service=collab").succeeded()
+        assert everything(stack, "collab") == before
+    finally:
+        latest.write_bytes(kept)
+
+
+def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack) -> None:
+    host = stack.sandbox.hosts_of("api")[0]
+    stack.sandbox.ssh(host, 'sudo sh -c \'echo "{\\"number\\": 99999999999999}" > /var/lib/fivepointers/fence.json\'')
+    try:
+        run = stack.deploy(api={"memory": "650M"})
+        assert run.rc != 0
+        assert "lost its lock, and another one works on this host" in " ".join(run.output.split())
+    finally:
+        stack.sandbox.ssh(host, "sudo rm /var/lib/fivepointers/fence.json")

@@ -1,0 +1,227 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The lock's lease, what became of a deployment, and the process that lives as long as it does."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.action import deployment
+from ansible_collections.fivepointers.platform.plugins.module_utils import leases
+
+
+def step(name: str, host: str, failed: bool = False, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "host": host,
+        "services": ["api"],
+        "start": 10.0,
+        "end": 11.0,
+        "failed": failed,
+        "message": "it did not work" if failed else "",
+        "releases": {"api": {"from": "old", "to": "new"}},
+        **changes,
+    }
+
+
+ROOT = Path(__file__).parents[3]
+
+
+# --- the lease ------------------------------------------------------------------
+
+
+def test_one_holds_the_lock_and_the_other_is_told_who() -> None:
+    lease = leases.acquired({}, "one", "ann@desk", 1000.0)
+    with pytest.raises(
+        leases.LeaseError, match=r"(?s)one, by ann@desk, since 1970-01-01 00:16:40.*ends by itself in 5"
+    ):
+        leases.acquired(lease, "two", "bob@desk", 1005.0)
+    assert leases.renewed(lease, "one", 1050.0)["expires"] == 1050 + leases.LEASE
+
+
+def test_a_dead_holder_s_lease_ends_by_itself_and_its_successor_has_a_higher_number() -> None:
+    lease = leases.acquired({}, "one", "ann", 1000.0)
+    after = leases.acquired(lease, "two", "bob", 1000.1 + leases.LEASE)
+    assert after["number"] > lease["number"]
+    for change in (leases.renewed, leases.released):
+        with pytest.raises(leases.LeaseError, match="two has it now, by bob"):
+            change(after, "one", 1100.0)
+
+
+def test_a_lock_that_was_given_back_is_free_at_once() -> None:
+    lease = leases.released(leases.acquired({}, "one", "ann", 1000.0), "one", 1001.0)
+    assert leases.acquired(lease, "two", "bob", 1001.0)["id"] == "two"
+
+
+def test_numbers_rise_even_where_the_clock_goes_back() -> None:
+    lease: dict[str, Any] = {}
+    numbers = []
+    for holder, now in zip("abcd", (1000.0, 2000.0, 500.0, 500.0), strict=True):
+        lease = leases.acquired({**lease, "expires": 0}, holder, "x", now)
+        numbers.append(lease["number"])
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_lease_outlives_renewals_that_come_late() -> None:
+    assert leases.LEASE >= 3 * leases.RENEWAL
+
+
+BACK = [step("take back", "a"), step("take back", "b")]
+
+
+# --- what became of it -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "steps, failures, outcome",
+    [
+        ([step("prepare", "a"), step("switch", "a"), step("commit", "a")], [], "committed"),
+        ([], [], "committed"),
+        ([step("prepare", "a", failed=True), step("take back", "a")], [], "taken back"),
+        ([step("switch", "a"), step("switch", "b", failed=True), *BACK], [], "taken back"),
+        ([step("switch", "a"), step("take back", "a")], ["the front door"], "taken back"),
+        ([step("switch", "a"), step("switch", "b", failed=True), step("take back", "a")], [], "failed"),
+        ([step("switch", "a"), step("take back", "a", failed=True)], ["x"], "failed"),
+    ],
+)
+def test_what_became_of_it(steps: list[dict[str, Any]], failures: list[str], outcome: str) -> None:
+    assert deployment.outcome_of(steps, failures) == outcome
+    message = deployment.message_of(outcome, steps, failures)
+    assert (message == "") == (outcome == "committed")
+    for failure in failures:
+        assert failure in message
+    for item in steps:
+        if item["failed"]:
+            assert f"{item['host']}: it did not work" in message
+
+
+def test_services_and_times_of_the_report() -> None:
+    steps = [
+        step("prepare", "a", start=1.0, end=2.0),
+        step("prepare", "b", start=1.0, end=2.5),
+        step("switch", "a", start=3.0, end=3.5),
+        step("commit", "a", start=6.0, end=7.0, releases={"api": {"from": "new", "to": "new"}}),
+    ]
+    assert deployment.released(steps) == {"api": {"from": "old", "to": "new", "hosts": ["a", "b"]}}
+    drawn = deployment.timeline(steps, 1.0)
+    assert {"name": "verify", "services": [], "host": "", "start": 2.5, "end": 5.0} in drawn
+    assert [item["start"] for item in drawn] == sorted(item["start"] for item in drawn)
+
+
+def test_what_is_asked_during_a_deployment() -> None:
+    def service(name: str, url: str | None, yjs: bool = False, **health: Any) -> dict[str, Any]:
+        return {"name": name, "url": url, "public": [url] if url else [], "yjs": yjs, "health": health}
+
+    asked = deployment.targets(
+        [
+            service("api", "https://api.example.com", path="/api/health"),
+            service("sites", "https://*.example.com", path="/healthz"),
+            service("board", "https://example.com/board", path="/board/"),
+            service("collab", "wss://ws.example.com", yjs=True),
+            service("relay", "wss://relay.example.com"),
+            service("inner", None),
+        ]
+    )
+    assert [(item["service"], item["kind"]) for item in asked] == [
+        ("api", "http"),
+        ("sites", "http"),
+        ("board", "http"),
+        ("collab", "websocket"),
+    ]
+    assert asked[0]["url"] == "https://api.example.com/api/health"
+    assert asked[1]["url"] == "https://deployment-probe.example.com/healthz"
+    assert asked[3]["url"] == "wss://ws.example.com/deployment-probe"
+    assert 502 not in asked[0]["status"] and 404 in asked[0]["status"]
+
+
+# --- the process beside the playbook -------------------------------------------------
+
+COMPANION = """
+import json, os, sys, time
+from ansible_collections.fivepointers.platform.plugins.action import deployment
+deployment.RENEWAL = 0.2
+
+class Probe:
+    number = 0
+    def start(self): pass
+    def result(self): self.number += 1; return {"asked": self.number}
+    def stop(self): return {"asked": "the end"}
+
+def lease(state):
+    open(sys.argv[2], "a").write(state + " ")
+    return sys.argv[3] == "held"
+
+print("ready", flush=True)
+deployment.accompany(int(sys.argv[1]), lease, Probe(), sys.argv[2] + ".json")
+"""
+
+
+@pytest.fixture
+def companion(tmp_path: Path) -> Any:
+    """Start a playbook that sleeps, and its companion."""
+    started = []
+
+    def start(lease: str = "held") -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes], Path]:
+        playbook = subprocess.Popen(["sleep", "60"])
+        path = tmp_path / "measured"
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMPANION, str(playbook.pid), str(path), lease],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
+            stdout=subprocess.PIPE,
+        )
+        started.extend([playbook, process])
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        return playbook, process, path
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_it_renews_and_says_what_it_measured_until_it_is_told_to_end(companion: Any) -> None:
+    _playbook, process, path = companion()
+    answer = str(path) + ".json"
+    for number in itertools.count(1):
+        assert deployment.ask(process.pid, signal.SIGUSR1, answer, 5) == {"asked": number}
+        if number == 3:
+            break
+    deadline = time.monotonic() + 5
+    while not path.exists() or path.read_text().count("renewed") < 3:
+        assert time.monotonic() < deadline, "it does not renew"
+        time.sleep(0.05)
+    assert deployment.ask(process.pid, signal.SIGTERM, answer, 5) == {"asked": "the end"}
+    assert process.wait(5) == 0
+
+    assert "ended" not in path.read_text(), "the playbook gives the lock back"
+
+
+def test_it_ends_and_gives_the_lock_back_when_the_playbook_is_killed(companion: Any) -> None:
+    playbook, process, path = companion()
+    playbook.kill()
+    playbook.wait()
+    assert process.wait(5) == 0
+    assert path.read_text().split()[-1] == "ended"
+
+
+def test_it_ends_when_the_lock_is_somebody_else_s(companion: Any) -> None:
+    _playbook, process, path = companion("lost")
+    assert process.wait(5) == 0
+    assert json.loads(Path(str(path) + ".json").read_text()) == {"asked": "the end"}
+
+
+def test_one_that_is_gone_measures_nothing(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert deployment.ask(gone.pid, signal.SIGTERM, str(tmp_path / "x"), 0.2) is None

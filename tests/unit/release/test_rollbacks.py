@@ -1,0 +1,126 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Where a rollback goes, and what it refuses, from what hosts say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils import rollbacks
+
+
+def look(*line: tuple[str, str], kept: str = "", **changes: Any) -> dict[str, Any]:
+    """What a host says of a service on which these (release, deployment) were live one after the other."""
+    history = [
+        {"release": release, "slot": "blue", "since": deployment, "deployment": deployment, "by": "someone@somewhere"}
+        for release, deployment in line
+    ]
+    names = kept.split() or [release for release, _deployment in line]
+    return {
+        "live": history[-1] if history else {},
+        "pending": {},
+        "previous": line[-2][0] if len(line) > 1 else "",
+        "held": {},
+        "history": history,
+        "kept": [
+            {"release": name, "artifact": f"art-{name}", "staged": 1.7e9, "bytes": 2_500_000, "schema": []}
+            for name in names
+        ],
+        "schema": [],
+        **changes,
+    }
+
+
+def migration(name: str, contract: bool = False, applied: bool = True) -> dict[str, Any]:
+    return {"name": name, "applied": applied, "contract": contract, "known": True}
+
+
+STACK = {
+    "api-1": {"api": look(("a1", "d1"), ("a2", "d2"), ("a3", "d4"))},
+    "api-2": {"api": look(("a1", "d1"), ("a2", "d2"), ("a3", "d4"))},
+    "web-1": {"web": look(("w1", "d1"), ("w2", "d3"))},
+    "all-1": {"sites": look(("s1", "d1"), ("s2", "d4"))},
+}
+
+
+@pytest.mark.parametrize(
+    "services, to, expected",
+    [
+        (None, None, {"api": "a2", "sites": "s1"}),
+        (["web"], None, {"web": "w1"}),
+        (["api", "web"], None, {"api": "a2", "web": "w1"}),
+        (["api"], "a1", {"api": "a1"}),
+        (["api"], "art-a2", {"api": "a2"}),
+        (["api"], "d1", {"api": "a1"}),
+        (None, "d3", {"api": "a2", "sites": "s1"}),
+        (None, "d2", {"api": "a2", "web": "w1", "sites": "s1"}),
+    ],
+)
+def test_where_it_goes(services: list[str] | None, to: str | None, expected: dict[str, str]) -> None:
+    assert rollbacks.rollback_targets(STACK, services, to) == expected
+
+
+@pytest.mark.parametrize(
+    "looks, services, to, told",
+    [
+        ({"h": {"api": look(("a1", "d1"))}}, None, None, "api: the deployment d1 was its first"),
+        ({"h": {"api": look(("a1", "d1"))}}, ["api"], None, "it has no release before the live one"),
+        (STACK, ["api"], "a9", "release 'a9' is not kept on api-1. Kept are: a1, a2, a3"),
+        (STACK, ["apo"], None, "there is no service 'apo'.*api, sites, web"),
+        (STACK, ["api"], "a3", "a3 is live already"),
+        ({"h": {"api": look()}}, None, None, "nothing to go back to"),
+        (
+            {
+                "h": {"api": look(("a1", "d1"), ("a2", "d2"), kept="a2")},
+                "i": {"web": look(("w1", "d1"), ("w2", "d2"), kept="w2")},
+            },
+            None,
+            None,
+            "(?s)api: release 'a1' is not kept on h.*web: release 'w1' is not kept on i",
+        ),
+        (
+            {"h": {"api": look(("a1", "d1"), ("a2", "d2"))}, "i": {"api": look(("a0", "d0"), ("a2", "d2"))}},
+            ["api"],
+            None,
+            "different releases .h: a1, i: a0",
+        ),
+    ],
+)
+def test_what_it_refuses(looks: Any, services: list[str] | None, to: str | None, told: str) -> None:
+    with pytest.raises(rollbacks.RollbackError, match=told):
+        rollbacks.rollback_targets(looks, services, to)
+
+
+@pytest.mark.parametrize(
+    "applied, known, refused",
+    [
+        ([migration("one"), migration("two")], [migration("one")], False),
+        ([migration("one"), migration("two", contract=True)], [migration("one")], True),
+        ([migration("one"), migration("two", contract=True, applied=False)], [migration("one")], False),
+        ([migration("one", contract=True)], [migration("one", contract=True)], False),
+        ([], [], False),
+    ],
+)
+def test_a_schema_that_moved_past_the_old_code_is_no_way_back(
+    applied: list[dict[str, Any]], known: list[dict[str, Any]], refused: bool
+) -> None:
+    host = look(("a1", "d1"), ("a2", "d2"), schema=applied)
+    host["kept"][0]["schema"] = known
+    looks = {"api-1": {"api": host}, "api-2": {"api": look(("a1", "d1"), ("a2", "d2"))}}
+    if refused:
+        with pytest.raises(rollbacks.RollbackError, match="moved past release a1: two removed or narrowed"):
+            rollbacks.rollback_targets(looks, None, None)
+    else:
+        assert rollbacks.rollback_targets(looks, None, None) == {"api": "a1"}
+
+
+def test_the_table_says_what_is_what() -> None:
+    stack = {**STACK, "api-1": {"api": look(("a1", "d1"), ("a2", "d2"), ("a3", "d4"), held={"slot": "blue"})}}
+    lines = rollbacks.releases_table(stack, ["api", "web"]).splitlines()
+    assert lines[0].split()[:4] == ["service", "host", "release", "artifact"]
+    assert [line.split()[:3] for line in lines[1:4]] == [["api", "api-1", name] for name in ("a1", "a2", "a3")]
+    assert "previous, still running" in lines[2] and "live" in lines[3] and "someone@somewhere" in lines[3]
+    assert not any(line.startswith("sites") for line in lines)
+    assert lines[3].split()[-1] == "2.5"
