@@ -1,16 +1,19 @@
 /**
- * Brings the schema up to date, once: `node dist/migrate.js`.
+ * Brings the schema up to date, once: `node dist/migrate.js`. With `--list` it
+ * changes nothing. Either way the last line says which migrations there are.
  *
  * The lock and the migrations share one connection: whoever loses it loses the
- * lock with it, so two runs never change the schema at the same time. The last
- * line names the migrations that were applied and the one the schema stands at.
+ * lock with it, so two runs never change the schema at the same time.
  */
 import 'reflect-metadata';
+
+import { parseArgs } from 'node:util';
 
 import { DataSource, MigrationExecutor, type QueryRunner } from 'typeorm';
 
 import { describeError, log } from './common/log.js';
 import { ConfigurationError, readDatabaseConfig } from './config.js';
+import { listMigrations } from './database/listing.js';
 import { dataSourceOptions } from './database/options.js';
 
 const LOCK_WAIT_SECONDS = 60;
@@ -27,23 +30,26 @@ async function withLock<T>(runner: QueryRunner, name: string, work: () => Promis
   }
 }
 
-async function migrate(runner: QueryRunner): Promise<void> {
-  const executor = new MigrationExecutor(runner.dataSource, runner);
+async function migrate(executor: MigrationExecutor): Promise<void> {
   executor.transaction = 'each';
   const pending = (await executor.getPendingMigrations()).map(({ name }) => name);
   log.info('migrations to apply', { pending });
   const applied = (await executor.executePendingMigrations()).map(({ name }) => name);
-  const [newest] = (await executor.getExecutedMigrations()).sort((a, b) => b.timestamp - a.timestamp);
-  log.info('migrated', { applied, schema: newest?.name ?? null });
+  log.info('migrated', { applied });
 }
 
 async function main(): Promise<void> {
+  // A mistyped option must not change the schema.
+  const { list } = parseArgs({ options: { list: { type: 'boolean', default: false } } }).values;
   const config = { ...readDatabaseConfig(), poolSize: 1 };
   const dataSource = await new DataSource(dataSourceOptions(config)).initialize();
   try {
     const runner = dataSource.createQueryRunner();
-    await withLock(runner, `migrate ${config.name}`.slice(0, 64), () => migrate(runner));
+    const executor = new MigrationExecutor(dataSource, runner);
+    if (!list) await withLock(runner, `migrate ${config.name}`.slice(0, 64), () => migrate(executor));
+    const migrations = listMigrations(dataSource.migrations, await executor.getExecutedMigrations());
     await runner.release();
+    process.stdout.write(`${JSON.stringify({ migrations })}\n`);
   } finally {
     await dataSource.destroy();
   }

@@ -26,8 +26,13 @@ describe('the api', { skip }, () => {
 
   const login = async (who: object) => (await call('POST', '/auth/login', { json: who })).body.accessToken;
 
+  const migrate = async (...options: string[]) => {
+    const { stdout } = await promisify(execFile)(process.execPath, ['dist/migrate.js', ...options]);
+    return JSON.parse(stdout.trimEnd().split('\n').at(-1)!).migrations;
+  };
+
   before(async () => {
-    await promisify(execFile)(process.execPath, ['dist/migrate.js']);
+    await migrate();
     const { readDatabaseConfig, readHttpConfig } = await import('../dist/config.js');
     const { startServer } = await import('../dist/server.js');
     const jwt = { JWT_SECRET: 'a-secret-of-more-than-32-characters-for-tests', PORT: '0' };
@@ -72,6 +77,33 @@ describe('the api', { skip }, () => {
     assert.equal('ownerId' in read.body, false);
     assert.deepEqual((await call('GET', '/pages', { token: hers })).body.map((p: { slug: string }) => p.slug), [slug]);
     assert.deepEqual((await call('GET', '/pages', { token: his })).body, []);
+  });
+
+  test('migrations are listed, and listing them changes nothing', async () => {
+    const { readDatabaseConfig } = await import('../dist/config.js');
+    const { dataSourceOptions } = await import('../dist/database/options.js');
+    const { DataSource } = await import('typeorm');
+    const database = await new DataSource(dataSourceOptions(readDatabaseConfig())).initialize();
+    const create = { name: 'CreateUsersAndPages1760000000000', applied: true, contract: false, known: true };
+    const foreign = { name: 'FromTheFuture4000000000000', applied: true, contract: false, known: false };
+    const { name } = foreign;
+    try {
+      await database.query('INSERT INTO migrations (timestamp, name) VALUES (4000000000000, ?)', [name]);
+      assert.deepEqual(await migrate('--list'), [create, foreign]);
+      assert.deepEqual(await migrate(), [create, foreign], 'the same after a run');
+      await database.query('RENAME TABLE migrations TO put_aside');
+      try {
+        assert.deepEqual(await migrate('--list'), [{ ...create, applied: false }]);
+        assert.deepEqual(await database.query("SHOW TABLES LIKE 'migrations'"), []);
+        await assert.rejects(migrate('--lsit'), ({ code, stdout }) => code === 1 && /Unknown option/.test(stdout));
+        assert.deepEqual(await database.query("SHOW TABLES LIKE 'migrations'"), []);
+      } finally {
+        await database.query('RENAME TABLE put_aside TO migrations');
+      }
+    } finally {
+      await database.query('DELETE FROM migrations WHERE name = ?', [name]);
+      await database.destroy();
+    }
   });
 
   test('ten saves of one new page at once leave one page', async () => {
