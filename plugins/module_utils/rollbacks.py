@@ -64,7 +64,9 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
             continue
         if set(wanted.values()) != {release} or set(wanted) != set(found[name]):
             said = ", ".join("%s: %s" % (host, target or "nothing") for host, target in sorted(wanted.items()))
-            problems.append("%s: its hosts would go back to different releases (%s). Name one with -e to=" % (name, said))
+            problems.append(
+                "%s: its hosts would go back to different releases (%s). Name one with -e to=" % (name, said)
+            )
             continue
         problems += _refusals(name, found[name], release, last if services is None else "")
         if any(look["live"].get("release") != release for look in found[name].values()):
@@ -111,7 +113,8 @@ def _refusals(name: str, looks: Mapping[str, Mapping[str, Any]], release: str, d
     schemas = [look["schema"] for look in looks.values() if look["schema"]]
     knowing = [item["schema"] for look in looks.values() for item in look["kept"] if _has(item, release)]
     schema, known = schemas[0] if schemas else [], knowing[0] if knowing else []
-    against = obstacles([Migration(**item) for item in schema], [item["name"] for item in known if item.get("known", True)])
+    names = [item["name"] for item in known if item.get("known", True)]
+    against = obstacles([Migration(**item) for item in schema], names)
     if against:
         problems.append(
             "%s: the database has moved past release %s: %s removed or narrowed what it uses. Deploy code that knows "
@@ -130,8 +133,7 @@ def releases_table(looks: Looks, order: Iterable[str]) -> str:
     found = by_service(looks)
     for name in order:
         for host, look in sorted(found.get(name, {}).items()):
-            for item in look["kept"]:
-                rows.append((name, host, item["release"], item["artifact"][:12], *_row(look, item)))
+            rows += [(name, host, item["release"], item["artifact"][:12], *_row(look, item)) for item in look["kept"]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)  # noqa: B905
 
