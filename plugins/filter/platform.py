@@ -101,6 +101,11 @@ def artifact_choice(release: str | None, service: str | None) -> dict[str, str]:
     return chosen
 
 
+def artifact_store(address: str) -> dict[str, str]:
+    """Return the bucket and prefix of an address in S3."""
+    return planning.artifact_store(str(plain(address)))
+
+
 def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
     """Return the releases to which a rollback goes, by service, or why there is none."""
     named = _named(plan, services) if services else None
@@ -167,6 +172,7 @@ class FilterModule:
             "select_services": select_services,
             "release_waves": release_waves,
             "artifact_choice": artifact_choice,
+            "artifact_store": artifact_store,
             "rollback_targets": rollback_targets,
             "releases_table": releases_table,
             "secret_references": secret_references,

@@ -246,6 +246,9 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "secrets": Key(table(values.secret_name, values.secret, "a mapping of names to references"), {}),
     "services": Key(any_mapping, {}),
     "front_door": Key(optional(values.address)),
+    "artifacts": Key(
+        optional(text(r"s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._/-]*)?", "a place such as s3://bucket/prefix"))
+    ),
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
 }

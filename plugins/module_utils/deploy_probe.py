@@ -387,8 +387,10 @@ class Probe:
             service.failed += 1
             self.failed_at = [*self.failed_at[:1], sent]
             if len(self.failures) < KEPT_FAILURES:
-                at, url = round(sent, 3), asked.url.partition("?")[0]
-                self.failures.append({"at": at, "service": asked.service, "url": url, "what": what[:KEPT_TEXT]})
+                # Without what may be secret: a login before the name, and the query.
+                url = re.sub(r"//[^/]*@", "//", asked.url.partition("?")[0])
+                failure = {"at": round(sent, 3), "service": asked.service, "url": url, "what": what[:KEPT_TEXT]}
+                self.failures.append(failure)
             return
         service.spread.add(ms, sent)
         if not asked.up:

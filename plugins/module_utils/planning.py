@@ -449,6 +449,14 @@ def journey_steps(model: Model) -> list[dict[str, Any]]:
     return [step for journey in model.journeys for step in journey["steps"]]
 
 
+def artifact_store(address: str | None) -> dict[str, str]:
+    """Return the bucket and prefix of s3://bucket/prefix; empty where artifacts stay on the controller."""
+    if not address:
+        return {}
+    bucket, _slash, prefix = address[len("s3://") :].partition("/")
+    return {"bucket": bucket, "prefix": prefix.rstrip("/") + "/" if prefix else ""}
+
+
 def log_group(model: Model, name: str) -> str:
     """Return the name of a service's log group."""
     return f"/fivepointers/{model.environment['name']}/{name}"
@@ -540,6 +548,7 @@ def plan(model: Model) -> dict[str, Any]:
             "tls_mode": environment["tls"]["mode"],
             "front_door": environment["front_door"],
             "deployment": environment["deployment"],
+            "artifacts": artifact_store(environment["artifacts"]),
         },
         "batches": deploy_order(model),
         "services": specs,

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 
@@ -303,3 +304,24 @@ def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack
         assert "lost its lock, and another one works on this host" in " ".join(run.output.split())
     finally:
         stack.sandbox.ssh(host, "sudo rm /var/lib/fivepointers/fence.json")
+
+
+def test_artifacts_come_from_a_bucket(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stack.sandbox.environment.items():
+        if name.startswith(("AWS_", "NO_PROXY")):
+            monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(
+        Bucket="builds", CreateBucketConfiguration={"LocationConstraint": os.environ["AWS_REGION"]}
+    )
+    store = ["-e", "platform_sandbox_artifacts=s3://builds/app", "-e", "service=frontend"]
+    stack.sandbox.playbook("playbooks/build.yml", *store).succeeded()
+    elsewhere = ["-e", f"platform_artifacts={stack.folder}/elsewhere"]
+    stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere, "--check", "--diff").unchanged()
+    stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere).unchanged()
+    # What arrives damaged is never unpacked.
+    identifier = json.loads((stack.folder / "elsewhere/frontend/latest.json").read_text())["id"]
+    boto3.client("s3").put_object(Bucket="builds", Key=f"app/frontend/{identifier}.tar.gz", Body=b"damaged")
+    host = stack.sandbox.hosts_of("frontend")[0]
+    stack.sandbox.ssh(host, "sudo rm -r /opt/fivepointers/frontend/releases")
+    run = stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere)
+    assert run.rc != 0 and "checksum" in run.output

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning
 
 
 def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
@@ -32,6 +33,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "tls_mode": "files",
         "front_door": None,
         "deployment": {"budget": {}, "rate": 20, "watch": 2},
+        "artifacts": {},
     }
 
 
@@ -343,3 +345,17 @@ def test_the_pattern_captures_nothing(stack: Any) -> None:
 def test_a_developer_may_use_a_local_origin(stack: Any) -> None:
     stack.set("e.name", "development").set("e.cors", {"extra_origins": ["http://localhost:5173"]})
     assert "http://localhost:5173" in stack.plan()["edge"]["origins"]["exact"]
+
+
+@pytest.mark.parametrize(
+    "address, store",
+    [
+        (None, {}),
+        ("s3://builds", {"bucket": "builds", "prefix": ""}),
+        ("s3://builds/", {"bucket": "builds", "prefix": ""}),
+        ("s3://builds/team/app", {"bucket": "builds", "prefix": "team/app/"}),
+        ("s3://builds/team/", {"bucket": "builds", "prefix": "team/"}),
+    ],
+)
+def test_where_artifacts_are_kept(address: str | None, store: dict[str, str]) -> None:
+    assert planning.artifact_store(address) == store
