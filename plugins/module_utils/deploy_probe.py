@@ -285,7 +285,7 @@ class Probe:
 
     def stop(self) -> Result:
         """End, and return what was measured; takes two seconds at most."""
-        deadline = time.monotonic() + PATIENCE + 0.2
+        deadline = time.monotonic() + (PATIENCE + 0.2 if self.ended is None else 0.0)
         self.ending.set()
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
