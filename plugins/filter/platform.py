@@ -101,9 +101,9 @@ def artifact_choice(release: str | None, service: str | None) -> dict[str, str]:
     return chosen
 
 
-def artifact_store(address: str) -> dict[str, str]:
-    """Return the bucket and prefix of an address in S3."""
-    return planning.artifact_store(str(plain(address)))
+def artifact_store(address: str | None) -> dict[str, str]:
+    """Return the bucket and prefix of an address in S3; empty where there is none."""
+    return planning.artifact_store(plain(address))
 
 
 def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
