@@ -37,6 +37,8 @@ EDIT_EVERY = 1.0
 PATIENCE = 1.5
 #: Seconds before y-websocket dials again: the first time, and at most, doubling between.
 REDIAL = (0.1, 2.5)
+#: Seconds that a connection may stay open after a closing frame: with the closing's own limit of 1 s what Chromium waits.
+CLOSING = 1.0
 #: After these codes y-websocket stays away, until the page is loaded again.
 NO_RETURN = range(4400, 4500)
 #: Good samples, bad samples and outages that are kept; all are counted.
@@ -476,9 +478,9 @@ class Probe:
                         sockets.longest.add((outage["until"] - outage["at"]) * 1000, outage["at"])
                         sockets.outages = [*sockets.outages, outage][:KEPT_OUTAGES]
                 was_up = True
-                how = await editor.reader
+                at = await self._until_closed(editor)
                 with self.lock:
-                    code = self._closed(sockets, editor, how)
+                    code = self._closed(sockets, editor, round(at, 3))
                 with contextlib.suppress(Exception):
                     await editor.leave()
                 if code in NO_RETURN:
@@ -493,12 +495,22 @@ class Probe:
         if editor.reader.done():
             raise yjs_client.SocketError(editor.reader.result())
 
-    def _closed(self, sockets: Sockets, editor: Any, how: str) -> int:
+    async def _until_closed(self, editor: Any) -> float:
+        """Wait as a browser does, which ends a connection that stays open after the closing frame; returns when it came."""
+        at: float | None = None
+        while not editor.reader.done():
+            if at is None and editor.socket.state.name == "CLOSING":
+                at = self._now()
+            if at is not None and self._now() - at > CLOSING:
+                await editor.socket.close()
+            await asyncio.wait([editor.reader], timeout=0.02)
+        return self._now() if at is None else at
+
+    def _closed(self, sockets: Sockets, editor: Any, at: float) -> int:
         code = int(editor.socket.close_code or 1006)
         sockets.codes[str(code)] = sockets.codes.get(str(code), 0) + 1
-        at = round(self._now(), 3)
-        outage = {"at": at, "until": at, "service": sockets.service, "who": editor.name, "what": how, "attempts": 0}
-        sockets.out[editor.name] = outage
+        outage = {"at": at, "until": at, "service": sockets.service, "who": editor.name, "attempts": 0}
+        sockets.out[editor.name] = {**outage, "what": editor.reader.result()}
         return code
 
     async def _write(self, sockets: Sockets, editor: Any, run: str) -> None:

@@ -183,9 +183,9 @@ def _names(names: Iterable[Any], width: int) -> str:
 def table(report: Report) -> str:
     """What an operator reads at the end of a deployment: at most 30 lines of 110 columns."""
     probe = report.get("probe")
-    lines = [_headline(report), *_service_lines(report, 6), *_step_lines(report)]
+    lines = [_headline(report), *_service_lines(report, 5), *_step_lines(report)]
     if probe:
-        lines += _probe_lines(probe, 5)
+        lines += _probe_lines(probe, 4)
         lines += [f"not measured: {text}" for text in probe.get("unmeasured", [])[:1]]
     else:
         lines.append("users      nothing was measured")
@@ -493,7 +493,7 @@ class Drawing:
         last = None
         for step in sorted(steps, key=lambda step: _number(step.get("end"))):
             at = _number(step.get("end"))
-            if last is None or self.x(at) - self.x(last) > 4:
+            if last is None or self.x(at) - self.x(last) > 8:
                 last = at
             names = found.setdefault(last, [])
             names += [name for name in map(clean, step.get("services", [])) if name not in names]

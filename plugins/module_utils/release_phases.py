@@ -302,11 +302,19 @@ def missing_archives(job: Job) -> list[str]:
 
 
 def prepare(job: Job) -> bool:
-    """Stage and start all candidates, and wait for their health. What is live is not touched."""
+    """Stage and start all candidates, and wait for their health. What is live is not touched.
+
+    Except for what a broken-off deployment switched to and nobody verified: where something else is wanted by now,
+    the release from before serves first, so that the way back never leads there.
+    """
+    unverified = abandoned(job)
+    if unverified:
+        take_back(dataclasses.replace(job, wanted=unverified))
+        job.refresh()
     # One that was prepared by an earlier run, and fell ill since, is started again.
     todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
     if not todo:
-        return False
+        return bool(unverified)
     if not shutil.which("nginx"):
         raise ReleaseError("There is no nginx on %s. Configure the host first: the role nginx installs it." % job.host)
     for item, step in todo:
@@ -337,6 +345,11 @@ def prepare(job: Job) -> bool:
         raise
     job.warnings += [warning for warning in (exposed(item, slot) for item, slot in processes) if warning]
     return True
+
+
+def abandoned(job: Job) -> list[Wanted]:
+    """Return the services with an open switch to another release than the wanted one."""
+    return [item for item in job.wanted if job.seen[item.name].pending.get("release", item.release) != item.release]
 
 
 def stop_quietly(units: Sequence[str]) -> None:

@@ -31,8 +31,15 @@ def by_service(looks: Looks) -> dict[str, dict[str, Mapping[str, Any]]]:
 
 
 def last_deployment(looks: Looks) -> str:
-    """Return the identifier of the newest deployment that is live anywhere; empty if there was none."""
-    live = [look["live"] for services in looks.values() for look in services.values() if look["live"]]
+    """Return the identifier of the newest deployment that is live anywhere; empty if there was none.
+
+    One that broke off before its commit counts first.
+    """
+    every = [look for services in looks.values() for look in services.values()]
+    open_switches = [look["pending"] for look in every if look["pending"]]
+    if open_switches:
+        return str(open_switches[0].get("deployment", ""))
+    live = [look["live"] for look in every if look["live"]]
     newest: Mapping[str, Any] = max(live, key=lambda entry: entry.get("since", ""), default={})
     return str(newest.get("deployment", ""))
 
@@ -69,7 +76,7 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
             )
             continue
         problems += _refusals(name, found[name], release, last if services is None else "")
-        if any(look["live"].get("release") != release for look in found[name].values()):
+        if any(look["pending"] or look["live"].get("release") != release for look in found[name].values()):
             chosen[name] = release
     if problems:
         raise RollbackError("The rollback is refused, and nothing was changed:\n- %s" % "\n- ".join(problems))
@@ -83,7 +90,8 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
 
 def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, last: str) -> str | None:
     """Return the release to which one host goes back; None where it has no part in it."""
-    if not look["live"]:
+    pending = look["pending"]
+    if not look["live"] and not pending:
         return None
     history = look["history"]
     if to:
@@ -95,6 +103,8 @@ def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, l
         if alone and not known:
             return to
         return str(before[-1]["release"]) if before else ""
+    if pending:
+        return str(pending["before"]["release"])
     if not named and last and look["live"].get("deployment") != last:
         return None
     return str(look["previous"])

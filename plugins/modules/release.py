@@ -235,7 +235,7 @@ def would_change(job: phases.Job, phase: str) -> bool:
     """Return whether a phase would change the host."""
     candidates = job.candidates()
     if phase == "prepare":
-        return any(not step.ready for _item, step in candidates)
+        return any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
     if phase == "migrate":
         return any(step.migrate for _item, step in candidates)
     if phase == "take_back":

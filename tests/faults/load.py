@@ -423,7 +423,7 @@ def main() -> int:
     for name, value in figures.items():
         print(f"{name:26} {value}")
     if not figures["kept_up"]:
-        print("load: fell behind its own schedule: these latencies say nothing about the service", file=sys.stderr)
+        print("load: fell behind its own schedule: these latencies say nothing about the service")
     if options.json:
         options.json.write_text(json.dumps({"figures": figures, "samples": load.samples}))
     return 1 if figures["failed"] else 0 if figures["kept_up"] else 3

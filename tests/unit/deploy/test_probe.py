@@ -520,3 +520,19 @@ def test_sockets_through_the_front_door_with_its_certificate(door: Door, start: 
     wait_for(edited(probe, 2))
     result = probe.stop()
     assert result["sockets"]["edits_missing"] == 0 and result["failed"] == 0 and result["unmeasured"] == []
+
+
+def test_a_relay_that_hangs_after_its_closing_frame_is_left(door: Door, start: Start) -> None:
+    target = {"service": "collab", "kind": "websocket", "url": f"wss://ws.{DOMAIN}/x", "origin": f"https://{DOMAIN}"}
+    probe = start(target, connect_to=door.address)
+    wait_for(edited(probe, 1))
+    # Whoever holds them keeps their connections open.
+    held = [visitor for _updates, visitors in door.rooms.values() for visitor in visitors]
+    for visitor in held:
+        with visitor.sending:
+            visitor.protocol.send_close(1012, "hangs")
+            visitor.flush()
+    wait_for(lambda: len(probe.result()["sockets"]["outages"]) == len(held) == 2 and not probe.sockets[0].out)
+    sockets = probe.stop()["sockets"]
+    assert 1800 < sockets["longest_out_ms"] < 3500
+    assert sockets["codes"] == {"1012": 2}

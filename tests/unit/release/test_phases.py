@@ -425,6 +425,32 @@ def test_what_is_not_committed_is_taken_back(
     assert not phases.take_back(new), "the second time there is nothing to take back"
 
 
+def test_what_nobody_verified_is_no_way_back(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old"))
+    broken_off = prepared(job("broken-off", body_limit="9m"))
+    phases.switch(broken_off)
+    assert played.serving() == broken_off.wanted[0].release
+    sick = job("sick")
+    played.sick.add(sick.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="step prepare"):
+        phases.prepare(sick)
+    assert played.serving() == old
+    made = release(job("well"))
+    state = releases.read_json(releases.state_path("orders"))
+    assert (played.serving(), files.previous(state)) == (made, old)
+
+
+def test_a_rollback_ends_a_deployment_that_broke_off(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old"))
+    broken_off = prepared(job("broken-off"))
+    phases.switch(broken_off)
+    back = back_to(old)
+    assert phases.prepare(back)
+    assert played.serving() == old
+    assert release(back) == old
+    assert not phases.take_back(back)
+
+
 def test_what_is_committed_is_not_taken_back(played: Played, job: Callable[..., phases.Job]) -> None:
     release(job("old", hold=300))
     new = job("new", hold=300)

@@ -62,6 +62,14 @@ def test_where_it_goes(services: list[str] | None, to: str | None, expected: dic
     assert rollbacks.rollback_targets(STACK, services, to) == expected
 
 
+def test_a_deployment_that_broke_off_is_what_the_stack_goes_back_from() -> None:
+    switched = {"release": "a4", "slot": "blue", "before": {"release": "a3", "slot": "green"}, "deployment": "d5"}
+    stack = {**STACK, "api-1": {"api": {**STACK["api-1"]["api"], "pending": switched}}}
+    stack["api-2"] = {"api": {**STACK["api-2"]["api"], "pending": switched}}
+    assert rollbacks.rollback_targets(stack, None, None) == {"api": "a3"}
+    assert rollbacks.rollback_targets(stack, ["api"], None) == {"api": "a3"}
+
+
 @pytest.mark.parametrize(
     "looks, services, to, told",
     [
