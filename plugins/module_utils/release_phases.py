@@ -94,14 +94,12 @@ def ensure_account(user: str) -> None:
 def listeners(port: int) -> list[tuple[str, str]]:
     """Return who listens on a TCP port of this host: (address, inode of the socket)."""
     found = []
-    for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
-        for line in (read(path) or "").splitlines()[1:]:
-            fields = line.split()
-            address, _colon, number = fields[1].partition(":")
-            if fields[3] == "0A" and int(number, 16) == port:
-                words = [address[index : index + 8] for index in range(0, len(address), 8)]
-                packed = b"".join(int(word, 16).to_bytes(4, "little") for word in words)
-                found.append((socket.inet_ntop(family, packed), fields[9]))
+    for local, inode, family in releases.tcp_sockets(releases.LISTENING):
+        address, _colon, number = local.partition(":")
+        if int(number, 16) == port:
+            words = [address[index : index + 8] for index in range(0, len(address), 8)]
+            packed = b"".join(int(word, 16).to_bytes(4, "little") for word in words)
+            found.append((socket.inet_ntop(family, packed), inode))
     return found
 
 

@@ -15,12 +15,14 @@ Standard library only, Python 3.9 or later: this runs on hosts, inside the modul
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
 import pwd
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import archive as archives
@@ -41,6 +43,8 @@ SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
 # A timer may be late by this many seconds.
 TIMER_SLACK = 30
+# States of a TCP socket, as the kernel writes them.
+ESTABLISHED, LISTENING = "01", "0A"
 
 
 class ReleaseError(Exception):
@@ -203,7 +207,8 @@ class Seen:
 
     releases: the complete ones, by id, as their release.json says. recorded: release and slot that state.json says.
     pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
-    held: the slot that goes on running for a while, so that a rollback takes no start.
+    held: the slot that goes on running for a while, so that a rollback takes no start. sockets: connections that are
+    open to the live slot of a relay.
     """
 
     account: bool = False
@@ -216,6 +221,7 @@ class Seen:
     recorded: tuple[str, str] = ("", "")
     pending: dict[str, Any] = dataclasses.field(default_factory=dict)
     held: str = ""
+    sockets: int = 0
 
 
 def read(path: str) -> str | None:
@@ -242,12 +248,28 @@ def listed(directory: str) -> list[str]:
         return []
 
 
+def tcp_sockets(state: str) -> Iterator[tuple[str, str, socket.AddressFamily]]:
+    """Yield local address and port as the kernel writes them, inode and family of TCP sockets in a state."""
+    for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        for line in (read(path) or "").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == state:
+                yield fields[1], fields[9], family
+
+
 def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
     """Return what there is of these services. Reads only."""
     units = [unit_name(item.name, slot) for item in wanted if item.process for slot in SLOTS]
     states = systemd.states(units)
     version = systemd.version() if units else 0
-    return {item.name: _observe(item, states, version) for item in wanted}
+    found = {item.name: _observe(item, states, version) for item in wanted}
+    if any(item.kind == "yjs_websocket" for item in wanted):
+        ports = collections.Counter(int(local.partition(":")[2], 16) for local, *_ in tcp_sockets(ESTABLISHED))
+        for item in wanted:
+            live = found[item.name].live
+            if item.kind == "yjs_websocket" and live:
+                found[item.name] = dataclasses.replace(found[item.name], sockets=ports[item.slots[live]])
+    return found
 
 
 def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: int) -> Seen:
@@ -463,6 +485,8 @@ def _steps(
         steps.append("write its front at port %d and reload nginx" % wanted.port)
     before = "slot %s (release %s)" % (seen.live, now.release) if now.release else "nothing"
     steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
+    if seen.sockets:
+        steps.append("move its %d open sockets, document after document" % seen.sockets)
     if wanted.process and now.release:
         steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), max(wanted.drain, wanted.hold)))
     return steps

@@ -119,6 +119,13 @@ def test_a_process_that_is_being_restarted_is_left_to_systemd() -> None:
     assert not releases.plan(item, slot(seen(item), "blue", state=restarting)).changed
 
 
+def test_open_sockets_that_would_move_are_counted() -> None:
+    old, new = wanted("yjs_websocket"), wanted("yjs_websocket", memory="2G")
+    steps = releases.plan(new, dataclasses.replace(seen(old), sockets=12)).steps
+    assert "move its 12 open sockets, document after document" in steps
+    assert not any("sockets" in step for step in releases.plan(new, seen(old)).steps)
+
+
 @pytest.mark.parametrize(
     "slot_name, change, told",
     [
