@@ -37,8 +37,8 @@ EDIT_EVERY = 1.0
 PATIENCE = 1.5
 #: Seconds before y-websocket dials again: the first time, and at most, doubling between.
 REDIAL = (0.1, 2.5)
-#: Seconds that a connection may stay open after a closing frame: with the closing's own limit of 1 s what Chromium waits.
-CLOSING = 1.0
+#: Seconds that Chromium waits after a closing frame for the end of the connection.
+CLOSING = 2.0
 #: After these codes y-websocket stays away, until the page is loaded again.
 NO_RETURN = range(4400, 4500)
 #: Good samples, bad samples and outages that are kept; all are counted.
@@ -496,7 +496,7 @@ class Probe:
             raise yjs_client.SocketError(editor.reader.result())
 
     async def _until_closed(self, editor: Any) -> float:
-        """Wait as a browser does, which ends a connection that stays open after the closing frame; returns when it came."""
+        """When the closing frame came, or the end; a connection that stays open after it is ended, as browsers do."""
         at: float | None = None
         while not editor.reader.done():
             if at is None and editor.socket.state.name == "CLOSING":

@@ -170,7 +170,11 @@ def test_refused_connections_show_although_kept_ones_go_on(door: Door, start: St
     result = probe.result()
     sane(result)
     assert result["failed"] >= 4
-    assert {failure["what"] for failure in result["failures"]} == {f"connection to {address[0]}:{address[1]} refused"}
+    # One may have been accepted by the machine and by nobody else.
+    refused = [
+        item for item in result["failures"] if item["what"] == f"connection to {address[0]}:{address[1]} refused"
+    ]
+    assert len(refused) >= result["failed"] - 1
     assert 0.3 < result["failed"] / sum(1 for sample in result["samples"] if sample[0] > 0.7) < 0.8
     assert result["longest_stall_ms"] < 600, "every second request is answered, on the kept connection"
 
@@ -534,5 +538,5 @@ def test_a_relay_that_hangs_after_its_closing_frame_is_left(door: Door, start: S
             visitor.flush()
     wait_for(lambda: len(probe.result()["sockets"]["outages"]) == len(held) == 2 and not probe.sockets[0].out)
     sockets = probe.stop()["sockets"]
-    assert 1800 < sockets["longest_out_ms"] < 3500
+    assert 2000 <= sockets["longest_out_ms"] < 3500
     assert sockets["codes"] == {"1012": 2}
