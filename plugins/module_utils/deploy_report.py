@@ -264,13 +264,13 @@ def _probe_lines(probe: Mapping[str, Any], most: int) -> list[str]:
 
 def _sockets_text(sockets: Mapping[str, Any]) -> str:
     closed = _number(sockets.get("closed"))
-    codes = ", ".join(f"{count} with {code}" for code, count in (sockets.get("codes") or {}).items())
+    codes = ", ".join(f"{count} × {code}" for code, count in (sockets.get("codes") or {}).items())
     text = f"{closed:.0f} closed{f' ({codes})' if codes else ''}"
     if closed:
-        text += f", out for {duration(sockets.get('longest_out_ms'))} at most"
+        text += f", out {duration(sockets.get('longest_out_ms'))} at most"
     delay, missing = sockets.get("edit_delay_ms") or {}, _number(sockets.get("edits_missing"))
-    text += f"; {_number(sockets.get('edits')):.0f} edits, {duration(delay.get('max'))} late at most"
-    return f"{text}, {missing:.0f} missing" if missing else f"{text}, none missing"
+    edits = f"{_number(sockets.get('edits')):.0f} edits, {missing:.0f} missing"
+    return f"{text}; {edits}, seen within {duration(delay.get('max'))}"
 
 
 # --- the page -----------------------------------------------------------------------
@@ -384,10 +384,13 @@ def _figure(report: Report) -> Markup:
         keys.append(tag("span", tag("i", class_="key key-switch"), "switched"))
     if probe.get("samples"):
         keys.append(tag("span", tag("i", class_="key key-ok"), "answered"))
+    if probe.get("failed"):
         keys.append(tag("span", tag("i", class_="key key-fail"), "failed"))
+    if any(_stalled(figures) for figures in (probe.get("by_service") or {}).values()):
         keys.append(tag("span", tag("i", class_="key key-stall"), "longest time without an answer"))
     if (probe.get("sockets") or {}).get("services"):
         keys.append(tag("span", tag("i", class_="key key-open"), "socket open"))
+    if (probe.get("sockets") or {}).get("closed"):
         keys.append(tag("span", tag("i", class_="key key-out"), "socket out"))
     return tag(
         "figure",
@@ -395,6 +398,11 @@ def _figure(report: Report) -> Markup:
         tag("div", Drawing(report, 400).svg(), class_="narrow"),
         tag("figcaption", *keys),
     )
+
+
+def _stalled(figures: Mapping[str, Any]) -> bool:
+    """Whether the longest time without an answer is worth drawing."""
+    return _number(figures.get("longest_stall_ms")) >= 100 or bool(figures.get("failed"))
 
 
 def _used_steps(report: Report) -> list[str]:
@@ -501,23 +509,28 @@ class Drawing:
 
     def _switch_names(self) -> None:
         """Flags at the tops of the lines: an earlier one flies above those that it would cover."""
-        flags: list[tuple[float, float, int]] = []
-        switches = list(self._switches().items())
-        for at, names in reversed(switches):
-            x, text = self.x(at), _clip("switch " + _names(names, 30), 38)
-            width = len(text) * 6.6 + 8
-            end = min(x + width, self.right)
-            row = 1 + max((row for begin, _width, row in flags if begin < end), default=-1)
-            flags.append((x, width, row))
-        rows = min(self.FLAGS, 1 + max((row for _x, _width, row in flags), default=-1))
+        flags: list[tuple[float, str, float, int]] = []
+        before = ""
+        for at, names in self._switches().items():
+            text = _clip("switch " + _names(names, 30), 38)
+            if text == before:
+                # The next host of the same services.
+                self.tops[at] = 0.0
+                continue
+            flags.append((at, text, len(text) * 6.6 + 8, 0))
+            before = text
+        for index in reversed(range(len(flags))):
+            at, text, width, _row = flags[index]
+            covered = [row for other, _text, _width, row in flags[index + 1 :] if self.x(other) < self.x(at) + width]
+            flags[index] = (at, text, width, 1 + max(covered, default=-1))
+        rows = min(self.FLAGS, 1 + max((row for *_flag, row in flags), default=-1))
         self.y = 16.0 * rows + 6
-        for (at, names), (x, width, row) in zip(reversed(switches), flags):  # noqa: B905
-            y = self.y - 8 - 16 * min(row, rows)
-            self.tops[at] = y if row < rows else self.y
+        for at, text, width, row in flags:
+            self.tops[at] = 0.0 if row >= rows else self.y - 8 - 16 * row
             if row < rows:
-                anchor = None if x + width < self.right else "end"
-                text = _clip("switch " + _names(names, 30), 38)
-                self._text(x + (5 if anchor is None else -5), y + 5, text, "switch-name", anchor)
+                x, fits = self.x(at), self.x(at) + width < self.right
+                self._text(x + (5 if fits else -5), self.tops[at] + 5, text, "switch-name", None if fits else "end")
+        self.tops = {at: top or self.y for at, top in self.tops.items()}
 
     def _steps(self) -> None:
         steps = list(self.report.get("steps") or [])
@@ -587,7 +600,7 @@ class Drawing:
     def _stall(self, figures: Mapping[str, Any], top: float, height: float) -> None:
         ms = _number(figures.get("longest_stall_ms"))
         at = _number(figures.get("longest_stall_at")) + self.offset
-        if ms < 100 and not figures.get("failed"):
+        if not _stalled(figures):
             return
         x, end = self.x(at), self.x(at + ms / 1000)
         width = max(2.0, round(end - x, 1))
@@ -646,7 +659,7 @@ class Drawing:
         if not _number(delay.get("max")):
             return
         missing = _number(sockets.get("edits_missing"))
-        text = f"slowest edit: seen after {duration(delay.get('max'))}"
+        text = f"{'' if self.narrow else 'slowest '}edit seen after {duration(delay.get('max'))}"
         text += f"; {missing:.0f} not seen" if missing else ""
         x = self.x(_number(delay.get("max_at")) + self.offset)
         room = len(text) * 6.2 + 10
@@ -704,7 +717,7 @@ def _tables(report: Report) -> list[Markup]:
         ),
         _rows(
             "Sockets that were out",
-            ("#at", "time", "service", "who", "#out for", "#tried", "what"),
+            ("#at", "time", "service", "who", "#out for", "#failed tries", "what"),
             [
                 (
                     _seconds(item, offset),

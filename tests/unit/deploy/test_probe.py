@@ -122,12 +122,12 @@ def sane(result: dict[str, Any]) -> None:
 
 def test_quiet_services_are_asked_at_the_rate_half_of_it_on_new_connections(door: Door, start: Start) -> None:
     probe = start(API, PAGE, connect_to=door.address)
-    time.sleep(3)
+    time.sleep(2)
     result = probe.stop()
     sane(result)
     assert result["failed"] == 0 and result["failures"] == [] and result["unmeasured"] == []
-    assert 40 <= result["requests"] <= 62
-    assert result["seconds"] == pytest.approx(3, abs=0.5)
+    assert 26 <= result["requests"] <= 42
+    assert result["seconds"] == pytest.approx(2, abs=0.5)
     for name in ("api", "frontend"):
         assert result["by_service"][name]["requests"] == pytest.approx(result["requests"] / 2, abs=2)
     assert len(result["samples"]) == result["requests"] == len(door.asked)
@@ -182,8 +182,8 @@ def test_refused_connections_show_although_kept_ones_go_on(door: Door, start: St
 def test_a_kept_connection_that_was_closed_meanwhile_is_no_failure(door: Door, start: Start) -> None:
     """As it is none for a browser, which sees the end of the connection before it sends."""
     door.RequestHandlerClass = type("Hasty", (Patient,), {"timeout": 0.15})
-    probe = start(API, rate=2, connect_to=door.address)
-    time.sleep(3)
+    probe = start(API, rate=4, connect_to=door.address)
+    time.sleep(1.6)
     result = probe.stop()
     assert (result["failed"], result["requests"]) == (0, pytest.approx(6, abs=1))
 
@@ -248,8 +248,7 @@ def test_a_target_that_cannot_be_asked_is_told_and_nothing_raises(
     target: dict[str, Any], unmeasured: str, start: Start
 ) -> None:
     probe = start(target)
-    wait_for(lambda: probe.result()["unmeasured"])
-    time.sleep(0.3)
+    wait_for(lambda: any(unmeasured in text and "no answer" not in text for text in probe.result()["unmeasured"]))
     result = probe.stop()
     sane(result)
     assert result["requests"] == 0
@@ -292,6 +291,7 @@ def test_requests_under_way_are_bounded(door: Door, start: Start, monkeypatch: p
     time.sleep(1)
     result = probe.result()
     assert result["unanswered"] == 5 and result["unsent"] >= 8
+    door.answering.set()
 
 
 def test_addresses_are_told_without_what_may_be_secret(start: Start) -> None:
@@ -489,7 +489,10 @@ def test_an_outage_of_the_relay_delays_what_is_written_in_it_and_loses_nothing(r
     assert sockets["outages"][0]["at"] <= sockets["edit_delay_ms"]["max_at"] <= sockets["outages"][0]["until"]
 
 
-def test_edits_that_do_not_arrive_are_missing_and_late_by_their_age(relay: Relay, start: Start) -> None:
+def test_edits_that_do_not_arrive_are_missing_and_late_by_their_age(
+    relay: Relay, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy_probe, "PATIENCE", 0.8)
     probe = start(socket_target(relay))
     wait_for(edited(probe, 2))
     relay.drops = True
@@ -498,7 +501,7 @@ def test_edits_that_do_not_arrive_are_missing_and_late_by_their_age(relay: Relay
     sockets = probe.stop()["sockets"]
     assert time.monotonic() - began < 3
     assert 2 <= sockets["edits_missing"] <= 4
-    assert sockets["edit_delay_ms"]["max"] > 1700
+    assert sockets["edit_delay_ms"]["max"] > 1000
 
 
 def test_a_slow_relay_is_seen(relay: Relay, start: Start) -> None:
@@ -512,10 +515,10 @@ def test_a_code_after_which_browsers_stay_away_lasts_to_the_end(relay: Relay, st
     probe = start(socket_target(relay))
     wait_for(edited(probe, 1))
     relay.call(relay.hang_up(4401, 1))
-    time.sleep(1)
+    time.sleep(0.6)
     sockets = probe.stop()["sockets"]
     assert sockets["codes"] == {"4401": 1}
-    assert sockets["longest_out_ms"] > 900 and sockets["outages"][0]["attempts"] == 0
+    assert sockets["longest_out_ms"] > 500 and sockets["outages"][0]["attempts"] == 0
 
 
 def test_sockets_through_the_front_door_with_its_certificate(door: Door, start: Start) -> None:

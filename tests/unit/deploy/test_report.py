@@ -225,7 +225,7 @@ def test_the_table_says_what_an_operator_asks() -> None:
         r"switch +8\.0 s +2\.50 s +api-1, api-2, collab-1$",
         r"verify +10\.5 s +5\.50 s +front door$",
         r"api +100 +7 +3\.1 ms +52 ms +138 ms +906 ms$",
-        r"sockets +2 closed \(2 with 1012\), out for 240 ms at most; 20 edits, 90 ms late at most, none missing$",
+        r"sockets +2 closed \(2 × 1012\), out 240 ms at most; 20 edits, 0 missing, seen within 90 ms$",
         r"over budget: 7 of 200 requests failed, 0 may",
         r"over budget: api gave no answer for 906 ms",
         r"All is taken back\.$",
@@ -346,6 +346,20 @@ def test_the_page_shows_what_was_done_and_what_users_met() -> None:
     assert len(page.all("line", "switch")) == 4
     assert "switch collab" in page.said and "switch api" in page.said
     assert page.all("div", "is-bad") and page.all("div", "is-good")
+
+
+def test_flags_of_switches_cover_neither_each_other_nor_lines() -> None:
+    steps = [step("switch", f"h{number}", 5, 6 + number * 0.4, f"service-{number}") for number in range(9)]
+    for width in (1060, 400):
+        drawing = deploy_report.Drawing(report(steps=steps), width)
+        page = Page(drawing.svg())
+        flags = page.all("text", "switch-name")
+        assert 3 <= len(flags) <= 2 * deploy_report.Drawing.FLAGS
+        places = [(float(flag["x"] or 0), float(flag["y"] or 0)) for flag in flags]
+        for line in page.all("line", "switch"):
+            at, top = float(line["x1"] or 0), float(line["y1"] or 0)
+            assert not [1 for x, y in places if x < at < x + 60 and top < y - 4 and x - at != 5], (at, top, places)
+        assert len({y for x, y in places}) > 1
 
 
 def test_the_probe_s_times_are_drawn_at_the_deployment_s() -> None:
