@@ -18,7 +18,6 @@ from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import p
 from ansible_collections.fivepointers.platform.plugins.module_utils import deploy_report, node_modules
 from ansible_collections.fivepointers.platform.plugins.module_utils.artifacts import Store
 from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
-from ansible_collections.fivepointers.platform.plugins.module_utils.runtimes import find_runtime
 from ansible_collections.fivepointers.platform.plugins.module_utils.sources import (
     LOCK_FILES,
     Spec,
@@ -34,7 +33,6 @@ __all__ = [
     "Spec",
     "Store",
     "deploy_report",
-    "find_runtime",
     "lock_file",
     "node_modules",
     "read_json",

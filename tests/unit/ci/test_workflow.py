@@ -1,0 +1,346 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The workflow that deploys: what it may do, that what it names exists, and its first job, really run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.fivepointers.platform.plugins.module_utils.artifacts import Store
+
+from .conftest import ROOT, Checkout, catalogue
+
+PATH = ROOT / ".github/workflows/deploy.yml"
+TEXT = PATH.read_text()
+WORKFLOW = yaml.safe_load(TEXT)
+JOBS: dict[str, Any] = WORKFLOW["jobs"]
+INPUTS: dict[str, Any] = WORKFLOW["on"]["workflow_call"]["inputs"]
+EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}")
+
+
+def steps(job: str | None = None) -> list[dict[str, Any]]:
+    """The steps of a job, or of all."""
+    return [step for name, content in JOBS.items() if job in (None, name) for step in content["steps"]]
+
+
+def place(job: str, part: str) -> int:
+    """Where in a job the step is that runs or uses something."""
+    found = [number for number, step in enumerate(steps(job)) if part in f"{step.get('run')} {step.get('uses')}"]
+    assert len(found) == 1, f"{part} in {job}: {found}"
+    return found[0]
+
+
+def values(content: Any) -> Iterator[str]:
+    """Every text in a structure."""
+    if isinstance(content, Mapping):
+        for value in content.values():
+            yield from values(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from values(value)
+    elif isinstance(content, str):
+        yield content
+
+
+# --- what it may do -----------------------------------------------------------------
+
+
+def test_actions_are_pinned_by_commit_and_say_their_version() -> None:
+    lines = re.findall(r"uses: (.*)", TEXT)
+    assert len(lines) >= 6
+    assert [line for line in lines if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+    pins: dict[str, set[str]] = {}
+    for path in PATH.parent.glob("*.yml"):
+        for action, commit in re.findall(r"uses: ([\w/-]+)@(.*)", path.read_text()):
+            pins.setdefault(action, set()).add(commit)
+    assert {action: found for action, found in pins.items() if len(found) > 1} == {}, "one version in all workflows"
+
+
+def test_each_job_may_do_what_it_needs_and_no_more() -> None:
+    assert WORKFLOW["permissions"] == {}
+    for name, job in JOBS.items():
+        takes_role = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
+        assert job["permissions"] == {"contents": "read", **({"id-token": "write"} if takes_role else {})}, name
+        assert takes_role == ("environment" in job), "a role is taken under the rules of its environment"
+    assert "environment" not in JOBS["build"], "what packages run at their installation cannot take a role"
+    for step in steps():
+        if "actions/checkout" in step.get("uses", ""):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_no_secret_is_needed_or_could_be_printed() -> None:
+    assert "secrets" not in WORKFLOW["on"]["workflow_call"]
+    assert [
+        text for text in values(WORKFLOW) if re.search(r"secrets\.|github\.token|aws-secret|access-key", text)
+    ] == []
+    scripts = [step["run"] for step in steps() if "run" in step]
+    scripts += [path.read_text() for path in (ROOT / "tools/ci").iterdir() if path.is_file()]
+    for script in scripts:
+        assert not re.search(r"set -\w*x|\bprintenv\b|^\s*env\s*$|-vvv", script, re.MULTILINE), script
+
+
+def test_what_people_enter_never_becomes_part_of_a_script() -> None:
+    assert [step["name"] for step in steps() if "${{" in step.get("run", "")] == []
+
+
+def test_everything_ends_and_one_deployment_runs_at_a_time() -> None:
+    assert "${{ inputs.environment }}" in WORKFLOW["concurrency"]["group"]
+    assert WORKFLOW["concurrency"]["cancel-in-progress"] is False
+    for job in JOBS.values():
+        limits = [step["timeout-minutes"] for step in job["steps"] if "timeout-minutes" in step]
+        assert 0 < job["timeout-minutes"] <= 60
+        assert sum(limits) < job["timeout-minutes"], "time for a rollback is left"
+    playbooks = [step for step in steps("deploy") if "ansible-playbook" in step.get("run", "")]
+    assert len(playbooks) == 3 and all("timeout-minutes" in step for step in playbooks)
+
+
+# --- that it holds together -----------------------------------------------------------
+
+
+def test_expressions_name_what_exists() -> None:
+    for job_name, job in JOBS.items():
+        seen: dict[str, str] = {}
+        for part in [*job["steps"], {key: value for key, value in job.items() if key != "steps"}]:
+            texts = list(values(part))
+            found = " ".join([*EXPRESSION.findall(" ".join(texts)), str(part.get("if", ""))])
+            for name in re.findall(r"inputs\.(\w+)", found):
+                assert name in INPUTS, f"{job_name}: inputs.{name}"
+            for name, output in re.findall(r"steps\.(\w+)\.(?:outputs\.(\w+)|outcome)", found):
+                assert name in seen, f"{job_name}: steps.{name} is not before {part.get('name')}"
+                assert not output or f'"{output}=' in seen[name], f"{job_name}: {name} has no output {output}"
+            for needed, output in re.findall(r"needs\.(\w+)\.outputs\.(\w+)", found):
+                assert needed in job["needs"] and output in JOBS[needed]["outputs"], found
+            for root in re.findall(r"(?<![\w.'-])([a-z]+)\.", found):
+                assert root in ("inputs", "steps", "needs", "vars", "github"), found
+            if "id" in part:
+                seen[part["id"]] = part.get("run", "")
+    for name in INPUTS:
+        assert f"inputs.{name}" in TEXT, f"{name} is asked for and not used"
+
+
+@pytest.mark.parametrize("step", [step for step in steps() if "run" in step], ids=lambda step: step["name"])
+def test_scripts_are_valid_and_know_their_variables(step: dict[str, Any]) -> None:
+    done = subprocess.run(["bash", "-n"], input=step["run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    job = next(job for job in JOBS.values() if step in job["steps"])
+    set_here = set(re.findall(r"^\s*(\w+)=", step["run"], re.MULTILINE))
+    known = {"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", *step.get("env", {}), *job.get("env", {}), *set_here}
+    assert set(re.findall(r"\$\{?([A-Za-z_]\w*)", step["run"])) <= known
+    assert set(step.get("env", {})) <= set(re.findall(r"\w+", step["run"])) | {"SSH_CONFIG", "SSH_KNOWN_HOSTS"}
+
+
+def named(pattern: str) -> list[str]:
+    """What the workflow, its tools and its page name, by a pattern."""
+    texts = [TEXT, (ROOT / "docs/ci.md").read_text()]
+    texts += [path.read_text() for path in (ROOT / "tools/ci").iterdir() if path.is_file()]
+    return sorted({match for text in texts for match in re.findall(pattern, text)})
+
+
+def test_the_tools_that_it_names_can_be_run() -> None:
+    found = named(r"tools/ci/\w+")
+    assert len(found) >= 6
+    for name in found:
+        done = subprocess.run(["test", "-x", ROOT / name], check=False)
+        assert done.returncode == 0, f"{name} is missing or cannot be run"
+
+
+@pytest.fixture(scope="module")
+def playbooks() -> list[str]:
+    found = named(r"playbooks/\w+\.yml")
+    assert set(found) >= {f"playbooks/{name}.yml" for name in ("build", "deploy", "verify", "rollback")}
+    return found
+
+
+def test_the_playbooks_that_it_names_can_be_parsed(playbooks: list[str], tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.path = ROOT
+    missing = [name for name in playbooks if not (ROOT / name).is_file()]
+    assert missing == []
+    checkout.run("ansible-playbook", "--syntax-check", "-i", "localhost,", *playbooks)
+
+
+def test_things_are_done_in_order() -> None:
+    build = [place("build", part) for part in ("changed_services", "ci/build", "test_services", "upload-artifact")]
+    assert build == sorted(build)
+    assert place("build", "actions/cache") < build[0], "what was built before is there before it is looked for"
+    assert JOBS["deploy"]["needs"] == "build"
+    order = ("checkout", "download-artifact", "configure-aws", "ci/connect", "deploy.yml", "verify.yml", "rollback.yml")
+    deploy = [place("deploy", part) for part in order]
+    assert deploy == sorted(deploy)
+    assert steps("deploy")[deploy[0]]["with"]["ref"] == "${{ needs.build.outputs.commit }}", "what was built"
+
+
+def test_a_rollback_is_the_last_resort() -> None:
+    """A deployment that failed has taken itself back; one that did nothing leaves nothing to go back from."""
+    conditions = steps("deploy")[place("deploy", "rollback.yml")]["if"].split(" && ")
+    assert set(conditions) == {
+        "failure()",
+        "steps.verify.outcome == 'failure'",
+        "steps.deploy.outputs.outcome == 'committed'",
+    }
+    assert "if" not in steps("deploy")[place("deploy", "verify.yml")]
+
+
+def test_reports_are_kept_whatever_happens() -> None:
+    kept = steps("deploy")[place("deploy", "upload-artifact")]
+    summary = next(step for step in steps("deploy") if "GITHUB_STEP_SUMMARY" in step.get("run", ""))
+    assert kept["if"] == summary["if"] == "always()"
+    assert "tools/ci/report" in summary["run"]
+    assert kept["with"]["include-hidden-files"] is True, "they stand below .artifacts"
+    for kind in ("html", "json"):
+        assert f".artifacts/deployments/*.{kind}" in kept["with"]["path"].split()
+    up = steps("build")[place("build", "upload-artifact")]["with"]
+    down = steps("deploy")[place("deploy", "download-artifact")]["with"]
+    assert up["name"] == down["name"] and up["if-no-files-found"] == "error"
+
+
+def test_the_page_s_caller_calls_it_as_it_wants_to_be_called() -> None:
+    [block] = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/ci.md").read_text(), re.MULTILINE | re.DOTALL)
+    caller = yaml.safe_load(block)
+    [job] = caller["jobs"].values()
+    assert job["uses"] == f"./{PATH.relative_to(ROOT)}"
+    assert set(job["with"]) <= set(INPUTS)
+    assert {name for name, about in INPUTS.items() if about.get("required")} <= set(job["with"])
+    needed = {key: value for called in JOBS.values() for key, value in called["permissions"].items()}
+    assert job["permissions"] == needed, "a called workflow gets no more than its caller has"
+    asked = set(re.findall(r"inputs\.(\w+)", block))
+    assert asked <= set(caller["on"]["workflow_dispatch"]["inputs"])
+    variables = set(re.findall(r"vars\.(\w+)", TEXT))
+    assert variables == set(re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/ci.md").read_text(), re.MULTILINE))
+
+
+# --- the first job, run ------------------------------------------------------------------
+
+
+class Run:
+    """Runs the scripts of a job as GitHub does: one after the other, with their outputs and expressions.
+
+    Steps that use an action, and the installation from a registry, are left out.
+    """
+
+    def __init__(self, checkout: Checkout, **inputs: str) -> None:
+        self.checkout = checkout
+        self.context = {
+            f"inputs.{name}": str(inputs.get(name, about.get("default", ""))) for name, about in INPUTS.items()
+        }
+        self.output = ""
+
+    def value(self, text: str) -> str:
+        return EXPRESSION.sub(lambda match: self.context.get(match[1].strip(), ""), text)
+
+    def wanted(self, condition: str) -> bool:
+        if not condition:
+            return True
+        left, right = condition.split(" == ")
+        return self.context.get(left, "") == right.strip("'")
+
+    def job(self, name: str) -> Run:
+        for step in steps(name):
+            if "run" in step and "ci/setup" not in step["run"] and self.wanted(step.get("if", "")):
+                self.step(step)
+        return self
+
+    def step(self, step: dict[str, Any]) -> None:
+        outputs = self.checkout.path.parent / "outputs"
+        outputs.write_text("")
+        environment = {name: self.value(text) for name, text in step.get("env", {}).items()}
+        command = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"])
+        done = self.checkout.run(*command, GITHUB_OUTPUT=str(outputs), **environment)
+        self.output += f"== {step['name']}\n{done.stdout}{done.stderr}"
+        for line in outputs.read_text().splitlines():
+            key, _equals, value = line.partition("=")
+            self.context[f"steps.{step['id']}.outputs.{key}"] = value
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {key: self.value(text) for key, text in JOBS["build"]["outputs"].items()}
+
+
+def application(name: str) -> dict[str, Any]:
+    """An application with a lock file and a test that leaves a trace."""
+    about = {"name": name, "version": "1.0.0"}
+    scripts = {"build": "mkdir -p dist && cp server.js dist", "test": f"echo {name} was tested"}
+    return {
+        f"{name}/package.json": {**about, "private": True, "scripts": scripts},
+        f"{name}/package-lock.json": {**about, "lockfileVersion": 3, "requires": True, "packages": {"": about}},
+        f"{name}/server.js": "",
+    }
+
+
+def newest(checkout: Checkout, folder: str) -> dict[str, str]:
+    """The id of the newest artifact of each service below a folder."""
+    found = {}
+    for path in sorted((checkout.path / folder).glob("*/latest.json")):
+        name = json.loads(path.read_text())["id"]
+        assert Store(path.parent).complete(name), f"{path.parent}: the archive is missing or damaged"
+        found[path.parent.name] = name
+    return found
+
+
+def ran_tests(run: Run) -> list[str]:
+    return re.findall(r"^(\w+) was tested$", run.output, re.MULTILINE)
+
+
+def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None:
+    environment = yaml.safe_load((ROOT / "inventories/production/group_vars/all/environment.yml").read_text())
+    builds = {
+        name: {"source": f"../{name}", "command": "npm run build", "output": "dist"} for name in ("alpha", "beta")
+    }
+    content = {**catalogue(**builds), "databases": {"database": {"engine": "mysql"}}}
+    for service in content["services"].values():
+        service["start"] = "node dist/server.js"
+    first = checkout.commit(
+        {
+            "inventories/services.yml": content,
+            "inventories/production/group_vars/all/environment.yml": environment,
+            **application("alpha"),
+            **application("beta"),
+        }
+    )
+
+    # Nothing is kept yet: everything is built and tested.
+    run = Run(checkout, environment="production").job("build")
+    before = newest(checkout, "newest")
+    assert set(before) == {"alpha", "beta"} and ran_tests(run) == ["alpha", "beta"]
+    assert run.outputs == {"commit": first, "services": ""}, "the deployment finds what differs"
+
+    # A change in one application.
+    second = checkout.commit({"beta/server.js": "// changed"})
+    checkout.run("rm", "-r", "newest")
+    run = Run(checkout, environment="production").job("build")
+    after = newest(checkout, "newest")
+    assert ran_tests(run) == ["beta"] and run.outputs == {"commit": second, "services": ""}
+    assert after["alpha"] == before["alpha"] and after["beta"] != before["beta"]
+    assert re.search(r"alpha \w+: unchanged", run.output) and re.search(r"beta \w+: built", run.output)
+
+    # One service by name. What is kept is not complete up to this commit, and does not say so.
+    checkout.commit({"alpha/server.js": "// changed", "beta/server.js": "// again"})
+    checkout.run("rm", "-r", "newest")
+    run = Run(checkout, environment="production", services="alpha").job("build")
+    assert ran_tests(run) == ["alpha"] and run.outputs["services"] == "alpha"
+    assert newest(checkout, "newest")["beta"] == after["beta"]
+    assert (checkout.path / ".artifacts/commit").read_text().strip() == second
+
+    # A test that fails ends the job before anything is handed on.
+    broken = application("beta")["beta/package.json"]
+    broken["scripts"]["test"] = "exit 1"
+    checkout.commit({"beta/package.json": broken})
+    checkout.run("rm", "-r", "newest")
+    with pytest.raises(AssertionError, match="beta: npm test failed"):
+        Run(checkout, environment="production").job("build")
+    assert not (checkout.path / "newest").exists()
+
+
+def test_names_that_are_not_in_the_catalogue_end_the_job(checkout: Checkout) -> None:
+    checkout.commit({"inventories/services.yml": catalogue(alpha={"source": "../alpha"})})
+    with pytest.raises(AssertionError, match="no such service is built"):
+        Run(checkout, environment="production", services="alpha,$(touch x) release=y").job("build")
+    assert not (checkout.path / "x").exists()
