@@ -38,7 +38,7 @@ NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
-    "allow_contract_migrations",
+    "allow_contract_migrations", "adopt",
 }  # fmt: skip
 
 
@@ -345,8 +345,9 @@ class ActionModule(ActionBase):
             "host": host,
             "deployment": args.get("deployment") or {},
             "allow_contract_migrations": args.get("allow_contract_migrations", False),
+            "adopt": args.get("adopt", False),
         }
-        if phase == "look":
+        if phase in ("look", "give_back"):
             return self._call({**call, "requests": [{"name": spec["name"]} for spec in specs]}, variables)
         if args.get("targets") is not None:
             # In the order of the services, which is that of the deployment.

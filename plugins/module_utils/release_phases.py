@@ -17,12 +17,13 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils import adoption, probing, releases, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils import archive as archives
-from ansible_collections.fivepointers.platform.plugins.module_utils import probing, releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.adoption import holder, listeners
 from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
 from ansible_collections.fivepointers.platform.plugins.module_utils.migrations import (
     Migration,
@@ -50,7 +51,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.releases imp
     Seen,
     Wanted,
     environment_path,
-    listed,
     observe,
     other,
     plan,
@@ -91,30 +91,6 @@ def ensure_account(user: str) -> None:
             raise ReleaseError("The user %s cannot be created: %s" % (user, output)) from None
 
 
-def listeners(port: int) -> list[tuple[str, str]]:
-    """Return who listens on a TCP port of this host: (address, inode of the socket)."""
-    found = []
-    for local, inode, family in releases.tcp_sockets(releases.LISTENING):
-        address, _colon, number = local.partition(":")
-        if int(number, 16) == port:
-            words = [address[index : index + 8] for index in range(0, len(address), 8)]
-            packed = b"".join(int(word, 16).to_bytes(4, "little") for word in words)
-            found.append((socket.inet_ntop(family, packed), inode))
-    return found
-
-
-def holder(inode: str) -> str:
-    """Return the process that has a socket open, in words."""
-    for pid in listed("/proc"):
-        if not pid.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            for descriptor in os.listdir("/proc/%s/fd" % pid):
-                if os.readlink("/proc/%s/fd/%s" % (pid, descriptor)) == "socket:[%s]" % inode:
-                    return "%s (process %s)" % ((read("/proc/%s/comm" % pid) or "?").strip(), pid)
-    return "a process that cannot be seen from here"
-
-
 def check_ports(wanted: Wanted, slot: str) -> None:
     """Raise ReleaseError if someone holds the slot's port."""
     for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.slots[slot])):
@@ -124,18 +100,26 @@ def check_ports(wanted: Wanted, slot: str) -> None:
         )
 
 
-def check_front_port(wanted: Wanted, seen: Seen) -> None:
-    """Raise ReleaseError if someone other than nginx holds the front's port."""
+def foreign(wanted: Wanted, seen: Seen) -> dict[str, str]:
+    """Return who other than nginx holds the port of a front that is not there yet, in words, by inode."""
     if seen.front is not None:
-        return
-    for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.port)):
-        who = holder(inode)
-        if not who.startswith("nginx "):
-            raise ReleaseError(
-                "%s: port %d, on which the front is to listen, is held by %s. Nothing was changed. Stop that "
-                "process (is the application still run by hand or by pm2?), or give the service another port."
-                % (wanted.name, wanted.port, who)
-            )
+        return {}
+    found = {inode: holder(inode) for _address, inode in listeners(wanted.port)}
+    return {inode: who for inode, who in found.items() if not who.startswith("nginx ")}
+
+
+def check_front_port(wanted: Wanted, seen: Seen, adopt: bool = False) -> None:
+    """Raise ReleaseError if someone other than nginx holds the front's port, and is not to be or cannot be adopted."""
+    found = foreign(wanted, seen)
+    if found and adopt:
+        adoption.capture(wanted.name, wanted.port, list(found))
+    elif found:
+        raise ReleaseError(
+            "%s: port %d, on which the front is to listen, is held by %s. Nothing was changed. Stop that "
+            "process (is the application still run by hand or by pm2? Then -e adopt=true takes the port over from it, "
+            "see docs/adoption.md), or give the service another port."
+            % (wanted.name, wanted.port, next(iter(found.values())))
+        )
 
 
 def exposed(wanted: Wanted, slot: str) -> str:
@@ -279,6 +263,9 @@ class Job:
     # {deployment, by}: whose switches these are.
     author: dict[str, str] = dataclasses.field(default_factory=dict)
     allow_contract: bool = False
+    # Whether ports are taken over; from whom they were, or to whom they were given back.
+    adopt: bool = False
+    adopted: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def candidates(self) -> list[tuple[Wanted, Plan]]:
@@ -287,8 +274,12 @@ class Job:
 
     def refresh(self) -> None:
         """Look again, and plan again."""
-        self.seen = observe(self.wanted)
+        self.seen = {name: adoption.unfinished(name, seen) for name, seen in observe(self.wanted).items()}
         self.plans = {item.name: plan(item, self.seen[item.name]) for item in self.wanted}
+        for item, todo in self.candidates() if self.adopt else ():
+            for who in foreign(item, self.seen[item.name]).values():
+                steps = ("stop %s, and take port %d over from it" % (who, item.port), *todo.steps)
+                self.plans[item.name] = dataclasses.replace(todo, steps=steps)
 
 
 def missing_archives(job: Job) -> list[str]:
@@ -317,7 +308,7 @@ def prepare(job: Job) -> bool:
         raise ReleaseError("There is no nginx on %s. Configure the host first: the role nginx installs it." % job.host)
     for item, step in todo:
         seen = job.seen[item.name]
-        check_front_port(item, seen)
+        check_front_port(item, seen, job.adopt)
         if item.process and not seen.runtime:
             raise ReleaseError(
                 "%s: there is no Node.js at %s. Configure the host first: the role nodejs puts it there."
@@ -386,7 +377,7 @@ def _new_fronts(job: Job) -> dict[str, str]:
     return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
 
 
-def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False) -> None:
+def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False, reload: bool = True) -> None:
     """Bring fronts into use together: one validation, one reload; None takes one away. With `check`, only validate."""
     if not fronts:
         return
@@ -403,6 +394,8 @@ def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False
         "prove": {"workers": "/run/nginx.pid", "timeout": 15},
         "explain": ["journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=nginx.service", "--lines=10"],
     }
+    if not reload:
+        spec.update(reload=[], prove={})
     try:
         apply_tree(spec, check=check)
     except TreeError as error:
@@ -548,12 +541,39 @@ def switch(job: Job) -> bool:
     fronts = _new_fronts(job)
     if not candidates and not fronts:
         return False
+    adopted = []
     for item, todo in candidates:
         _require_ready(job, item, todo)
-    apply_fronts(job, fronts)
+        check_front_port(item, job.seen[item.name], job.adopt)
+        seen = job.seen[item.name]
+        if seen.front is None and (adoption.underway(item.name) or foreign(item, seen)):
+            adopted.append(item.name)
+    apply_fronts(job, {name: text for name, text in fronts.items() if name not in adopted})
     for item, todo in candidates:
+        if item.name in adopted:
+            _adopt(job, item, todo)
         _switch(job, item, todo)
     return True
+
+
+def _adopt(job: Job, item: Wanted, todo: Plan) -> None:
+    """Take the front's port over from who holds it, or go on where a run was killed while it did."""
+    held = list(foreign(item, job.seen[item.name]))
+    record = adoption.capture(item.name, item.port, held) if held else adoption.recorded(item.name)
+    begin_switch(item.name, item.release, todo.slot, {"release": "", "slot": ""}, job.author)
+    set_flag(item.name, todo.slot)
+    adoption.write_record(item.name, record, adoption.STOPPING)
+    try:
+        # All that takes time comes before anything is stopped.
+        apply_fronts(job, {item.name: item.front}, reload=False)
+        outage = adoption.take_over(item.name, record, lambda: not health_problem(item, item.port))
+    except ERRORS as error:
+        _back(job, item, todo.slot, "", None)
+        raise ReleaseError(
+            "%s on %s, step switch: port %d could not be taken over from %s: %s. It was given back."
+            % (item.name, job.host, item.port, record["was"], error)
+        ) from error
+    job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": False}
 
 
 def _switch(job: Job, item: Wanted, todo: Plan) -> None:
@@ -582,7 +602,11 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
             job.host,
             item.release,
             todo.slot,
-            "It was switched back, and release %s serves." % todo.serving if todo.live else "Nothing served before.",
+            "It was switched back, and release %s serves." % todo.serving
+            if todo.live
+            else "%s serves again." % job.adopted[item.name]["was"].capitalize()
+            if item.name in job.adopted
+            else "Nothing served before.",
             health_question(item, item.port),
             problem,
         )
@@ -610,16 +634,48 @@ def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> 
     """Undo one switch: the flag first, then the front; the slot that is left is stopped when it has finished."""
     if before:
         set_flag(item.name, before)
-    if front != read(os.path.join(releases.NGINX, item.front_path)):
-        apply_fronts(job, {item.name: front})
+    record = adoption.recorded(item.name) if front is None else {}
+    begun = time.monotonic()
+    try:
+        if front != read(os.path.join(releases.NGINX, item.front_path)):
+            apply_fronts(job, {item.name: front})
+    finally:
+        if record:
+            outage = adoption.give_back(item.name, lambda: _answers(item), begun)
+            job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": True}
     if item.process:
         if before:
             systemd.enable(unit_name(item.name, before))
         systemd.disable(unit_name(item.name, slot))
-        if before:
+        if before or record:
             time.sleep(item.drain)
         stop_quietly([unit_name(item.name, slot)])
     end_switch(item.name)
+
+
+def _answers(item: Wanted) -> bool:
+    """Whether anything answers at a service's port: what ran before has its own idea of health."""
+    with contextlib.suppress(probing.ProbeError):
+        if item.health["type"] == "tcp":
+            probing.open_port("127.0.0.1:%d" % item.port, item.health["timeout"])
+        else:
+            probing.ask("http://127.0.0.1:%d%s" % (item.port, item.health["path"]), timeout=item.health["timeout"])
+        return True
+    return False
+
+
+def give_back(job: Job) -> bool:
+    """Give ports back to whom they were taken over from, and stop the slots."""
+    adopted = [item for item in job.wanted if adoption.recorded(item.name)]
+    for item in adopted:
+        seen = job.seen[item.name]
+        if item.process:
+            cancel_retirement([item.name])
+            systemd.disable(unit_name(item.name, other(seen.flag)))
+            stop_quietly([unit_name(item.name, other(seen.flag))])
+        adoption.end_live(item.name)
+        _back(job, item, seen.flag, "", None)
+    return bool(adopted)
 
 
 def take_back(job: Job) -> bool:
@@ -659,6 +715,8 @@ def take_back(job: Job) -> bool:
 
 def commit(job: Job) -> bool:
     """Note what is live, let it start with the host, and stop what it replaced, now or after its hold time."""
+    for item in job.wanted:
+        adoption.settle(item.name)
     todo = [(item, job.plans[item.name]) for item in job.wanted if job.plans[item.name].repairs]
     for item, step in todo:
         live = str(step.live)

@@ -72,9 +72,11 @@ options:
       - V(commit) stops what served before, at once after its drain or when its hold time is over, and prunes.
       - V(take_back) undoes switches that are not committed, and stops candidates.
       - V(all) is prepare, migrate, switch and commit.
+      - V(give_back) takes the fronts away, stops the slots, and starts again what O(adopt) had stopped. It needs no
+        artifacts, and does nothing where nothing was adopted.
       - V(look) returns what is live and what is kept, and needs no artifacts.
     type: str
-    choices: [plan, prepare, migrate, switch, commit, take_back, all, look]
+    choices: [plan, prepare, migrate, switch, commit, take_back, give_back, all, look]
     default: all
   deployment:
     description:
@@ -85,6 +87,14 @@ options:
   allow_contract_migrations:
     description:
       - Whether migrations may remove or narrow what the release that serves still uses.
+    type: bool
+    default: false
+  adopt:
+    description:
+      - Whether a port on which a front is to listen is taken over from another process, such as the same application
+        run by pm2 or nohup. That is stopped in the instant in which the front takes its place, and noted before, so
+        that it can be given back.
+      - Where it is false, such a port is a reason to refuse.
     type: bool
     default: false
   requests:
@@ -166,6 +176,22 @@ differing:
   returned: always
   type: list
   elements: str
+adopted:
+  description: Ports that were taken over or given back, by service.
+  returned: always
+  type: dict
+  contains:
+    was:
+      description: Who held the port before.
+      type: str
+    outage_ms:
+      description: Milliseconds from the last moment at which one held the port to the first answer of the other.
+      type: float
+    given_back:
+      description: Whether it was given back.
+      type: bool
+  sample:
+    api: {was: "pm2's process api (0) of user ubuntu", outage_ms: 41.5, given_back: false}
 needs:
   description: Services whose archive the host lacks. The action then sends them.
   returned: when an archive is missing
@@ -180,7 +206,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_files, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils import adoption, release_files, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
 
 
@@ -240,6 +266,8 @@ def would_change(job: phases.Job, phase: str) -> bool:
         return any(step.migrate for _item, step in candidates)
     if phase == "take_back":
         return any(seen.pending for seen in job.seen.values()) or bool(candidates)
+    if phase == "give_back":
+        return any(adoption.recorded(item.name) for item in job.wanted)
     if phase == "switch":
         return bool(candidates) or any(step.changed and step.front for step in job.plans.values())
     if phase == "commit":
@@ -255,6 +283,7 @@ def perform(job: phases.Job, phase: str) -> bool:
         "switch": phases.switch,
         "commit": phases.commit,
         "take_back": phases.take_back,
+        "give_back": phases.give_back,
     }
     if phase != "all":
         return phase_of[phase](job)
@@ -264,6 +293,19 @@ def perform(job: phases.Job, phase: str) -> bool:
             changed = True
             job.refresh()
     return changed
+
+
+def adoptions(job: phases.Job, phase: str) -> dict[str, str]:
+    """Return, in words, which ports were taken over or given back, or would be given back."""
+    told = {
+        name: "%s %s, and nobody answered for %g ms"
+        % ("started again" if item["given_back"] else "took over from", item["was"], item["outage_ms"])
+        for name, item in job.adopted.items()
+    }
+    if phase == "give_back" and not told:
+        records = {item.name: adoption.recorded(item.name) for item in job.wanted}
+        told = {name: "would start %s again" % record["was"] for name, record in records.items() if record}
+    return told
 
 
 def look(names: list[str]) -> dict[str, dict[str, Any]]:
@@ -319,11 +361,12 @@ def main() -> None:
             "nodejs_archives": {"type": "dict", "default": {}},
             "phase": {
                 "type": "str",
-                "choices": ["plan", "prepare", "migrate", "switch", "commit", "take_back", "all", "look"],
+                "choices": ["plan", "prepare", "migrate", "switch", "commit", "take_back", "give_back", "all", "look"],
                 "default": "all",
             },
             "deployment": {"type": "dict", "default": {}},
             "allow_contract_migrations": {"type": "bool", "default": False},
+            "adopt": {"type": "bool", "default": False},
             "requests": {"type": "list", "elements": "dict", "default": []},
             "sent": {"type": "dict", "default": {}},
             "host": {"type": "str", "default": "this host"},
@@ -341,7 +384,10 @@ def main() -> None:
         module.exit_json(changed=False, services=look([str(item["name"]) for item in parameters["requests"]]))
     deployment = parameters["deployment"]
     try:
-        if parameters["targets"]:
+        if phase == "give_back":
+            adopted = (adoption.live_release(str(item["name"])) for item in parameters["requests"])
+            wanted = [item for item in adopted if item]
+        elif parameters["targets"]:
             wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
         else:
             wanted = releases.parse_wanted(parameters["requests"])
@@ -354,6 +400,7 @@ def main() -> None:
             parameters["sent"],
             {"deployment": deployment["id"], "by": deployment["by"]} if deployment else {},
             parameters["allow_contract_migrations"],
+            parameters["adopt"],
         )
         looks_only = phase == "plan" or module.check_mode
         job.refresh()
@@ -392,9 +439,11 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
             todo = job.plans[item.name]
             if todo.changed:
                 diff += difference(item, todo, job.secrets, done)
+    diff += [{"prepared": "%s: %s\n" % told} for told in adoptions(job, phase).items()]
     module.exit_json(
         changed=changed,
-        services={name: todo.report() for name, todo in job.plans.items()},
+        adopted=job.adopted,
+        services={name: todo.report() for name, todo in job.plans.items() if phase != "give_back"},
         differing=[name for name, todo in job.plans.items() if todo.changed],
         diff=diff,
     )
