@@ -321,22 +321,17 @@ def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None
     assert after["alpha"] == before["alpha"] and after["beta"] != before["beta"]
     assert re.search(r"alpha \w+: unchanged", run.output) and re.search(r"beta \w+: built", run.output)
 
-    # One service by name. What is kept is not complete up to this commit, and does not say so.
-    checkout.commit({"alpha/server.js": "// changed", "beta/server.js": "// again"})
-    checkout.run("rm", "-r", "newest")
-    run = Run(checkout, environment="production", services="alpha").job("build")
-    assert ran_tests(run) == ["alpha"] and run.outputs["services"] == "alpha"
-    assert newest(checkout, "newest")["beta"] == after["beta"]
-    assert (checkout.path / ".artifacts/commit").read_text().strip() == second
-
-    # A test that fails ends the job before anything is handed on.
+    # One service by name, whose test fails: nothing is handed on, and what is kept does not say that it is tested.
     broken = application("beta")["beta/package.json"]
     broken["scripts"]["test"] = "exit 1"
-    checkout.commit({"beta/package.json": broken})
+    checkout.commit({"alpha/server.js": "// changed", "beta/package.json": broken})
     checkout.run("rm", "-r", "newest")
+    run = Run(checkout, environment="production", services="beta")
     with pytest.raises(AssertionError, match="beta: npm test failed"):
-        Run(checkout, environment="production").job("build")
+        run.job("build")
+    assert run.outputs["services"] == "beta" and "alpha" not in run.output
     assert not (checkout.path / "newest").exists()
+    assert (checkout.path / ".artifacts/commit").read_text().strip() == second
 
 
 def test_names_that_are_not_in_the_catalogue_end_the_job(checkout: Checkout) -> None:
