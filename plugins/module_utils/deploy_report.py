@@ -194,7 +194,7 @@ def table(report: Report) -> str:
         told = [line for line in str(report["message"]).splitlines() if line.strip()]
         room = max(1, LINES - len(lines))
         lines += told[:room] if len(told) <= room else [*told[: room - 1], f"… {len(told) - room + 1} more lines"]
-    return "\n".join(_line(line) for line in lines[:LINES])
+    return "\n".join(_line(line) for line in lines)
 
 
 def _line(text: str) -> str:

@@ -430,6 +430,26 @@ def test_texts_that_mean_harm_are_shown_and_do_none(poison: str) -> None:
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", text)
 
 
+def test_attributes_are_escaped_too() -> None:
+    (element,) = Page(deploy_report.tag("p", "x", title='"><b onclick="y">')).elements
+    assert element == ("p", {"title": '"><b onclick="y">'})
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, None, "7", True, -5, 10**30])
+def test_figures_that_are_none_are_drawn_somewhere(odd: Any) -> None:
+    figures = service(longest_stall_ms=odd, longest_stall_at=odd, latency_ms={"p50": odd, "p99": odd, "max": odd})
+    measured = probe(
+        started=odd, seconds=odd, samples=[[odd, odd, 1, 0], [1.0, odd, 0, 1]], by_service={"api": figures}
+    )
+    measured["sockets"] |= {"longest_out_ms": odd, "edit_delay_ms": {"max": odd}, "outages": [{**OUTAGE, "until": odd}]}
+    told = report(
+        probe=measured, seconds=odd, steps=[step("switch", "a", odd, 2.0, "api"), step("commit", "a", 1.0, odd)]
+    )
+    harmless(deploy_report.html(told))
+    assert deploy_report.table(told)
+    assert isinstance(deploy_report.over_budget(measured, BUDGET), list)
+
+
 NUMBER = st.one_of(st.integers(-10, 10**7), st.floats(), st.none())
 TEXT = st.text(max_size=12)
 STEP = st.fixed_dictionaries(
