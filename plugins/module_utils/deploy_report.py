@@ -214,7 +214,7 @@ def _headline(report: Report) -> str:
 def _service_lines(report: Report, most: int) -> list[str]:
     services = list((report.get("services") or {}).items())
     if not services:
-        return ["service    nothing differed"]
+        return ["service    no new release got ready"]
     lines = [f"{'service':<18} {'from':<22} {'to':<22} hosts"]
     for name, change in services[:most]:
         was, now = _clip(change.get("from") or "nothing", 22), _clip(change.get("to"), 22)

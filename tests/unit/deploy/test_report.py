@@ -213,6 +213,10 @@ def test_each_limit_can_be_broken() -> None:
 # --- the table ---------------------------------------------------------------------
 
 
+def test_the_table_says_that_no_candidate_got_ready() -> None:
+    assert "no new release got ready" in deploy_report.table(report(services={}, outcome="taken back"))
+
+
 def test_the_table_says_what_an_operator_asks() -> None:
     over = deploy_report.over_budget(outage(), BUDGET)
     told = report(outcome="taken back", probe=outage(), over_budget=over, message="All is taken back.\n\nReally.")
