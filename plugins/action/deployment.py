@@ -299,7 +299,8 @@ class ActionModule(ActionBase):
             "deployment": begun["id"],
             "environment": begun["environment"],
             "by": begun["by"],
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun["started"])),
+            "started": "%s.%03dZ"
+            % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begun["started"])), begun["started"] % 1 * 1000),
             "seconds": round(time.time() - begun["started"], 3),
             "outcome": outcome,
             "message": message,
