@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -169,13 +170,17 @@ def test_each_application_s_own_tests_run(checkout: Checkout) -> None:
     checkout.commit(
         {
             "inventories/services.yml": catalogue(**folders),
-            "good/package.json": package("node --version > version && env > seen"),
+            "good/package.json": package("command -v node > program && env > seen"),
             "bad/package.json": package("exit 3"),
             "none/package.json": package(None),
             "plain/server.js": "",
             "last/package.json": package("echo the last one ran"),
         }
     )
+    # A runtime that a build has fetched goes before the one on PATH.
+    runtime = checkout.path / ".cache/node/24.99.0/bin/node"
+    runtime.parent.mkdir(parents=True)
+    runtime.symlink_to(str(shutil.which("node", path=checkout.environment["PATH"])))
     done = checkout.run(
         "tools/ci/test_services", *folders, check=False, AWS_SECRET_ACCESS_KEY="x", GITHUB_PATH="x", PATH_KEPT="x"
     )
@@ -183,7 +188,7 @@ def test_each_application_s_own_tests_run(checkout: Checkout) -> None:
     assert done.stderr.splitlines()[-1] == "bad: npm test failed"
     assert "none: its package.json has no test" in done.stdout and "plain: its package.json" in done.stdout
     assert "the last one ran" in done.stdout, "a failure does not stop the others"
-    assert (checkout.path / "good/version").read_text().startswith("v24."), "that of the catalogue"
+    assert (checkout.path / "good/program").read_text().strip() == str(runtime)
     seen = (checkout.path / "good/seen").read_text()
     assert "PATH_KEPT=x" in seen and "AWS_" not in seen and "GITHUB_" not in seen
     assert checkout.run("tools/ci/test_services", "good", "none").returncode == 0
