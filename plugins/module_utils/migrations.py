@@ -77,6 +77,15 @@ def obstacles(listing: Iterable[Migration], known_by_target: Collection[str]) ->
     ]
 
 
+def remembered(stored: Iterable[Migration], listing: Iterable[Migration]) -> list[Migration]:
+    """Return a listing in which the migrations that its code does not know are what earlier code said of them."""
+    contracts = {migration.name: migration.contract for migration in stored}
+    return [
+        migration if migration.known else migration._replace(contract=contracts.get(migration.name, False))
+        for migration in listing
+    ]
+
+
 def _json(text: str) -> Any:
     """Return the value of a JSON text; None where it is none."""
     try:

@@ -28,8 +28,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree 
 from ansible_collections.fivepointers.platform.plugins.module_utils.migrations import (
     Migration,
     MigrationError,
+    obstacles,
     parse_listing,
     pending_contracts,
+    remembered,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError
 from ansible_collections.fivepointers.platform.plugins.module_utils.release_files import (
@@ -414,15 +416,11 @@ def migrate(job: Job) -> bool:
 
 
 def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
-    pending = _pending_contracts(job, item, todo)
-    if pending and not job.allow_contract:
+    listing = _listing(item, todo.slot) if item.listing else []
+    refusal = _refusal(job, item, todo, listing)
+    if refusal:
         stop_quietly([unit_name(item.name, todo.slot)])
-        raise ReleaseError(
-            "%s on %s, step migrate: %s would remove or narrow what release %s still uses. The schema was not "
-            "changed.\n  What to do: deploy code that does without it first, and this migration later; or, if no "
-            "code that runs needs it, deploy with -e allow_contract_migrations=true. There is no rollback behind it."
-            % (item.name, job.host, ", ".join(pending), todo.serving or item.release)
-        )
+        raise ReleaseError("%s on %s, step migrate: %s" % (item.name, job.host, refusal))
     failed = _run_once(item, todo.slot, "migration", item.migration)
     if failed is not None:
         stop_quietly([unit_name(item.name, todo.slot)])
@@ -441,11 +439,44 @@ def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
             )
         )
     if item.listing:
-        found = _listing(item, todo.slot)
+        found = remembered(_stored_schema(item.name), _listing(item, todo.slot))
         text = json.dumps([migration._asdict() for migration in found], indent=1) + "\n"
         # What the database has now, and what this release knows of.
-        write_file(os.path.join(releases.STATE, item.name, "schema.json"), text, 0o644)
+        write_file(_schema_path(item.name), text, 0o644)
         write_file(os.path.join(releases.release_path(item.name, item.release), "schema.json"), text, 0o644)
+
+
+def _schema_path(name: str) -> str:
+    return os.path.join(releases.STATE, name, "schema.json")
+
+
+def _stored_schema(name: str) -> list[Migration]:
+    """Return the migrations of the database as the last deployment that ran some found them."""
+    try:
+        return [Migration(**entry) for entry in json.loads(read(_schema_path(name)) or "[]")]
+    except (TypeError, ValueError):
+        return []
+
+
+def _refusal(job: Job, item: Wanted, todo: Plan, listing: Sequence[Migration]) -> str:
+    """Return why this release must not meet this database, or run its migrations on it; empty if it may."""
+    if not item.listing:
+        return ""
+    past = obstacles(_stored_schema(item.name), [migration.name for migration in listing if migration.known])
+    if past:
+        return (
+            "the database has moved past release %s: %s removed or narrowed what it uses. The schema was not changed."
+            "\n  What to do: deploy code that knows of it." % (item.release, ", ".join(past))
+        )
+    pending = pending_contracts(listing) if todo.serving and not job.allow_contract else []
+    if pending:
+        return (
+            "%s would remove or narrow what release %s still uses. The schema was not changed.\n"
+            "  What to do: deploy code that does without it first, and this migration later; or, if no code that runs "
+            "needs it, deploy with -e allow_contract_migrations=true. There is no rollback behind it."
+            % (", ".join(pending), todo.serving)
+        )
+    return ""
 
 
 @dataclasses.dataclass
@@ -490,13 +521,6 @@ def _listing(item: Wanted, slot: str) -> list[Migration]:
             "remove `migrations` from the catalogue."
             % (item.name, item.release, error, "\n".join("    " + line for line in lines[-JOURNAL_LINES:]))
         ) from error
-
-
-def _pending_contracts(job: Job, item: Wanted, todo: Plan) -> list[str]:
-    """Return the migrations that would take something from code that runs; none where nothing serves yet."""
-    if not item.listing or not todo.serving:
-        return []
-    return pending_contracts(_listing(item, todo.slot))
 
 
 def _schema_now(item: Wanted, slot: str) -> str:
@@ -634,14 +658,14 @@ def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> 
     """Undo one switch: the flag first, then the front; the slot that is left is stopped when it has finished."""
     if before:
         set_flag(item.name, before)
-    record = adoption.recorded(item.name) if front is None else {}
+    record = adoption.prepare_return(item.name) if front is None else {}
     begun = time.monotonic()
     try:
         if front != read(os.path.join(releases.NGINX, item.front_path)):
             apply_fronts(job, {item.name: front})
     finally:
         if record:
-            outage = adoption.give_back(item.name, lambda: _answers(item), begun)
+            outage = adoption.give_back(item.name, record, lambda: _answers(item), begun)
             job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": True}
     if item.process:
         if before:

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
 from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
 from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.migrations import Migration
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
 
@@ -508,6 +509,52 @@ def test_a_kill_at_any_step_of_a_rollback_leaves_one_or_the_other_serving(
         assert not back.plans["orders"].changed
         kill += 1
     assert kill > 8, played.steps
+
+
+# --- migrations ----------------------------------------------------------------------------
+
+
+def migrating(
+    job: Callable[..., phases.Job], version: str, monkeypatch: pytest.MonkeyPatch, *listing: Migration
+) -> phases.Job:
+    """A job for a service whose release says that it has these migrations."""
+    made = job(version, migrate=["node", "migrate.js"], migrations=["node", "migrate.js", "--list"])
+    monkeypatch.setattr(phases, "_listing", lambda item, slot: list(listing))
+    return made
+
+
+def test_a_migration_that_takes_something_away_waits_until_it_is_allowed(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Migration("one", True, False), Migration("two", False, True)
+    release(migrating(job, "first", monkeypatch, one, two))
+    assert played.serving(), "nothing served, so nothing could be taken away"
+    old = played.serving()
+    new = migrating(job, "new", monkeypatch, one, two)
+    with pytest.raises(releases.ReleaseError, match="two would remove or narrow what release") as error:
+        release(new)
+    assert "allow_contract_migrations=true" in str(error.value)
+    assert played.serving() == old and units_of("green")[0] not in played.running
+    assert not [step for step in played.steps if "migration" in step and "new" in step]
+    new.allow_contract = True
+    assert release(new) == played.serving()
+
+
+def test_code_that_the_database_has_moved_past_is_refused_ever_after(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Migration("one", True, False), Migration("two", True, True)
+    release(migrating(job, "knows-two", monkeypatch, one, two))
+    # Older code cannot say what a migration is that it does not know.
+    for version in ("older", "older still"):
+        old = migrating(job, version, monkeypatch, one, two._replace(contract=False, known=False))
+        with pytest.raises(releases.ReleaseError, match=r"moved past release .*: two removed or narrowed"):
+            release(old)
+    harmless = Migration("three", True, False)
+    release(migrating(job, "knows-three", monkeypatch, one, two, harmless))
+    unknown = harmless._replace(known=False)
+    made = release(migrating(job, "knows-two-again", monkeypatch, one, two, unknown))
+    assert played.serving() == made
 
 
 def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path) -> None:
