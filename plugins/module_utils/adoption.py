@@ -86,13 +86,21 @@ def processes_of(inodes: Sequence[str]) -> list[int]:
 def holder(inode: str) -> str:
     """Return the process that has a socket open, in words."""
     for pid in processes_of([inode]):
-        return "%s (process %d)" % ((read("/proc/%d/comm" % pid) or "?").strip(), pid)
+        return "%s (process %d)" % (program_of(pid), pid)
     return "a process that cannot be seen from here"
 
 
-def nginx_holds(port: int) -> bool:
-    """Whether a front is in use at a port."""
-    return any(holder(inode).startswith("nginx ") for _address, inode in listeners(port))
+def program_of(pid: int) -> str:
+    """Return the name of a process's program. Node.js calls its processes MainThread."""
+    try:
+        return os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "")
+    except OSError:
+        return (read("/proc/%d/comm" % pid) or "?").strip()
+
+
+def programs_at(port: int) -> set[str]:
+    """Return the names of the programs that hold a port."""
+    return {program_of(pid) for pid in processes_of([inode for _address, inode in listeners(port)])}
 
 
 def is_free(port: int) -> bool:
@@ -269,14 +277,18 @@ def _pm2(record: Mapping[str, Any], *arguments: str) -> subprocess.Popen[bytes]:
 
 def _ask_pm2(record: Mapping[str, Any], *arguments: str) -> str:
     """Call pm2 and wait; return what it printed. Raises ReleaseError if it fails."""
-    calling = _pm2(record, *arguments)
+    return _output(_pm2(record, *arguments), arguments[0])
+
+
+def _output(calling: subprocess.Popen[bytes], what: str) -> str:
+    """Wait for a call of pm2 to end; return what it printed. Raises ReleaseError if it fails."""
     try:
         output = calling.communicate(timeout=PM2_TIMEOUT)[0].decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         calling.kill()
-        raise ReleaseError("`pm2 %s` did not end within %d s" % (" ".join(arguments), PM2_TIMEOUT)) from None
+        raise ReleaseError("`pm2 %s` did not end within %d s" % (what, PM2_TIMEOUT)) from None
     if calling.returncode:
-        raise ReleaseError("`pm2 %s` failed: %s" % (" ".join(arguments), output.strip()[-500:]))
+        raise ReleaseError("`pm2 %s` failed: %s" % (what, output.strip()[-500:]))
     return output
 
 
@@ -301,16 +313,9 @@ def write_record(name: str, record: Mapping[str, Any], state: str) -> dict[str, 
     return noted
 
 
-def forget(name: str) -> None:
-    """Note that a port was given back."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(record_path(name))
-        archives.sync_directory(os.path.dirname(record_path(name)))
-
-
 def unfinished(name: str, seen: Seen) -> Seen:
     """Return what was seen; a front of a broken-off adoption is not in use yet, wherever its file is."""
-    if underway(name) and not nginx_holds(recorded(name)["port"]):
+    if underway(name) and "nginx" not in programs_at(recorded(name)["port"]):
         return dataclasses.replace(seen, front=None, live=None)
     return seen
 
@@ -403,7 +408,7 @@ def _end(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) ->
         if not stopping and not killed and last - begun > STOP_TIMEOUT:
             killed = True
             for pid in processes_of([inode for _address, inode in listeners(record["port"])]):
-                if pid != os.getpid() and (read("/proc/%d/comm" % pid) or "").strip() != "nginx":
+                if program_of(pid) != "nginx":
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
         if last - begun > (PM2_TIMEOUT if stopping else 2 * STOP_TIMEOUT):
@@ -417,9 +422,7 @@ def _end(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) ->
 def _finish(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) -> None:
     """Wait for the old process to finish what it has; it must not go on beside its successor for long."""
     if stopping:
-        output = stopping.communicate(timeout=PM2_TIMEOUT)[0].decode("utf-8", "replace")
-        if stopping.returncode:
-            raise ReleaseError("`pm2 stop` failed: %s" % output.strip()[-500:])
+        _output(stopping, "stop")
         if record["pm2"]["saved"]:
             # Or pm2 would start it with the host.
             _ask_pm2(record, "save")
@@ -514,51 +517,77 @@ def unit_text(name: str, record: Mapping[str, Any], environment: str) -> str:
     )
 
 
-def _start(name: str, record: Mapping[str, Any]) -> None:
-    """Start what was stopped, as it was."""
+def prepare_return(name: str) -> dict[str, Any]:
+    """Do all that takes time before a front is taken away; return the record, empty where nothing was adopted."""
+    record = recorded(name)
+    if not record:
+        return {}
+    record = write_record(name, record, RETURNING)
     if record["pm2"]:
-        known = {int(app["pm_id"]): app["name"] for app in parse_list(_ask_pm2(record, "jlist"))}
+        known = _pm2_ids(record)
         if not known and record["pm2"]["saved"]:
             _ask_pm2(record, "resurrect")
-        ids = [number for number in record["pm2"]["ids"] if known.get(number) == record["pm2"]["name"]]
-        # pm2 numbers its processes anew when it is started anew.
-        _ask_pm2(record, "start", *map(str, ids or [record["pm2"]["name"]]))
-        if record["pm2"]["saved"]:
-            _ask_pm2(record, "save")
-        return
-    # A unit of its own, so that it outlives this module and the session.
-    unit = unit_of(name)
-    path, environment = os.path.join("/run/systemd/system", unit), record_path(name) + ".env"
+            known = _pm2_ids(record)
+        if not known:
+            raise ReleaseError(
+                "%s: pm2 does not know its process %s any more, so that it cannot be started again. How it ran stands "
+                "in %s: start it with pm2, stop it, and run this again."
+                % (name, record["pm2"]["name"], record_path(name))
+            )
+        # pm2 numbers its processes anew when it was started anew.
+        return write_record(name, {**record, "pm2": {**record["pm2"], "ids": known}}, RETURNING)
     variables = record["process"]["environment"].items()
     kept = {key: value for key, value in variables if NAME.match(key) and not PASSING.match(key)}
-    try:
-        write_file(environment, systemd.environment_file(kept), 0o600)
-        write_file(path, unit_text(name, record, environment), 0o644)
-        systemd.systemctl("daemon-reload")
-        systemd.systemctl("start", unit)
-    finally:
-        for gone in (environment, path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(gone)
+    write_file(_environment_path(name), systemd.environment_file(kept), 0o600)
+    write_file(_unit_path(name), unit_text(name, record, _environment_path(name)), 0o644)
+    systemd.systemctl("daemon-reload")
+    return record
 
 
-def give_back(name: str, answers: Callable[[], bool], begun: float) -> float:
+def _unit_path(name: str) -> str:
+    # A unit of its own, so that it outlives this module and the session; gone with a reboot, as the process was.
+    return os.path.join("/run/systemd/system", unit_of(name))
+
+
+def _environment_path(name: str) -> str:
+    return record_path(name) + ".env"
+
+
+def _pm2_ids(record: Mapping[str, Any]) -> list[int]:
+    """Return the numbers that pm2 has for what a record names: those noted, or all of that name."""
+    apps = [app for app in parse_list(_ask_pm2(record, "jlist")) if app.get("name") == record["pm2"]["name"]]
+    ids = [int(app["pm_id"]) for app in apps]
+    return [number for number in ids if number in record["pm2"]["ids"]] or ids
+
+
+def give_back(name: str, record: Mapping[str, Any], answers: Callable[[], bool], begun: float) -> float:
     """Start what was stopped, once the front is gone; return the outage since `begun` in ms.
 
     Nothing is started that runs already. Raises ReleaseError if nothing answers.
     """
-    record = write_record(name, recorded(name), RETURNING)
-    running = not is_free(record["port"]) and not nginx_holds(record["port"])
-    if not running:
-        deadline = time.monotonic() + FRONT_TIMEOUT
-        while not is_free(record["port"]) and time.monotonic() < deadline:
-            time.sleep(POLL)
-        _start(name, record)
+    deadline = time.monotonic() + FRONT_TIMEOUT
+    running = False
+    # nginx's workers let the port go one after the other.
+    while not running and not is_free(record["port"]) and time.monotonic() < deadline:
+        time.sleep(POLL)
+        running = bool(programs_at(record["port"]) - {"nginx"})
+    starting = None
+    if not running and record["pm2"]:
+        starting = _pm2(record, "start", *map(str, record["pm2"]["ids"]))
+    elif not running:
+        systemd.systemctl("start", unit_of(name))
     first = _wait(answers, START_TIMEOUT)
     if not first:
         raise ReleaseError(
-            "%s: %s was started again and does not answer at port %d. How it ran stands in %s; start it by hand."
-            % (name, record["was"], record["port"], record_path(name))
+            "%s: %s was started again and does not answer at port %d. How it ran stands in %s: start it by hand, or "
+            "deploy again with -e adopt=true." % (name, record["was"], record["port"], record_path(name))
         )
-    forget(name)
+    if starting:
+        _output(starting, "start")
+    if record["pm2"] and record["pm2"]["saved"]:
+        _ask_pm2(record, "save")
+    for path in (_environment_path(name), _unit_path(name), record_path(name)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    archives.sync_directory(os.path.dirname(record_path(name)))
     return 0.0 if running else round((first - begun) * 1000, 1)
