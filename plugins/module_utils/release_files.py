@@ -181,7 +181,13 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
     if source == "archive":
         if not archive:
             raise ReleaseError("%s: the archive of release %s did not arrive" % (wanted.name, wanted.release))
-        archives.verify(archive, wanted.archive["sha256"])
+        try:
+            archives.verify(archive, wanted.archive["sha256"])
+        except archives.ArchiveError as error:
+            raise ReleaseError(
+                "%s: %s Build it again: ansible-playbook playbooks/build.yml -e service=%s"
+                % (wanted.name, error, wanted.name)
+            ) from error
         check_space(wanted)
     temporary = archives.temporary_directory(path)
     try:
