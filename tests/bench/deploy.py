@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What deployments and rollbacks take: .venv/bin/python tests/bench/deploy.py [--name NAME] [--only TEXT]
+"""What deployments and rollbacks take: .venv/bin/python tests/bench/deploy.py [--name NAME]
 
 Runs against the sandbox that `make up` made (NAME, "sandbox" unless given), from a checkout in which it was made, and
 leaves it as it was. Exits with 1 if a figure misses its bar. About 15 minutes.
@@ -143,7 +143,7 @@ def stack_and_back(bench: Bench) -> None:
     stack = bench.stack
     deploys, flags, totals, probes = [], [], [], []
     sizes = bench.sizes()
-    for _ in range(max(3, bench.rounds // 2)):
+    for _ in range(max(2, bench.rounds // 2)):
         size = next(sizes)
         deploys.append(stack.deploy(**{name: {"memory": size} for name in PROCESSES}).succeeded().seconds)
         report = stack.report()
@@ -172,7 +172,7 @@ def after_the_hold(bench: Bench) -> None:
     stack = bench.stack
     totals = []
     sizes = bench.sizes()
-    for _ in range(max(3, bench.rounds // 2)):
+    for _ in range(max(2, bench.rounds // 2)):
         size = next(sizes)
         stack.deploy(**{name: {"memory": size, "hold": 0} for name in PROCESSES}).succeeded()
         deadline = time.monotonic() + 120
@@ -186,13 +186,14 @@ def after_the_hold(bench: Bench) -> None:
 
 
 PARTS = (side_by_side, redeploy, stack_and_back, after_the_hold)
+NAMES = [part.__name__ for part in PARTS]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="sandbox", help="the sandbox's name")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", metavar="TEXT", help="of " + ", ".join(it.__name__ for it in PARTS))
+    parser.add_argument("--only", nargs="+", default=NAMES, choices=NAMES)
     options = parser.parse_args()
     sandbox = Sandbox(options.name)
     if not (sandbox.state / "endpoints.json").exists():
@@ -203,7 +204,7 @@ def main() -> int:
         print(f"{len(sandbox.endpoints['hosts'])} hosts, seconds", flush=True)
         sandbox.playbook("playbooks/deploy.yml").succeeded()
         for part in PARTS:
-            if options.only in part.__name__:
+            if part.__name__ in options.only:
                 part(bench)
         sandbox.playbook("playbooks/deploy.yml").succeeded()
     for name in bench.missed:
