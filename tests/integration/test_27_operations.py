@@ -1,0 +1,172 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What docs/operations.md tells of the night: its messages, and that its cures work."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.harness import ROOT, Run, Sandbox
+from tests.integration.test_25_deployments import Stack, start
+
+DEPLOYMENTS = ROOT / ".artifacts/deployments"
+#: Seconds for which a host answers nobody; it comes back by itself, whatever becomes of the test.
+OUTAGE = 30
+
+
+@pytest.fixture(scope="module")
+def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    it = Stack(platform, tmp_path_factory.mktemp("catalogues"))
+    it.deploy().succeeded()
+    yield it
+    it.deploy().succeeded()
+
+
+def said(output: str) -> str:
+    """What a run said, whatever its lines."""
+    return " ".join(output.split())
+
+
+def begun(stack: Stack, argument: str, phase: str, host: str) -> subprocess.Popen[str]:
+    """A deployment of a catalogue that has got through a phase on a host."""
+    for journal in DEPLOYMENTS.glob("*.steps"):
+        journal.unlink()
+    process = start(stack, "-e", argument)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = "".join(path.read_text() for path in DEPLOYMENTS.glob("*.steps")).splitlines()
+        if any((step["name"], step["host"].partition("_")[0]) == (phase, host) for step in map(json.loads, lines)):
+            return process
+        time.sleep(0.02)
+    raise AssertionError(f"{phase} was never reached on {host}: {process.communicate()[0][-3000:]}")
+
+
+def cut_off(sandbox: Sandbox, host: str) -> None:
+    """Let nobody reach a host for a while; what runs there goes on."""
+    script = f"systemctl stop ssh.socket ssh.service; pkill -KILL -x sshd; sleep {OUTAGE}; systemctl start ssh.service"
+    sandbox.ssh(host, f"sudo systemd-run --quiet --collect --unit=outage sh -c '{script}'", check=False)
+
+
+def reachable(sandbox: Sandbox, host: str) -> None:
+    deadline = time.monotonic() + OUTAGE + 30
+    while sandbox.ssh(host, "echo reached", check=False).strip() != "reached":
+        assert time.monotonic() < deadline, f"{host} did not come back"
+        time.sleep(0.5)
+
+
+def whole(stack: Stack, argument: str) -> Run:
+    """Deploy again, as the message says; nothing is left open."""
+    run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument).succeeded()
+    for service in ("api", "collab", "sites"):
+        assert "pending" not in stack.state(service)
+    return run
+
+
+def test_a_host_that_vanishes_in_mid_deployment_is_named_and_the_next_one_mends_it(stack: Stack) -> None:
+    before = stack.live()
+    argument = stack.catalogue(api={"memory": "720M"}, collab={"memory": "720M"})
+    process = begun(stack, argument, "prepare", "collab-1")
+    cut_off(stack.sandbox, "collab-1")
+    output = said(process.communicate(timeout=200)[0])
+    assert process.returncode != 0
+    assert "Make sure this host can be reached over ssh" in output and "collab-1" in output
+    reachable(stack.sandbox, "collab-1")
+    assert stack.live() == before
+    whole(stack, argument)
+    assert all(stack.live()[name] != before[name] for name in ("api", "collab"))
+
+
+def test_a_host_that_restarts_in_mid_deployment_is_whole_after_the_next(stack: Stack) -> None:
+    before = stack.live()
+    argument = stack.catalogue(sites={"memory": "730M"})
+    process = begun(stack, argument, "switch", "sites-1")
+    stack.sandbox.reboot("sites-1")
+    output = said(process.communicate(timeout=200)[0])
+    assert process.returncode == 0 or "sites-1" in output
+    whole(stack, argument)
+    assert stack.live()["sites"] != before["sites"]
+    assert len(stack.running("sites")) == 1, "what was replaced does not start with the host"
+
+
+@pytest.fixture
+def another(stack: Stack) -> Iterator[str]:
+    """Another artifact of the pages, the same but for one more file, which no host has."""
+    folder = ROOT / ".artifacts/frontend"
+    manifest = json.loads((folder / "latest.json").read_text())
+    content = io.BytesIO()
+    with tarfile.open(folder / f"{manifest['id']}.tar.gz") as old, tarfile.open(fileobj=content, mode="w:gz") as new:
+        for member in old:
+            new.addfile(member, old.extractfile(member) if member.isreg() else None)
+        text = f"made at {time.time()}".encode()
+        member = tarfile.TarInfo("another.txt")
+        member.size = len(text)
+        new.addfile(member, io.BytesIO(text))
+    data = content.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    identifier = digest[: len(manifest["id"])]
+    manifest.update(id=identifier, archive_sha256=digest, archive_size=len(data))
+    paths = folder / f"{identifier}.tar.gz", folder / f"{identifier}.json"
+    paths[0].write_bytes(data)
+    paths[1].write_text(json.dumps(manifest))
+    yield identifier
+    for path in paths:
+        path.unlink()
+
+
+def choose(stack: Stack, artifact: str) -> Run:
+    return stack.sandbox.playbook("playbooks/deploy.yml", "-e", f"release=frontend:{artifact}")
+
+
+def test_a_damaged_archive_is_not_unpacked(stack: Stack, another: str) -> None:
+    before = stack.live()
+    archive = ROOT / f".artifacts/frontend/{another}.tar.gz"
+    whole_archive = archive.read_bytes()
+    archive.write_bytes(whole_archive[:-100])
+    run = choose(stack, another)
+    assert run.rc != 0
+    assert "it is damaged or another one. Nothing was unpacked." in said(run.output)
+    assert stack.live() == before
+    archive.write_bytes(whole_archive)
+    choose(stack, another).succeeded()
+    assert stack.live()["frontend"] != before["frontend"]
+
+
+@pytest.fixture
+def full(stack: Stack) -> Iterator[str]:
+    """A host whose releases lie on a disk with no room for another one."""
+    host = stack.sandbox.hosts_of("frontend")[0]
+    stack.sandbox.ssh(
+        host,
+        "sudo sh -euc 'mkdir -p /run/small; mount -t tmpfs -o size=60M tmpfs /run/small;"
+        " cp -a /opt/fivepointers/. /run/small/; mount --bind /run/small /opt/fivepointers'",
+    )
+    yield host
+    make_room(stack, host)
+
+
+def make_room(stack: Stack, host: str) -> None:
+    stack.sandbox.ssh(
+        host, "sudo sh -c 'for path in /opt/fivepointers /run/small; do ! mountpoint -q $path || umount -l $path; done'"
+    )
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(stack: Stack, another: str, full: str) -> None:
+    before = stack.live()
+    run = choose(stack, another)
+    assert run.rc != 0
+    output = said(run.output)
+    assert "frontend: release" in output and "are free. Nothing was changed. Free space there" in output
+    assert full in output
+    assert stack.live() == before
+    make_room(stack, full)
+    choose(stack, another).succeeded()
+    assert stack.live()["frontend"] != before["frontend"]
