@@ -91,7 +91,7 @@ def problems(command: str) -> Iterator[str]:
             yield f"no such unit: {unit}"
     for path in HOST_PATH.findall(command):
         roots = (releases.HOME, releases.STATE, releases.SETTINGS, systemd.UNITS, releases.NGINX)
-        if not path.startswith(roots):
+        if not any(path == root or path.startswith(root + "/") for root in roots):
             yield f"no such path on a host: {path}"
 
 
