@@ -94,7 +94,6 @@ def test_a_host_that_restarts_in_mid_deployment_is_whole_after_the_next(stack: S
     assert process.returncode == 0 or "sites-1" in output
     whole(stack, argument)
     assert stack.live()["sites"] != before["sites"]
-    assert len(stack.running("sites")) == 1, "what was replaced does not start with the host"
 
 
 @pytest.fixture
