@@ -197,7 +197,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             users = self.users(Path(folder))
             try:
-                seen, half = self._killed(point, everything, argument, journals)
+                seen, half, status = self._killed(point, everything, argument, journals)
                 again, seconds = self._again(argument)
                 results = [user.finish() for user in users]
             finally:
@@ -205,6 +205,8 @@ class Bench:
                     user.__exit__()
         after = look(self.sandbox)
         problems = []
+        if status == 0 and any(half[name].release == before[name].release for name in PROCESSES):
+            problems.append("it ended with success, and what was before serves")
         for when, lives in (("after the kill", half), ("in the end", after)):
             for name, live in lives.items():
                 if live.code != self.whole[name] or live.active != "active":
@@ -226,7 +228,7 @@ class Bench:
 
     def _killed(
         self, point: Point, everything: bool, argument: str, journals: set[Path]
-    ) -> tuple[str, dict[str, Live]]:
+    ) -> tuple[str, dict[str, Live], int]:
         with contextlib.ExitStack() as cleanup:
             remote = killer(self.sandbox, point) if point.on else None
             if remote:
@@ -238,9 +240,8 @@ class Bench:
                     seen = f"ended before ({process.wait()})"
                 elif remote:
                     _out, said = remote.communicate("now\n", timeout=60)
-                    output, _nothing = process.communicate(timeout=300)
-                    outcome = "taken back" if "is taken back" in output else f"status {process.returncode}"
-                    seen = f"{said.strip()}: {outcome}"
+                    process.communicate(timeout=300)
+                    seen = f"{said.strip()}: status {process.returncode}"
                 else:
                     time.sleep(point.delay)
                     seen = "killed with its children" if everything else "killed"
@@ -248,7 +249,7 @@ class Bench:
                 kill(process, everything)
                 # Not until its output ends: what it has started may live on, and hold it open.
                 process.wait()
-        return seen, look(self.sandbox)
+        return seen, look(self.sandbox), process.returncode
 
     def _again(self, argument: str) -> tuple[Run, float]:
         began = time.monotonic()
