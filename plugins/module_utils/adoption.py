@@ -95,12 +95,16 @@ def program_of(pid: int) -> str:
     try:
         return os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "")
     except OSError:
-        return (read("/proc/%d/comm" % pid) or "?").strip()
+        # Of a process that ends there is only this left, and then nothing.
+        with contextlib.suppress(OSError):
+            return (read("/proc/%d/comm" % pid) or "").strip()
+        return ""
 
 
 def programs_at(port: int) -> set[str]:
-    """Return the names of the programs that hold a port."""
-    return {program_of(pid) for pid in processes_of([inode for _address, inode in listeners(port)])}
+    """Return the names of the programs that hold a port; one that ends meanwhile has none."""
+    found = {program_of(pid) for pid in processes_of([inode for _address, inode in listeners(port)])}
+    return found - {""}
 
 
 def is_free(port: int) -> bool:
@@ -578,6 +582,8 @@ def give_back(name: str, record: Mapping[str, Any], answers: Callable[[], bool],
         systemd.systemctl("start", unit_of(name))
     first = _wait(answers, START_TIMEOUT)
     if not first:
+        if starting:
+            _output(starting, "start")
         raise ReleaseError(
             "%s: %s was started again and does not answer at port %d. How it ran stands in %s: start it by hand, or "
             "deploy again with -e adopt=true." % (name, record["was"], record["port"], record_path(name))

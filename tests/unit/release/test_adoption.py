@@ -280,6 +280,15 @@ def test_a_port_is_free_only_where_nginx_could_have_it() -> None:
         assert not adoption.is_free(port)
 
 
+def test_a_process_that_ended_meanwhile_holds_no_port(monkeypatch: pytest.MonkeyPatch, old: Callable[..., Any]) -> None:
+    port, process = old()
+    assert adoption.programs_at(port) == {os.path.basename(os.path.realpath(sys.executable))}
+    monkeypatch.setattr(adoption, "processes_of", lambda inodes: [process.pid])
+    process.kill()
+    process.wait()
+    assert adoption.programs_at(port) == set()
+
+
 # --- a kill at any point ------------------------------------------------------------
 
 
