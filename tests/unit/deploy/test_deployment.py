@@ -105,6 +105,13 @@ def test_what_became_of_it(steps: list[dict[str, Any]], failures: list[str], out
             assert f"{item['host']}: it did not work" in message
 
 
+def test_a_commit_that_is_not_complete_is_told_as_such() -> None:
+    steps = [step("switch", "a"), step("switch", "b"), step("commit", "a"), step("commit", "b", failed=True)]
+    assert deployment.outcome_of(steps, []) == "failed"
+    message = deployment.message_of("failed", steps, [])
+    assert "b: it did not work" in message and "The new releases serve" in message and "run deploy.yml again" in message
+
+
 def test_services_and_times_of_the_report() -> None:
     steps = [
         step("prepare", "a", start=1.0, end=2.0),
