@@ -20,7 +20,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.fivepointers.platform.plugins.module_utils import deploy_report
 from ansible_collections.fivepointers.platform.plugins.module_utils.deploy_probe import Probe
-from ansible_collections.fivepointers.platform.plugins.module_utils.leases import RENEWAL
+from ansible_collections.fivepointers.platform.plugins.module_utils.leases import LEASE, RENEWAL
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 # Stands for the label of a wildcard address, and names the document that is edited.
@@ -52,9 +52,9 @@ def targets(services: Sequence[Mapping[str, t.Any]], origin: str | None = None) 
 
 def outcome_of(steps: Sequence[Mapping[str, t.Any]], failures: Sequence[str]) -> str:
     """Return what became of a deployment whose phases did this."""
-    if not failures and not any(step["failed"] for step in steps):
-        return "committed"
     back = {step["host"]: not step["failed"] for step in steps if step["name"] == "take back"}
+    if not back and not failures and not any(step["failed"] for step in steps):
+        return "committed"
     switched = {step["host"] for step in steps if step["name"] == "switch"}
     return "taken back" if all(back.values()) and switched <= set(back) else "failed"
 
@@ -144,8 +144,11 @@ def birth(pid: int) -> str:
         return "?"
 
 
-def accompany(parent: int, lease: t.Callable[[str], bool], probe: Probe, path: str) -> None:
+def accompany(parent: int, lease: t.Callable[[str], bool | None], probe: Probe, path: str) -> None:
     """Renew the lease and measure until told to end. Writes the measurement to a file.
+
+    lease: changes it; says whether it is ours, None where the host did not answer. One renewal that does not get
+    through is made up for by the next.
 
     SIGUSR1 asks for what was measured so far. When the playbook is gone, killed or interrupted, the lease is given
     back, so that the next deployment need not wait for its end: whatever still runs of this one has a lower number.
@@ -155,7 +158,8 @@ def accompany(parent: int, lease: t.Callable[[str], bool], probe: Probe, path: s
         signal.signal(number, lambda number, frame: wanted.append(number))
     born = birth(parent)
     probe.start()
-    due = time.monotonic() + RENEWAL
+    renewed = time.monotonic()
+    due = renewed + RENEWAL
     while signal.SIGTERM not in wanted:
         time.sleep(0.1)
         if birth(parent) != born:
@@ -166,7 +170,10 @@ def accompany(parent: int, lease: t.Callable[[str], bool], probe: Probe, path: s
             write(path, probe.result())
         if time.monotonic() > due:
             due = time.monotonic() + RENEWAL
-            if not lease("renewed"):
+            ours = lease("renewed")
+            if ours:
+                renewed = time.monotonic()
+            elif ours is False or time.monotonic() > renewed + LEASE:
                 break
     write(path, probe.stop())
 
@@ -230,6 +237,14 @@ class ActionModule(ActionBase):
         result.pop("invocation", None)
         return result
 
+    def _holds(self, state: str, holder: str) -> bool | None:
+        """Change the lease; say whether it is ours, None where that cannot be told."""
+        try:
+            result = self._lease(state, holder)
+        except Exception:
+            return None
+        return not result.get("failed") if "number" in result or "lost" in result else None
+
     def _begin(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
         environment = args["environment"]
         settings = environment["deployment"]
@@ -274,7 +289,7 @@ class ActionModule(ActionBase):
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
-            accompany(parent, lambda state: not self._lease(state, holder).get("failed"), probe, path)
+            accompany(parent, lambda state: self._holds(state, holder), probe, path)
         finally:
             os._exit(0)
 

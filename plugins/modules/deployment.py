@@ -182,7 +182,9 @@ def main() -> None:
             else:
                 lease = (leases.renewed if state == "renewed" else leases.released)(lease, holder, now)
             release_files.write_file(path, json.dumps(lease) + "\n", 0o644)
-    except (leases.LeaseError, releases.ReleaseError, OSError) as error:
+    except leases.LeaseError as error:
+        module.fail_json(msg=str(error), lost=True)
+    except (releases.ReleaseError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, number=lease["number"])
 

@@ -92,6 +92,7 @@ BACK = [step("take back", "a"), step("take back", "b")]
         ([step("switch", "a"), step("take back", "a")], ["the front door"], "taken back"),
         ([step("switch", "a"), step("switch", "b", failed=True), step("take back", "a")], [], "failed"),
         ([step("switch", "a"), step("take back", "a", failed=True)], ["x"], "failed"),
+        ([step("switch", "a"), step("take back", "a")], [], "taken back"),
     ],
 )
 def test_what_became_of_it(steps: list[dict[str, Any]], failures: list[str], outcome: str) -> None:
@@ -166,7 +167,7 @@ class Probe:
 
 def lease(state):
     open(sys.argv[2], "a").write(state + " ")
-    return sys.argv[3] == "held"
+    return {"held": True, "lost": False, "silent": None}[sys.argv[3]]
 
 print("ready", flush=True)
 deployment.accompany(int(sys.argv[1]), lease, Probe(), sys.argv[2] + ".json")
@@ -226,6 +227,14 @@ def test_it_ends_when_the_lock_is_somebody_else_s(companion: Any) -> None:
     _playbook, process, path = companion("lost")
     assert process.wait(5) == 0
     assert json.loads(Path(str(path) + ".json").read_text()) == {"asked": "the end"}
+
+
+def test_a_renewal_that_does_not_get_through_is_made_up_for(companion: Any) -> None:
+    _playbook, process, path = companion("silent")
+    deadline = time.monotonic() + 5
+    while not path.exists() or path.read_text().count("renewed") < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_one_that_is_gone_measures_nothing(tmp_path: Path) -> None:
