@@ -129,7 +129,7 @@ def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[
     """Return the references of the secrets that all or some services use."""
     if services is None:
         return plain(plan["secrets"])
-    wanted = {secret for name in services for secret in plan["services"][name]["secrets"]}
+    wanted = {secret for name in _named(plan, services) for secret in plan["services"][name]["secrets"]}
     return [plain(item) for item in plan["secrets"] if item["name"] in wanted]
 
 
