@@ -356,7 +356,6 @@ class Probe:
                 self._note(asked, sent, self._now(), what)
 
     def _answer(self, asked: Asked, fresh: bool) -> tuple[int, str]:
-        assert self.context
         if fresh:
             answer = probing.ask(asked.url, connect_to=self.connect_to, timeout=TIMEOUT, context=self.context)
             return answer.status, answer.reason

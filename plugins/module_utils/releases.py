@@ -264,7 +264,7 @@ def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
     version = systemd.version() if units else 0
     found = {item.name: _observe(item, states, version) for item in wanted}
     if any(item.kind == "yjs_websocket" for item in wanted):
-        ports = collections.Counter(int(local.partition(":")[2], 16) for local, *_ in tcp_sockets(ESTABLISHED))
+        ports = collections.Counter(int(item[0].partition(":")[2], 16) for item in tcp_sockets(ESTABLISHED))
         for item in wanted:
             live = found[item.name].live
             if item.kind == "yjs_websocket" and live:

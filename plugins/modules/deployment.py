@@ -34,7 +34,7 @@ options:
   state:
     description:
       - V(begun) takes the lock and begins to measure.
-      - V(measured) waits until RV(begun.watch) seconds have passed since the last switch, and fails if what was
+      - V(measured) waits until C(deployment.watch) seconds have passed since the last switch, and fails if what was
         measured is over the budget.
       - V(ended) ends the measurement, gives the lock back, writes the report, and fails if the deployment did.
       - V(renewed) is what the process on the controller calls.

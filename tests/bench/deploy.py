@@ -86,7 +86,7 @@ def variants(stack: Stack, count: int) -> Iterator[list[tuple[str, Path]]]:
 def side_by_side(bench: Bench) -> None:
     """A changed frontend, with its transaction, probe and verification; and the same files by Ansistrano's tasks."""
     sandbox = bench.sandbox
-    home = "/home/admin/ansistrano"
+    home = "/var/tmp/ansistrano"
     hosts = sandbox.hosts_of("frontend")
     for host in hosts:
         sandbox.ssh(host, "command -v rsync || { sudo apt-get update && sudo apt-get install -y rsync; } >/dev/null")
