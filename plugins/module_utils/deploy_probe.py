@@ -364,7 +364,7 @@ class Probe:
         if line and not line.usable():
             line.close()
             line = None
-        line = line or Line(asked.url, self.connect_to, self.context)
+        line = line or Line(asked.url, self.connect_to, self.context or probing.tls_context(self.ca_file))
         answered = line.get()
         with self.lock:
             asked.idle.append(line)

@@ -222,7 +222,7 @@ def test_what_was_adopted_is_given_back(host: Host, address: str, before: dict[s
         arguments = host.check_output(f"cat /proc/{pid}/cmdline").split("\0")
         assert arguments[:3] == ["node", "orders.js", "two words"]
         assert host.check_output(f"stat --format=%U /proc/{pid}") == "admin"
-        assert host.check_output(f"readlink /proc/{pid}/fd/1") .endswith("/orders.log")
+        assert host.check_output(f"readlink /proc/{pid}/fd/1").endswith("/orders.log")
         assert host.run("systemctl is-active 'fivepointers-*@*.service'").rc != 0
         assert not host.file("/var/lib/fivepointers/orders/adopted.json").exists
     assert not host.file("/etc/nginx/fivepointers/front-orders.conf").exists
