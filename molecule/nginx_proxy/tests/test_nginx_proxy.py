@@ -210,7 +210,7 @@ def test_a_port_that_is_taken_is_named_and_the_old_files_come_back(host: Host, e
     assert done.returncode == 2
     said = " ".join(done.stdout.split())
     assert "the old files are back" in said and "no new worker process appeared" in said
-    assert "bind() to 127.0.0.1:22 failed (98: Address already in use)" in said
+    assert "bind() to 127.0.0.1:22 failed (98: Address already in use)" in said, done.stdout
     assert files(host) == files_before
     assert edge.ask(API).status == 200
 
