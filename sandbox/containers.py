@@ -19,7 +19,9 @@ from sandbox.paths import CLONE, FILES
 from sandbox.state import State, write
 
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
-NETWORK = ".network"
+# Ends each network's name. podman names firewall chains after the network: without the clone's
+# part, taking a sandbox down would cut off the one of the same name in another clone.
+NETWORK = f".{CLONE}.network"
 BOOT_LIMIT = 60.0
 CLEANUP_LIMIT = 30.0
 
@@ -150,7 +152,7 @@ def converge(wanted: Sequence[Container], state: State) -> None:
         if row and _restart(row, container, state):
             continue
         _create(container, state)
-        _start(container, state)
+        _start(container.name(state.name))
 
 
 def _create(container: Container, state: State) -> None:
@@ -167,12 +169,7 @@ def _create(container: Container, state: State) -> None:
     )  # fmt: skip
 
 
-def _start(container: Container, state: State) -> None:
-    start(container.name(state.name))
-
-
-def start(name: str) -> None:
-    """Start a container that is stopped."""
+def _start(name: str) -> None:
     result = _attempt_start(name)
     if result.returncode:
         raise SandboxError(
@@ -188,13 +185,24 @@ def _attempt_start(name: str) -> subprocess.CompletedProcess[str]:
     while result.returncode and "already exists" in result.stderr and time.monotonic() < until:
         time.sleep(0.5)
         result = runtime.podman("start", name, check=False)
+    if not result.returncode:
+        _pin_bridge(name.split(".")[0])
     return result
+
+
+def _pin_bridge(sandbox: str) -> None:
+    # A bridge takes the lowest hardware address of its ports until one is set: each container that
+    # starts or stops may change it, and the others go on sending to the one they know for a minute
+    # and more. Later versions of podman's network part set one; here what it is now is set.
+    name = bridge_name(sandbox)
+    address = (Path("/sys/class/net") / name / "address").read_text().strip()
+    run(["ip", "link", "set", "dev", name, "address", address])
 
 
 def reboot(name: str) -> None:
     """Stop a container as a reboot does, and start it again."""
     runtime.podman("stop", name)
-    start(name)
+    _start(name)
 
 
 def _restart(row: dict[str, Any], container: Container, state: State) -> bool:

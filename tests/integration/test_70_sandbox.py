@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.containers import bridge_name
 from tests.integration.harness import ROOT, Sandbox
 
 HOSTS = "hosts: {a-1: [api, edge], b-1: []}\n"
@@ -79,6 +80,8 @@ def test_the_database_lets_the_sandbox_in_and_speaks_tls(hardy: Sandbox) -> None
 
 def test_killed_containers_come_back_with_their_disks_and_their_names(hardy: Sandbox) -> None:
     before = hardy.endpoints
+    address = Path("/sys/class/net") / bridge_name("hardy") / "address"
+    gateway = address.read_text()
     hardy.ssh("a-1", "echo kept | sudo tee /root/mark; sync")
     sql("hardy", "create table app.marks (mark text); insert into app.marks values ('kept')")
     # Container and watcher at once, as the kernel does when memory ends: podman is not told.
@@ -93,6 +96,7 @@ def test_killed_containers_come_back_with_their_disks_and_their_names(hardy: San
     assert hardy.ssh("a-1", "sudo cat /root/mark") == "kept\n"
     assert sql("hardy", "select mark from app.marks") == "kept\n"
     assert hardy.endpoints == before, "the AWS API lost its account, and the instances have their ids again"
+    assert address.read_text() == gateway, "hosts send to an address that is gone"
 
 
 @pytest.mark.parametrize("delay", [0.5, 2.0])
