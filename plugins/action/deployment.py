@@ -100,8 +100,8 @@ def message_of(outcome: str, steps: Sequence[Mapping[str, t.Any]], failures: Seq
     texts = ["%s: %s" % (step["host"], step["message"]) for step in steps if step["failed"]]
     if any(step["name"] == "commit" for step in steps):
         end = (
-            "The new releases serve, and were verified. Only their commit is not complete (see above): mend that, and "
-            "run deploy.yml again, which completes it."
+            "What was switched to serves. Only the commit is not complete (see above): mend that, and run deploy.yml "
+            "again, which completes it."
         )
     elif outcome == "taken back":
         end = "Everything that was switched is taken back: the releases from before serve."

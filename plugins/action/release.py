@@ -38,7 +38,7 @@ NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
-    "allow_contract_migrations", "adopt",
+    "allow_contract_migrations", "adopt", "lacking",
 }  # fmt: skip
 
 
@@ -363,7 +363,8 @@ class ActionModule(ActionBase):
         if phase == "migrate" and not any(request["migrate"] for request in requests):
             return dict(NOTHING)
         call.update(requests=requests, secrets=secrets)
-        result = self._call(call, variables)
+        lacking = [name for name in args.get("lacking") or [] if name in manifests]
+        result = {"needs": lacking} if lacking else self._call(call, variables)
         if result.get("needs"):
             sent = self._send(args["artifacts"], manifests, result["needs"])
             try:

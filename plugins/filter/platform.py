@@ -58,10 +58,8 @@ def services_on(
     if host not in plan["hosts"]:
         names = listed(plan["hosts"])
         raise AnsibleFilterError(f"services_on: the plan has no host '{host}'. It was made for: {names}")
-    wanted = set(planning.select_services(plan, ["all"] if tags is None else list(tags)))
-    if only:
-        wanted &= set(_named(plan, only))
-    here = set(plan["hosts"][host]["services"]) & wanted
+    wanted = select_services(plan, ["all"] if tags is None else tags, only)
+    here = set(plan["hosts"][host]["services"]) & set(wanted)
     specs = [plan["services"][name] for batch in plan["batches"] for name in batch if name in here]
     return [plain(spec) for spec in specs if kind is None or spec["kind"] == kind]
 
@@ -120,9 +118,11 @@ def releases_table(looks: Any, plan: Any) -> str:
     return rollbacks.releases_table(plain(looks), [name for batch in plan["batches"] for name in batch])
 
 
-def select_services(plan: Any, tags: Sequence[str]) -> list[str]:
-    """Return the names of the services that the run's tags select, in deploy order."""
-    return planning.select_services(plan, [str(plain(tag)) for tag in tags])
+def select_services(plan: Any, tags: Sequence[str], only: str | Sequence[str] | None = None) -> list[str]:
+    """Return the names of the services that the run's tags select, and of these `only` some, in deploy order."""
+    names = planning.select_services(plan, [str(plain(tag)) for tag in tags])
+    wanted = _named(plan, only) if only else names
+    return [name for name in names if name in wanted]
 
 
 def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import difflib
 import hashlib
 import html as escaping
 import math
@@ -38,27 +37,6 @@ Report = Mapping[str, Any]
 
 
 # --- the budget -----------------------------------------------------------------
-
-
-def validate_budget(budget: Any) -> list[str]:
-    """What is wrong with a budget: the key, the value, the fix. Null means no limit."""
-    if not isinstance(budget, Mapping):
-        return [f"budget is {budget!r}: write a mapping such as {{failed: 0, longest_stall_ms: 1000}}"]
-    problems = []
-    for key, value in budget.items():
-        if key not in LIMITS:
-            near = difflib.get_close_matches(str(key), LIMITS, 1)
-            fix = f"did you mean {near[0]}?" if near else f"write one of {', '.join(LIMITS)}"
-            problems.append(f"budget.{key} is not known: {fix}")
-            continue
-        unit, what = LIMITS[key]
-        if value is None:
-            continue
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < 0 or (not unit and value != int(value)):
-            wanted = "milliseconds" if unit else "a whole number"
-            problems.append(f"budget.{key} is {value!r}: write {wanted}, 0 or more ({what})")
-    return problems
 
 
 def over_budget(probe: Mapping[str, Any] | None, budget: Mapping[str, Any]) -> list[str]:

@@ -63,6 +63,13 @@ options:
         was, with its code, environment, unit, front and runtime.
     type: dict
     default: {}
+  lacking:
+    description:
+      - Services whose archive is sent at once instead of when the host asks for it, which spares a call.
+      - RV(lacking) of V(plan).
+    type: list
+    elements: str
+    default: []
   phase:
     description:
       - V(plan) only says what differs.
@@ -173,6 +180,11 @@ services:
           steps: ['switch api from slot blue (release 91c04d55e2aa) to slot green (release 3f2a9c01b7de)']}
 differing:
   description: Names of the services that are not as wanted, or were not before.
+  returned: always
+  type: list
+  elements: str
+lacking:
+  description: With O(phase=plan) the services whose archive is not on the host, if there is room for it.
   returned: always
   type: list
   elements: str
@@ -357,6 +369,7 @@ def main() -> None:
             "artifacts": {"type": "path"},
             "artifact_ids": {"type": "dict", "default": {}},
             "targets": {"type": "dict", "default": {}},
+            "lacking": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "nodejs_archives": {"type": "dict", "default": {}},
             "phase": {
@@ -417,6 +430,14 @@ def main() -> None:
         module.fail_json(msg=phases.explain(error))
 
 
+def lacking(job: phases.Job) -> list[str]:
+    """Return the services whose archive the host lacks; none where it does not fit, which prepare explains."""
+    try:
+        return phases.missing_archives(job)
+    except phases.ERRORS:
+        return []
+
+
 def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
     """Carry a phase out and end, or ask for the archives that it needs."""
     missing = phases.missing_archives(job) if phase in ("prepare", "all") else []
@@ -445,6 +466,7 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
         adopted=job.adopted,
         services={name: todo.report() for name, todo in job.plans.items() if phase != "give_back"},
         differing=[name for name, todo in job.plans.items() if todo.changed],
+        lacking=lacking(job) if phase == "plan" else [],
         diff=diff,
     )
 

@@ -19,7 +19,7 @@ description:
   - Independent checks run at the same time. The steps of a journey follow each other, and stop at the first failure.
   - Journeys write what a user would write, under names that no other run uses.
   - Passwords, tokens and cookies appear in no result.
-  - Runs on the controller.
+  - Runs on the controller, whatever the host of the task is.
 requirements:
   - The Python package C(websockets), where a service speaks WebSocket.
   - The Python package C(pycrdt), where a journey edits a Y.js document.
@@ -59,6 +59,9 @@ attributes:
   diff_mode:
     description: There is nothing to compare.
     support: none
+  action:
+    description: All of it happens on the controller, in Ansible's own process.
+    support: full
 """
 
 EXAMPLES = r"""
@@ -108,97 +111,4 @@ seconds:
   type: float
 """
 
-import json
-import os
-import tempfile
-import time
-import traceback
-from importlib import import_module
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.fivepointers.platform.plugins.module_utils.probing import ProbeError
-from ansible_collections.fivepointers.platform.plugins.module_utils.verification import explanations, summary, table
-from ansible_collections.fivepointers.platform.plugins.module_utils.walking import (
-    Walker,
-    make_result,
-    packages_needed,
-)
-
-
-def require(module: AnsibleModule, packages: list[str]) -> None:
-    """Fail with the name of a package that is missing."""
-    for package in packages:
-        try:
-            import_module(package)
-        except ImportError:
-            module.fail_json(msg=missing_required_lib(package), exception=traceback.format_exc())
-
-
-def write_report(path: str, report: dict[str, Any]) -> None:
-    """Put the report in place as a whole."""
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".verification-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(report, file, indent=2)
-            file.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "checks": {"type": "list", "elements": "dict", "required": True},
-            "connect_to": {"type": "str"},
-            "ca_file": {"type": "path"},
-            "timeout": {"type": "float", "default": 5},
-            "report": {"type": "path"},
-            "fail": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    params = module.params
-    start = time.monotonic()
-    if module.check_mode:
-        steps = [step for check in params["checks"] for step in check.get("steps", [check])]
-        results = [make_result(step, "skipped", "", "not asked in check mode", 0.0) for step in steps]
-    else:
-        require(module, packages_needed(params["checks"]))
-        try:
-            walker = Walker(params["connect_to"], params["ca_file"], params["timeout"])
-        except ProbeError as error:
-            module.fail_json(msg=str(error))
-        results = walker.walk(params["checks"])
-    seconds = round(time.monotonic() - start, 2)
-    failures = explanations(results)
-    answer: dict[str, Any] = {
-        "results": results,
-        "failures": failures,
-        "summary": summary(results, seconds),
-        "table": table(results, seconds),
-        "seconds": seconds,
-    }
-    if params["report"] and not module.check_mode:
-        report = {
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "front_door": params["connect_to"],
-            "ok": not failures,
-            **{key: answer[key] for key in ("summary", "seconds", "results")},
-        }
-        try:
-            write_report(params["report"], report)
-        except OSError as error:
-            module.fail_json(msg=f"report {params['report']} cannot be written: {error.strerror}", **answer)
-    if failures and params["fail"]:
-        module.fail_json(msg="\n\n".join([answer["summary"], *failures]), changed=False, **answer)
-    module.exit_json(changed=False, **answer)
-
-
-if __name__ == "__main__":
-    main()
+# The action plugin of the same name does it, on the controller.

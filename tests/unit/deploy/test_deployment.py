@@ -110,7 +110,11 @@ def test_a_commit_that_is_not_complete_is_told_as_such() -> None:
     steps = [step("switch", "a"), step("switch", "b"), step("commit", "a"), step("commit", "b", failed=True)]
     assert deployment.outcome_of(steps, []) == "failed"
     message = deployment.message_of("failed", steps, [])
-    assert "b: it did not work" in message and "The new releases serve" in message and "run deploy.yml again" in message
+    assert (
+        "b: it did not work" in message
+        and "What was switched to serves" in message
+        and "run deploy.yml again" in message
+    )
 
 
 def test_services_and_times_of_the_report() -> None:

@@ -165,6 +165,14 @@ def test_select_services(tags: list[str], names: list[str], stack: Any) -> None:
     assert filters.select_services(stack.plan(), tags) == names
 
 
+def test_select_services_of_some(stack: Any) -> None:
+    plan = stack.plan()
+    assert filters.select_services(plan, ["all"], "sites, api") == ["api", "sites"]
+    assert filters.select_services(plan, ["nextjs"], ["sites", "api"]) == ["sites"]
+    with pytest.raises(AnsibleFilterError, match="no service 'sits'"):
+        filters.select_services(plan, ["all"], "sits")
+
+
 def test_secret_references(stack: Any) -> None:
     plan = stack.plan()
     assert [item["name"] for item in filters.secret_references(plan)] == ["database.password", "jwt"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -90,6 +91,42 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "platform_environment.databases.databse",
         "databse",
         ("no database", "'database'?"),
+    ),
+    "misspelt key of deployment": (
+        {"e.deployment": {"wach": 1}},
+        "platform_environment.deployment.wach",
+        "wach",
+        ("'watch'?",),
+    ),
+    "misspelt key of the deployment's budget": (
+        {"e.deployment": {"budget": {"fails": 0}}},
+        "platform_environment.deployment.budget.fails",
+        "fails",
+        ("'failed'?",),
+    ),
+    "budget is a list": (
+        {"e.deployment": {"budget": []}},
+        "platform_environment.deployment.budget",
+        "[]",
+        ("failed: 0",),
+    ),
+    "budget below nothing": (
+        {"e.deployment": {"budget": {"failed": -1}}},
+        "platform_environment.deployment.budget.failed",
+        "-1",
+        ("0",),
+    ),
+    "budget in words": (
+        {"e.deployment": {"budget": {"latency_p99_ms": "300"}}},
+        "platform_environment.deployment.budget.latency_p99_ms",
+        "300",
+        ("a string",),
+    ),
+    "budget without an end": (
+        {"e.deployment": {"budget": {"longest_stall_ms": math.inf}}},
+        "platform_environment.deployment.budget.longest_stall_ms",
+        "Infinity",
+        ("",),
     ),
     "pool over the budget": (
         {f"{API}.pool": 40},

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The module's arguments, answer and report."""
+"""The action's arguments, answer and report."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.modules import verify
+from ansible.errors import AnsibleActionFail
+from ansible_collections.fivepointers.platform.plugins.action import verify
 
 from .conftest import TOKEN, Authority, FrontDoor, checks_of
 
@@ -20,10 +21,10 @@ Call = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def call(door: FrontDoor, authority: Authority, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Run the module as Ansible does; returns its answer."""
+def call(door: FrontDoor, authority: Authority, tmp_path: Path) -> Call:
+    """Run the action as Ansible does; returns its answer."""
 
-    def run(**args: Any) -> dict[str, Any]:
+    def run(check_mode: bool = False, **args: Any) -> dict[str, Any]:
         values = {
             "checks": checks_of(),
             "connect_to": door.address,
@@ -31,11 +32,15 @@ def call(door: FrontDoor, authority: Authority, tmp_path: Path, capfd: pytest.Ca
             "report": str(tmp_path / "reports" / "verification.json"),
             **args,
         }
-        capfd.readouterr()
-        with patch_module_args(values), pytest.raises(SystemExit):
-            verify.main()
-        answer = json.loads(capfd.readouterr().out)
-        assert isinstance(answer, dict)
+        task = Mock(args=values, check_mode=check_mode, async_val=0, environment=None)
+        connection = Mock(_shell=Mock(tmpdir=None))
+        action = verify.ActionModule(task, connection, Mock(), Mock(), Mock(), Mock())
+        try:
+            answer = action.run(task_vars={})
+        except AnsibleActionFail as error:
+            return {"failed": True, "msg": str(error)}
+        # What Ansible does with a result.
+        assert json.loads(json.dumps(answer)) == answer
         return answer
 
     return run
@@ -76,7 +81,7 @@ def test_a_failure_may_be_left_to_the_caller(call: Call, door: FrontDoor) -> Non
 
 
 def test_check_mode_asks_nothing(call: Call, door: FrontDoor, tmp_path: Path) -> None:
-    answer = call(_ansible_check_mode=True)
+    answer = call(check_mode=True)
     assert {item["level"] for item in answer["results"]} == {"skipped"}
     assert not answer["changed"]
     assert door.asked == []
@@ -104,3 +109,8 @@ def test_what_cannot_be_read_or_written_is_named(call: Call, tmp_path: Path) -> 
     answer = call(report=str(tmp_path / "file" / "report.json"))
     assert answer["failed"]
     assert "report.json cannot be written" in answer["msg"]
+
+
+def test_an_argument_that_is_wrong_is_named(call: Call) -> None:
+    assert "timeout" in call(timeout="soon")["msg"]
+    assert "conect_to" in call(conect_to="10.0.0.1")["msg"]

@@ -1,0 +1,114 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Walk through the front door, from the controller: no module has to be packed, sent and started for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import typing as t
+from importlib import import_module
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.basic import missing_required_lib
+from ansible.plugins.action import ActionBase
+from ansible_collections.fivepointers.platform.plugins.module_utils.probing import ProbeError
+from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.verification import explanations, summary, table
+from ansible_collections.fivepointers.platform.plugins.module_utils.walking import (
+    Walker,
+    make_result,
+    packages_needed,
+)
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "checks": {"type": "list", "elements": "dict", "required": True},
+    "connect_to": {"type": "str"},
+    "ca_file": {"type": "path"},
+    "timeout": {"type": "float", "default": 5},
+    "report": {"type": "path"},
+    "fail": {"type": "bool", "default": True},
+}
+
+
+def require(packages: list[str]) -> None:
+    """Fail with the name of a package that is missing."""
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise AnsibleActionFail(missing_required_lib(package)) from error
+
+
+def write_report(path: str, report: dict[str, t.Any]) -> None:
+    """Put the report in place as a whole."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".verification-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(report, file, indent=2)
+            file.write("\n")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """Carry the checks out; return the task's result."""
+    start = time.monotonic()
+    if check_mode:
+        steps = [step for check in params["checks"] for step in check.get("steps", [check])]
+        results = [make_result(step, "skipped", "", "not asked in check mode", 0.0) for step in steps]
+    else:
+        require(packages_needed(params["checks"]))
+        try:
+            walker = Walker(params["connect_to"], params["ca_file"], params["timeout"])
+        except ProbeError as error:
+            raise AnsibleActionFail(str(error)) from error
+        results = walker.walk(params["checks"])
+    seconds = round(time.monotonic() - start, 2)
+    failures = explanations(results)
+    answer: dict[str, t.Any] = {
+        "changed": False,
+        "results": results,
+        "failures": failures,
+        "summary": summary(results, seconds),
+        "table": table(results, seconds),
+        "seconds": seconds,
+    }
+    if params["report"] and not check_mode:
+        report = {
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "front_door": params["connect_to"],
+            "ok": not failures,
+            **{key: answer[key] for key in ("summary", "seconds", "results")},
+        }
+        try:
+            write_report(params["report"], report)
+        except OSError as error:
+            return {
+                **answer,
+                "failed": True,
+                "msg": "report %s cannot be written: %s" % (params["report"], error.strerror),
+            }
+    if failures and params["fail"]:
+        return {**answer, "failed": True, "msg": "\n\n".join([answer["summary"], *failures])}
+    return answer
+
+
+class ActionModule(ActionBase):
+    """All of verify."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Validate the arguments and walk."""
+        super().run(tmp, task_vars)
+        _validated, params = self.validate_argument_spec(ARGUMENTS)
+        return verify(plain(params), self._task.check_mode)
