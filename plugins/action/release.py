@@ -371,7 +371,7 @@ class ActionModule(ActionBase):
                 result = self._call({**call, "sent": sent}, variables)
             finally:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result
+        return {**result, "artifacts": {name: manifest["id"] for name, manifest in manifests.items()}}
 
     def _secrets(self, secrets: dict[str, t.Any], specs: list[dict[str, t.Any]]) -> dict[str, str]:
         """Return the secrets that these services use, and no others."""

@@ -183,6 +183,10 @@ differing:
   returned: always
   type: list
   elements: str
+artifacts:
+  description: Identifiers of the artifacts that are meant, by service; for O(artifact_ids) of the phases that follow.
+  returned: where artifacts are released
+  type: dict
 lacking:
   description: With O(phase=plan) the services whose archive is not on the host, if there is room for it.
   returned: always

@@ -15,6 +15,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +57,13 @@ class Run:
         self.succeeded()
         assert not self.changed, f"changed: {self.changed}\n{self.output[-6000:]}"
         return self
+
+
+def podman(*args: str) -> subprocess.CompletedProcess[str]:
+    """Call the sandboxes' podman."""
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox", "podman", *args], cwd=ROOT, text=True, capture_output=True, timeout=120
+    )
 
 
 class Sandbox:
@@ -166,6 +177,25 @@ class Sandbox:
             check=False,
         )
         assert not check or done.returncode == 0, f"{host}: {command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def aws(self, service: str) -> Any:
+        """A client of the sandbox's AWS API."""
+        names = {
+            "endpoint_url": "AWS_ENDPOINT_URL",
+            "region_name": "AWS_REGION",
+            "aws_access_key_id": "AWS_ACCESS_KEY_ID",
+            "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+        }
+        environment = self.environment
+        settings: dict[str, Any] = {key: environment[name] for key, name in names.items()}
+        return boto3.client(service, config=Config(proxies={}), **settings)
+
+    def sql(self, statements: str, *login: str) -> str:
+        """Run SQL in the database, as root unless a login is given."""
+        command = ["mariadb", "--batch", "--skip-column-names", *login, "-e", statements]
+        done = podman("exec", f"{self.name}.database", *command)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def hosts_of(self, service: str) -> list[str]:

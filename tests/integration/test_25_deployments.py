@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 
@@ -306,13 +305,10 @@ def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack
         stack.sandbox.ssh(host, "sudo rm /var/lib/fivepointers/fence.json")
 
 
-def test_artifacts_come_from_a_bucket(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in stack.sandbox.environment.items():
-        if name.startswith(("AWS_", "NO_PROXY")):
-            monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(
-        Bucket="builds", CreateBucketConfiguration={"LocationConstraint": os.environ["AWS_REGION"]}
-    )
+def test_artifacts_come_from_a_bucket(stack: Stack) -> None:
+    bucket = stack.sandbox.aws("s3")
+    region = stack.sandbox.environment["AWS_REGION"]
+    bucket.create_bucket(Bucket="builds", CreateBucketConfiguration={"LocationConstraint": region})
     store = ["-e", "platform_sandbox_artifacts=s3://builds/app", "-e", "service=frontend"]
     stack.sandbox.playbook("playbooks/build.yml", *store).succeeded()
     elsewhere = ["-e", f"platform_artifacts={stack.folder}/elsewhere"]
@@ -320,7 +316,7 @@ def test_artifacts_come_from_a_bucket(stack: Stack, monkeypatch: pytest.MonkeyPa
     stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere).unchanged()
     # What arrives damaged is never unpacked.
     identifier = json.loads((stack.folder / "elsewhere/frontend/latest.json").read_text())["id"]
-    boto3.client("s3").put_object(Bucket="builds", Key=f"app/frontend/{identifier}.tar.gz", Body=b"damaged")
+    bucket.put_object(Bucket="builds", Key=f"app/frontend/{identifier}.tar.gz", Body=b"damaged")
     host = stack.sandbox.hosts_of("frontend")[0]
     stack.sandbox.ssh(host, "sudo rm -r /opt/fivepointers/frontend/releases")
     run = stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere)

@@ -139,6 +139,23 @@ def test_a_damaged_archive_is_not_unpacked(stack: Stack, another: str) -> None:
     assert stack.live()["frontend"] != before["frontend"]
 
 
+def test_a_build_that_ends_in_mid_deployment_changes_nothing_of_it(stack: Stack, another: str) -> None:
+    latest = ROOT / ".artifacts/frontend/latest.json"
+    newest, before = latest.read_bytes(), stack.live()
+    host = stack.sandbox.hosts_of("frontend")[0]
+    try:
+        latest.write_bytes(latest.with_name(f"{another}.json").read_bytes())
+        process = begun(stack, stack.catalogue(), "prepare", host)
+    finally:
+        latest.write_bytes(newest)
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output[-3000:]
+    assert "pending" not in stack.state("frontend")
+    after = stack.live()["frontend"]
+    record = stack.sandbox.ssh(host, f"cat /opt/fivepointers/frontend/releases/{after}/release.json")
+    assert after != before["frontend"] and json.loads(record)["artifact"] == another
+
+
 @pytest.fixture
 def full(stack: Stack) -> Iterator[str]:
     """A host whose releases lie on a disk with no room for another one."""
@@ -169,3 +186,19 @@ def test_a_full_disk_is_noticed_before_anything_is_written(stack: Stack, another
     make_room(stack, full)
     choose(stack, another).succeeded()
     assert stack.live()["frontend"] != before["frontend"]
+
+
+def test_a_wrong_password_of_the_database_is_told_by_the_candidates_last_words(stack: Stack) -> None:
+    before = stack.live()
+    store, name = stack.sandbox.aws("secretsmanager"), "fivepointers/sandbox/database"
+    right = store.get_secret_value(SecretId=name)["SecretString"]
+    store.put_secret_value(SecretId=name, SecretString="not the password")
+    try:
+        run = stack.deploy()
+    finally:
+        store.put_secret_value(SecretId=name, SecretString=right)
+    assert run.rc != 0
+    assert "step prepare" in said(run.output) and "Access denied for user 'app'" in said(run.output)
+    assert "not the password" not in run.output
+    assert stack.live() == before
+    stack.deploy().unchanged()

@@ -37,6 +37,13 @@ def test_a_wrong_catalogue_is_refused_before_any_host_is_contacted(sandbox: Sand
     assert run.processor_seconds < 3, f"{run.processor_seconds:.1f} s, {run.seconds:.1f} s by the clock"
 
 
+@pytest.mark.parametrize("playbook", ["deploy", "rollback"])
+def test_a_service_that_the_catalogue_does_not_have_is_named(sandbox: Sandbox, playbook: str) -> None:
+    run = sandbox.playbook(f"playbooks/{playbook}.yml", "-e", "service=sits")
+    assert run.rc != 0 and not run.changed
+    assert "no service 'sits'. Use one of: api, frontend, sites, collab" in " ".join(run.output.split()), run.output
+
+
 def test_an_inventory_without_hosts_says_which_tags_were_looked_for(sandbox: Sandbox) -> None:
     run = sandbox.playbook("playbooks/site.yml", inventory=ROOT / "inventories" / "staging" / "aws_ec2.yml")
     assert run.rc != 0

@@ -17,21 +17,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.containers import bridge_name
-from tests.integration.harness import ROOT, Sandbox
+from tests.integration.harness import ROOT, Sandbox, podman
 
 HOSTS = "hosts: {a-1: [api, edge], b-1: []}\n"
-
-
-def podman(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sandbox", "podman", *args], cwd=ROOT, text=True, capture_output=True, timeout=120
-    )
-
-
-def sql(name: str, statement: str, *login: str) -> str:
-    done = podman("exec", f"{name}.database", "mariadb", "--batch", "--skip-column-names", *login, "-e", statement)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +60,10 @@ def test_the_database_lets_the_sandbox_in_and_speaks_tls(hardy: Sandbox) -> None
     database = hardy.endpoints["database"]
     login = ("--host", database["host"], "--user", database["user"], f"--password={secrets['database']}")
     tls = ("--ssl-ca=/etc/sandbox/ca.pem", "--ssl-verify-server-cert")
-    assert sql("hardy", "select database(), @@max_connections", *login, *tls, database["name"]) == "app\t150\n"
-    assert "TLS" in sql("hardy", "show status like 'Ssl_version'", *login, *tls)
+    assert hardy.sql("select database(), @@max_connections", *login, *tls, database["name"]) == "app\t150\n"
+    assert "TLS" in hardy.sql("show status like 'Ssl_version'", *login, *tls)
     subnet = hardy.endpoints["subnet"].split("/")[0]
-    assert sql("hardy", "select host from mysql.user where user = 'app'") == f"{subnet}/255.255.255.0\n"
+    assert hardy.sql("select host from mysql.user where user = 'app'") == f"{subnet}/255.255.255.0\n"
 
 
 def test_killed_containers_come_back_with_their_disks_and_their_names(hardy: Sandbox) -> None:
@@ -83,7 +71,7 @@ def test_killed_containers_come_back_with_their_disks_and_their_names(hardy: San
     address = Path("/sys/class/net") / bridge_name("hardy") / "address"
     gateway = address.read_text()
     hardy.ssh("a-1", "echo kept | sudo tee /root/mark; sync")
-    sql("hardy", "create table app.marks (mark text); insert into app.marks values ('kept')")
+    hardy.sql("create table app.marks (mark text); insert into app.marks values ('kept')")
     # Container and watcher at once, as the kernel does when memory ends: podman is not told.
     for part in ("a-1", "database", "aws"):
         shown = json.loads(podman("inspect", f"hardy.{part}").stdout)[0]["State"]
@@ -94,7 +82,7 @@ def test_killed_containers_come_back_with_their_disks_and_their_names(hardy: San
     hardy.up()
     assert hardy.cli("status").returncode == 0
     assert hardy.ssh("a-1", "sudo cat /root/mark") == "kept\n"
-    assert sql("hardy", "select mark from app.marks") == "kept\n"
+    assert hardy.sql("select mark from app.marks") == "kept\n"
     assert hardy.endpoints == before, "the AWS API lost its account, and the instances have their ids again"
     assert address.read_text() == gateway, "hosts send to an address that is gone"
 
