@@ -227,6 +227,9 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
     """Return the manifest of a service's newest artifact, or of the one asked for; raise ArchiveError."""
     directory = os.path.join(artifacts, service)
     path = os.path.join(directory, (artifact or "latest") + ".json")
+    if artifact and not os.path.exists(path) and _newest(directory) == artifact:
+        # What came from a bucket has no other name here.
+        path = os.path.join(directory, "latest.json")
     try:
         with open(path, encoding="utf-8") as handle:
             manifest = json.load(handle)
@@ -255,6 +258,14 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
 def archive_path(artifacts: str, service: str, manifest: Mapping[str, t.Any]) -> str:
     """Return where an artifact's archive lies on the controller."""
     return os.path.join(artifacts, service, manifest["id"] + ".tar.gz")
+
+
+def _newest(directory: str) -> str:
+    try:
+        with open(os.path.join(directory, "latest.json"), encoding="utf-8") as handle:
+            return str(json.load(handle)["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _listed(directory: str) -> list[str]:

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 UNITS = "/etc/systemd/system"
 WANTS = UNITS + "/multi-user.target.wants"
 COMMAND_TIMEOUT = 120
+# How many times as many lines are looked through as are shown.
+SEARCHED = 20
+NUMBERS = re.compile(r"[0-9a-fA-F.:-]*\d[0-9a-fA-F.:-]*")
 # Restart delays that grow exist from this version on; older ones would log each as unknown.
 GROWING_DELAY_VERSION = 254
 GROWING_DELAY = ("RestartSteps=", "RestartMaxDelaySec=")
@@ -206,19 +209,27 @@ def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
 
 
 def journal(unit: str, since: float, lines: int) -> list[str]:
-    """Return the last lines that a unit's processes logged since a time (seconds of the epoch).
+    """Return the last different lines that a unit's processes logged since a time (seconds of the epoch).
 
     Where they said nothing, what systemd said of them.
     """
     run(["journalctl", "--sync"], 10)
     # With a time alone, --lines would give the first lines since then.
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % int(since)]
-    command += ["--reverse", "--lines=%d" % lines]
+    command += ["--reverse", "--lines=%d" % (lines * SEARCHED)]
     for match in ("_SYSTEMD_UNIT=" + unit, "UNIT=" + unit):
         status, output = run([*command, match], 20)
         if output and not status:
-            return output.splitlines()[:lines][::-1]
+            return different(output.splitlines())[:lines][::-1]
     return []
+
+
+def different(lines: Sequence[str]) -> list[str]:
+    """Return of lines that differ in numbers only the first: a hundred health checks must not hide why they failed."""
+    found: dict[str, str] = {}
+    for line in lines:
+        found.setdefault(NUMBERS.sub("#", line), line)
+    return list(found.values())
 
 
 # --- enabling without a reload of systemd -------------------------------------

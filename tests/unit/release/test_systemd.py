@@ -116,3 +116,17 @@ def test_states_are_those_of_the_units_that_were_asked_for() -> None:
     assert systemd.UnitState("x", code=2, status=9).exit() == "its process was killed by signal 9"
     assert systemd.UnitState("x", result="resources").exit() == "systemd says resources"
     assert systemd.UnitState("x").exit() == ""
+
+
+def test_lines_that_differ_in_numbers_only_are_shown_once_the_first_of_them() -> None:
+    check = (
+        '{"time":"2026-11-26T12:52:%02d.700Z","status":503,"ms":%s,"requestId":"1af65904-f9b5-42e8-837d-ed91f83f69b%d"}'
+    )
+    lines = [
+        check % (9, "1.5", 1),
+        check % (8, "12", 2),
+        '{"time":"2026-11-26T12:51:35.6Z","reason":"denied"}',
+        check % (1, "0", 3),
+    ]
+    assert systemd.different(lines) == [lines[0], lines[2]]
+    assert systemd.different([]) == []
