@@ -114,7 +114,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.deployment": {"budget": {"failed": -1}}},
         "platform_environment.deployment.budget.failed",
         "-1",
-        ("0",),
+        ("a whole number",),
     ),
     "budget in words": (
         {"e.deployment": {"budget": {"latency_p99_ms": "300"}}},
@@ -126,7 +126,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.deployment": {"budget": {"longest_stall_ms": math.inf}}},
         "platform_environment.deployment.budget.longest_stall_ms",
         "Infinity",
-        ("",),
+        ("a whole number",),
     ),
     "pool over the budget": (
         {f"{API}.pool": 40},
