@@ -21,6 +21,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.fivepointers.platform.plugins.module_utils import deploy_report
 from ansible_collections.fivepointers.platform.plugins.module_utils.deploy_probe import Probe
 from ansible_collections.fivepointers.platform.plugins.module_utils.leases import LEASE, RENEWAL
+from ansible_collections.fivepointers.platform.plugins.module_utils.release_files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 # Stands for the label of a wildcard address, and names the document that is edited.
@@ -167,7 +168,7 @@ def accompany(parent: int, lease: t.Callable[[str], bool | None], probe: Probe, 
             break
         if signal.SIGUSR1 in wanted:
             wanted.remove(signal.SIGUSR1)
-            write(path, probe.result())
+            write_file(path, json.dumps(probe.result()), 0o644)
         if time.monotonic() > due:
             due = time.monotonic() + RENEWAL
             ours = lease("renewed")
@@ -175,14 +176,7 @@ def accompany(parent: int, lease: t.Callable[[str], bool | None], probe: Probe, 
                 renewed = time.monotonic()
             elif ours is False or time.monotonic() > renewed + LEASE:
                 break
-    write(path, probe.stop())
-
-
-def write(path: str, content: t.Any) -> None:
-    """Write JSON so that a reader finds all of it or nothing."""
-    with open(path + ".new", "w", encoding="utf-8") as handle:
-        json.dump(content, handle)
-    os.rename(path + ".new", path)
+    write_file(path, json.dumps(probe.stop()), 0o644)
 
 
 def ask(pid: int, number: int, path: str, patience: float) -> dict[str, t.Any] | None:
@@ -330,9 +324,8 @@ class ActionModule(ActionBase):
             "budget": begun["budget"],
             "over_budget": deploy_report.over_budget(measured, begun["budget"]) if measured else [],
         }
-        write(begun["report"].removesuffix(".html") + ".json", report)
-        with open(begun["report"], "w", encoding="utf-8") as handle:
-            handle.write(deploy_report.html(report))
+        write_file(begun["report"].removesuffix(".html") + ".json", json.dumps(report), 0o644)
+        write_file(begun["report"], deploy_report.html(report), 0o644)
         for path in (begun["journal"], begun["measurement"]):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)

@@ -20,6 +20,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils import relea
 from ansible_collections.fivepointers.platform.plugins.module_utils.archive import ArchiveError, choose
 from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError, render
+from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../roles/node_service/templates")
 HANDOFF = "handoff.cjs"
@@ -43,17 +44,6 @@ ARGUMENTS = {
 
 
 # --- pure ---------------------------------------------------------------------
-
-
-def plain(value: t.Any) -> t.Any:
-    """Return templated data as plain data."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, str):
-        return str(value)
-    return value
 
 
 def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
@@ -227,9 +217,6 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
     """Return the manifest of a service's newest artifact, or of the one asked for; raise ArchiveError."""
     directory = os.path.join(artifacts, service)
     path = os.path.join(directory, (artifact or "latest") + ".json")
-    if artifact and not os.path.exists(path) and _newest(directory) == artifact:
-        # What came from a bucket has no other name here.
-        path = os.path.join(directory, "latest.json")
     try:
         with open(path, encoding="utf-8") as handle:
             manifest = json.load(handle)
@@ -258,14 +245,6 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
 def archive_path(artifacts: str, service: str, manifest: Mapping[str, t.Any]) -> str:
     """Return where an artifact's archive lies on the controller."""
     return os.path.join(artifacts, service, manifest["id"] + ".tar.gz")
-
-
-def _newest(directory: str) -> str:
-    try:
-        with open(os.path.join(directory, "latest.json"), encoding="utf-8") as handle:
-            return str(json.load(handle)["id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def _listed(directory: str) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 import typing as t
 from importlib import import_module
@@ -16,6 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
 from ansible_collections.fivepointers.platform.plugins.module_utils.probing import ProbeError
+from ansible_collections.fivepointers.platform.plugins.module_utils.release_files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 from ansible_collections.fivepointers.platform.plugins.module_utils.verification import explanations, summary, table
 from ansible_collections.fivepointers.platform.plugins.module_utils.walking import (
@@ -41,22 +41,6 @@ def require(packages: list[str]) -> None:
             import_module(package)
         except ImportError as error:
             raise AnsibleActionFail(missing_required_lib(package)) from error
-
-
-def write_report(path: str, report: dict[str, t.Any]) -> None:
-    """Put the report in place as a whole."""
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".verification-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(report, file, indent=2)
-            file.write("\n")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
@@ -90,7 +74,7 @@ def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
             **{key: answer[key] for key in ("summary", "seconds", "results")},
         }
         try:
-            write_report(params["report"], report)
+            write_file(os.path.abspath(params["report"]), json.dumps(report, indent=2) + "\n", 0o644)
         except OSError as error:
             return {
                 **answer,

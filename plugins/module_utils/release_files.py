@@ -236,8 +236,11 @@ def record(wanted: Wanted) -> dict[str, Any]:
 
 def check_space(wanted: Wanted) -> None:
     """Raise ReleaseError unless the unpacked release fits."""
-    os.makedirs(releases.HOME, 0o755, exist_ok=True)
-    disk = os.statvfs(releases.HOME)
+    # A host that was never touched has no such directory yet, and looking makes none.
+    place = releases.HOME
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    disk = os.statvfs(place)
     free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + RESERVE
     if free < needed:
         raise ReleaseError(

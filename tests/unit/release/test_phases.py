@@ -293,6 +293,14 @@ def prepared(job: phases.Job) -> phases.Job:
     return job
 
 
+def test_looking_for_lacking_archives_makes_nothing(job: Callable[..., phases.Job], host: Path) -> None:
+    made = job("new")
+    made.archives.clear()
+    before = sorted(host.rglob("*"))
+    assert phases.missing_archives(made) == ["orders"]
+    assert sorted(host.rglob("*")) == before
+
+
 def back_to(release: str) -> phases.Job:
     """A job that goes back to a release as it is kept on the host."""
     made = phases.Job("api-1", [releases.load_wanted("orders", release)], {}, {}, {}, {})
