@@ -63,7 +63,7 @@ def host_stages() -> list[Stage]:
         Stage("sanity", [PYTHON, "tests/runner/sanity.py"], timeout=1500, junit=True),
         Stage("collection", [PYTHON, "tests/runner/collection.py"]),
     ]
-    for name, timeout, sandboxes in (("faults", 600, ""), ("integration", 2400, "test")):
+    for name, timeout, sandboxes in (("tools", 600, ""), ("faults", 600, ""), ("integration", 2400, "test")):
         pytest = [PYTHON, "-m", "pytest", "-q", f"tests/{name}"]
         stages.append(Stage(name, pytest, timeout=timeout, junit=True, sandboxes=sandboxes))
     return stages
@@ -94,9 +94,9 @@ def test(names: Sequence[str]) -> int:
     """All stages, or those that are named; then see that nothing is left behind."""
     started = time.monotonic()
     before = Machine.now()
-    quick, hosts = host_stages()[:2], host_stages()[2:]
+    quick, hosts = host_stages()[:3], host_stages()[3:]
     # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
-    groups = [(check_stages(), 2), (quick, 1), (molecule_stages(), 2), (hosts, 1)]
+    groups = [(check_stages(), 2), (quick, 2), (molecule_stages(), 2), (hosts, 1)]
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]

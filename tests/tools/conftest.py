@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 #: What a checkout has beside the applications and the inventories.
 PLATFORM = ("ansible.cfg", "collections", "galaxy.yml", "LICENSE", "meta", "playbooks", "plugins", "README.md", "tools")
 AUTHOR = {f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
