@@ -53,7 +53,7 @@ def test_of_the_repository_itself() -> None:
     assert health["status"] == [200]
     assert one(checks, "sites", "answers its health check")["url"] == f"https://verify.{DOMAIN}/healthz"
     assert one(checks, "collab", "answers its health check")["url"] == f"https://ws.{DOMAIN}/health"
-    assert one(checks, "frontend", f"has a certificate for {DOMAIN}")["days"] == [14, 30]
+    assert one(checks, "frontend", f"has a certificate for {DOMAIN}")["days"] == [7, 21]
     refused = one(checks, "collab", "refuses a socket of https://foreign.invalid")
     assert refused["url"] == f"wss://ws.{DOMAIN}/verify"
     assert not [name for name in names(checks, "frontend") if " in" in name and name.startswith("lets")]
