@@ -198,7 +198,8 @@ def edge_configuration(
 
     Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(servers) ({name, title, locations:
     [{match, service, upstream, answers, cors, body_limit, websocket, streams, policy, policy_report}]}),
-    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
+    C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]

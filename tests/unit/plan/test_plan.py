@@ -39,7 +39,8 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
 
 
 def test_tls_settings_hold_references_with_their_region(stack: Any) -> None:
-    stack.set("e.tls", {"mode": "files", "certificate": {"secretsmanager": "tls", "key": "crt"}, "key": {"variable": "k"}})
+    certificate = {"secretsmanager": "tls", "key": "crt"}
+    stack.set("e.tls", {"mode": "files", "certificate": certificate, "key": {"variable": "k"}})
     assert stack.plan()["tls"] == {
         "mode": "files",
         "certificate": {"secretsmanager": "tls", "key": "crt", "region": "ap-northeast-2"},

@@ -429,7 +429,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "TLS key by two references": (
         {"e.tls.key": {"ssm": "/a", "secretsmanager": "b"}},
         "platform_environment.tls.key",
-        "secretsmanager, ssm",
+        "ssm, secretsmanager",
         ("not a reference",),
     ),
     "ACME directory without TLS": (
