@@ -10,6 +10,7 @@ and none twice, is seen in the log of the edge.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,13 +20,13 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import websockets
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
 from sandbox import certificates
@@ -136,12 +137,6 @@ class Edge:
         with context.wrap_socket(plain, server_hostname=live.DOMAIN) as connection:
             return str((connection.getpeercert() or {})["serialNumber"])
 
-    def open_socket(self) -> connect:
-        """Open a WebSocket as a page does."""
-        plain, context = self.connect()
-        url, origin = f"wss://ws.{live.DOMAIN}/room", websockets.Origin(f"https://{live.DOMAIN}")
-        return connect(url, sock=plain, ssl=context, origin=origin, compression=None, open_timeout=30)
-
     def answered(self) -> int:
         """Return how many requests to the service were answered with 200, as the log says."""
         lines = map(json.loads, (self.prefix.path / "access.log").read_text().splitlines())
@@ -161,19 +156,54 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
         relay.shutdown()
 
 
-def alive(connection: ClientConnection) -> bool:
-    """Tell whether a message comes back."""
-    try:
-        connection.send("still there?")
-        return connection.recv(timeout=5) == "still there?"
-    except (websockets.ConnectionClosed, TimeoutError, OSError):
-        return False
+class Pages:
+    """Pages with a WebSocket each, in a thread of their own, as long as the context lasts.
+
+    Not with the library's clients for threads: they read and write one TLS connection at a time from two.
+    """
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.sockets: list[ClientConnection] = []
+
+    def __enter__(self) -> Pages:
+        self.thread.start()
+        self.sockets = [self._do(self._open()) for _ in range(SOCKETS)]
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for connection in self.sockets:
+            self._do(connection.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    def alive(self) -> int:
+        """Return how many of them get a message back."""
+        return sum(self._do(self._answers(connection)) for connection in self.sockets)
+
+    def _do(self, what: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(what, self.loop).result(30)
+
+    async def _open(self) -> ClientConnection:
+        plain, context = self.edge.connect()
+        url, origin = f"wss://ws.{live.DOMAIN}/room", websockets.Origin(f"https://{live.DOMAIN}")
+        return await connect(url, sock=plain, ssl=context, origin=origin, compression=None, open_timeout=20)
+
+    async def _answers(self, connection: ClientConnection) -> bool:
+        try:
+            await connection.send("still there?")
+            return await asyncio.wait_for(connection.recv(), 5) == "still there?"
+        except (websockets.ConnectionClosed, TimeoutError):
+            return False
 
 
 def measured(edge: Edge, renew: Callable[[], Any], times: int) -> Seen:
     """Renew under load."""
     with contextlib.ExitStack() as contexts:
-        sockets = [contexts.enter_context(edge.open_socket()) for _ in range(SOCKETS)]
+        pages = contexts.enter_context(Pages(edge))
         kept, fresh = (
             contexts.enter_context(Process(edge.tls / f"{name}.json", **edge.target, **options))
             for name, options in (("kept", KEPT), ("fresh", FRESH))
@@ -186,7 +216,7 @@ def measured(edge: Edge, renew: Callable[[], Any], times: int) -> Seen:
             time.sleep(PAUSE)
             serials.append(edge.serial())
         results = kept.finish(), fresh.finish()
-        answering = sum(map(alive, sockets))
+        answering = pages.alive()
     return Seen(*results, serials, answering)
 
 

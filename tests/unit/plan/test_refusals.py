@@ -421,7 +421,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("mode is files", "load_balancer"),
     ),
     "TLS key itself": (
-        {"e.tls.key": "-----BEGIN PRIVATE KEY-----\nMIGH\n"},
+        {"e.tls.key": "-----BEGIN CERTIFICATE-----\nMIIB\n"},
         "platform_environment.tls.key",
         "(not shown)",
         ("the certificate or key itself", "{secretsmanager: name}"),

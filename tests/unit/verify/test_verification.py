@@ -17,6 +17,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.verification
     explanations,
     fits,
     masked,
+    renewal,
     secret_values,
     some,
     statuses,
@@ -274,3 +275,18 @@ def test_only_failures_are_explained() -> None:
     assert explanations([result("ok"), result("warning"), result("skipped")]) == []
     (text,) = explanations([result("failed", likely="a", look="b")])
     assert [line.split()[0] for line in text.splitlines()] == ["api:", "asked", "expected", "came", "likely", "look"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("files", ("platform_environment.tls", "--tags nginx_proxy")),
+        ("acme", ("on edge-1", "journalctl -u certbot")),
+        ("load_balancer", ("ACM",)),
+    ],
+)
+def test_what_to_do_about_a_certificate_depends_on_where_it_comes_from(mode: str, words: tuple[str, ...]) -> None:
+    plan = plan_of(catalogue())
+    plan["environment"]["tls_mode"] = mode
+    found = renewal(plan)
+    assert all(word in found for word in words), found
