@@ -47,6 +47,7 @@ KEPT = {
 FRESH = {"rate": 40, "connections": 20, "close": True, "seconds": 120}
 RENEWALS = 5
 PAUSE = 0.8
+TAKEN_UP = 10.0
 SOCKETS = 20
 #: What certbot in standalone mode keeps port 80 for, at the very least.
 AWAY = 0.5
@@ -112,8 +113,12 @@ class Edge:
         live.put_certificate(self.prefix.path, self.tls)
 
     def reload(self) -> None:
-        """Renew as certbot's deploy hook does."""
+        """Renew as certbot's deploy hook does, and wait until it is taken up."""
+        before, deadline = self.serial(), time.monotonic() + TAKEN_UP
         os.kill(self.process, signal.SIGHUP)
+        while self.serial() == before:
+            assert time.monotonic() < deadline, "new connections have the old certificate"
+            time.sleep(0.02)
 
     def stop_and_start(self) -> None:
         """Renew as certbot in standalone mode does."""
