@@ -66,6 +66,10 @@ def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
         "table": table(results, seconds),
         "seconds": seconds,
     }
+    # Names that share a certificate share what is to be said of it.
+    warnings = {f"{item['came']}: {item['likely']}": None for item in results if item["level"] == "warning"}
+    if warnings:
+        answer["warnings"] = list(warnings)
     if params["report"] and not check_mode:
         report = {
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filter of the role nginx_proxy. What it does stands in edge_configuration.yml beside this file."""
+"""The filters of the role nginx_proxy. What they do stands in files of their names beside this one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def edge_configuration(*args: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 class FilterModule:
-    """Ansible finds the filter here."""
+    """Ansible finds the filters here."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"edge_configuration": edge_configuration}
+        return {"edge_configuration": edge_configuration, "certificate_names": edge.certificate_names}

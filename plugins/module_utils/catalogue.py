@@ -181,12 +181,14 @@ CATALOGUE_KEYS: dict[str, Key] = {
 
 TLS_KEYS: dict[str, Key] = {
     "mode": Key(
-        choice(("files", "load_balancer"), "a TLS mode"),
+        choice(("files", "acme", "load_balancer"), "a TLS mode"),
         required=True,
-        hint="Write files (certificate and key on the edge) or load_balancer.",
+        hint="Write files (a certificate of your own), acme (one that the edge gets and renews) or load_balancer.",
     ),
-    "certificate": Key(values.pem_file),
-    "key": Key(values.pem_file),
+    "certificate": Key(values.pem),
+    "key": Key(values.pem),
+    "directory": Key(values.acme_directory),
+    "email": Key(values.email),
     "ca": Key(values.pem_file),
     "trusted": Key(items(values.network, "a list of networks such as [10.0.0.0/16]"), []),
 }
@@ -239,7 +241,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "tls": Key(
         keys(TLS_KEYS, "a mapping with mode"),
         required=True,
-        hint="Add {mode: files, certificate: …, key: …} or {mode: load_balancer}.",
+        hint="Add {mode: files, certificate: …, key: …}, {mode: acme, email: …} or {mode: load_balancer}.",
     ),
     "cors": Key(keys(CORS_KEYS, "a mapping such as {extra_origins: []}")),
     "databases": Key(any_mapping, {}),

@@ -25,6 +25,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 
 ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
 SSH_PORT = 22
+# Let's Encrypt's limit for one set of names, in seven days.
+MOST_ACME_EDGES = 5
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|secret_key|private_key|access_key)$")
 PUBLIC_VARIABLE = re.compile(r"(?:NEXT_PUBLIC|VITE|PUBLIC)_")
 
@@ -50,9 +52,18 @@ def tags(model: Model, service: str = "") -> str:
 
 
 def check_tls(report: Report, model: Model) -> None:
-    """TLS from files needs the files."""
+    """TLS from files needs the files; an authority signs the same names only so often."""
     tls = model.environment["tls"]
     stated = model.environment["stated"].get("tls")
+    edges = [name for name, host in (model.hosts or {}).items() if "edge" in host["services"]]
+    if tls["mode"] == "acme" and len(edges) > MOST_ACME_EDGES:
+        report.add(
+            "platform_environment.tls.mode",
+            "acme",
+            f"each of {len(edges)} edges would want a certificate of its own for the same names, and Let's Encrypt "
+            f"signs {MOST_ACME_EDGES} a week",
+            "Use mode: load_balancer, or files with one certificate for all.",
+        )
     if tls["mode"] != "files":
         return
     for key in ("certificate", "key"):
@@ -61,7 +72,8 @@ def check_tls(report: Report, model: Model) -> None:
                 f"platform_environment.tls.{key}",
                 None,
                 f"tls.mode is files, and '{key}' is missing",
-                "Add the path of the PEM file on the controller, or use mode: load_balancer.",
+                "Add the path of the PEM file on the controller, or a reference such as {secretsmanager: name}; "
+                "or use mode: acme or load_balancer.",
             )
 
 

@@ -32,6 +32,20 @@ POST_QUANTUM_OPENSSL = (3, 5)
 HTTP2_DIRECTIVE_NGINX = (1, 25, 1)
 
 
+# Where nginx reads the certificate with its chain, and the key. certbot writes the former.
+CERTIFICATES = {
+    "files": {
+        "certificate": "/etc/nginx/fivepointers/tls/edge.crt",
+        "key": "/etc/nginx/fivepointers/tls/edge.key",
+    },
+    "acme": {
+        "certificate": "/etc/letsencrypt/live/fivepointers-edge/fullchain.pem",
+        "key": "/etc/letsencrypt/live/fivepointers-edge/privkey.pem",
+    },
+    "load_balancer": {},
+}
+
+
 class EdgeError(ValueError):
     """The edge cannot be configured as asked. The text names variable, value and fix."""
 
@@ -119,17 +133,26 @@ def _version(pattern: str, text: str) -> tuple[int, ...]:
 def check_tls(tls: Mapping[str, Any]) -> None:
     """Raise EdgeError where the TLS settings lack what their mode needs."""
     mode = tls.get("mode")
-    needed = {"files": ("certificate", "key"), "load_balancer": ("trusted",)}
+    needed = {"files": ("certificate", "key"), "acme": (), "load_balancer": ("trusted",)}
     if mode not in needed:
         raise EdgeError(f"nginx_proxy_tls.mode is {mode!r}; use one of: {', '.join(needed)}")
     reasons = {
-        "certificate": "the path on the controller of the certificate with its chain (PEM)",
-        "key": "the path on the controller of its private key (PEM)",
+        "certificate": "the path on the controller of the certificate with its chain (PEM), or a reference to a secret",
+        "key": "the path on the controller of its private key (PEM), or a reference to a secret",
         "trusted": "the networks of the load balancer, such as [10.0.0.0/20]: only these may say who the client is",
     }
     for key in needed[mode]:
         if not tls.get(key):
             raise EdgeError(f"nginx_proxy_tls.{key} is missing, and mode {mode} needs it; give {reasons[key]}")
+
+
+def certificate_names(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names for a certificate, sorted: wildcards, and what they do not cover.
+
+    Let's Encrypt refuses a name beside a wildcard that covers it.
+    """
+    names = {str(host["server_name"]) for host in hosts}
+    return sorted(name for name in names if f"*.{name.partition('.')[2]}" not in names or name.startswith("*."))
 
 
 def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) -> dict[str, str]:
@@ -175,7 +198,8 @@ def edge_configuration(
 
     Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(servers) ({name, title, locations:
     [{match, service, upstream, answers, cors, body_limit, websocket, streams, policy, policy_report}]}),
-    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
+    C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -220,5 +244,6 @@ def edge_configuration(
             for service, addresses in edge["upstreams"].items()
         ],
         "servers": servers,
+        **CERTIFICATES[tls["mode"]],
         **nginx_features(nginx),
     }

@@ -536,6 +536,16 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
     ]
 
 
+def tls_settings(model: Model) -> dict[str, Any]:
+    """Return the environment's TLS settings; references to secrets have their region."""
+    settings = {key: value for key, value in model.environment["tls"].items() if value}
+    for key in ("certificate", "key"):
+        if isinstance(settings.get(key), dict):
+            region = {} if "variable" in settings[key] else {"region": model.environment["region"]}
+            settings[key] = {**settings[key], **region}
+    return settings
+
+
 def plan(model: Model) -> dict[str, Any]:
     """Return the whole plan of a model without problems. It holds no secret."""
     environment = model.environment
@@ -558,6 +568,7 @@ def plan(model: Model) -> dict[str, Any]:
             "upstreams": upstreams(model),
             "origins": {key: list(value) for key, value in model.origins.items()},
         },
+        "tls": tls_settings(model),
         "budget": connection_budget(model),
         "log_groups": log_groups(model),
         "secrets": secret_references(model, specs),

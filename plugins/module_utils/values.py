@@ -40,6 +40,8 @@ body_limit = text(r"\d+[kmg]?", "a size for nginx such as 512k, 1m or 1g")
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
 folder = text(r"[^\x00-\x1f\x7f]+", "a folder, relative to the catalogue's file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")
+email = text(r"[^\s@]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", "an e-mail address")
+acme_directory = text(r"https://[^\s\x00-\x1f\x7f]+", "the https address of an ACME directory")
 shell = text(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line for the shell, or an empty string for no command")
 
 
@@ -234,6 +236,18 @@ def secret(report: Report, path: str, value: Any) -> dict[str, Any] | None:
         report.add(f"{path}.key", HIDDEN, "this is not a key of a JSON secret", fix)
         return None
     return {source: reference, "key": key} if key else {source: reference}
+
+
+def pem(report: Report, path: str, value: Any) -> str | dict[str, Any] | None:
+    """Where a certificate or key is: a file on the controller, or a reference to a secret."""
+    if isinstance(value, dict):
+        return secret(report, path, value)
+    if isinstance(value, str) and "-----BEGIN" in value:
+        fix = "Write the path of a PEM file on the controller, or a reference such as {secretsmanager: name}."
+        report.add(path, HIDDEN, "this is the certificate or key itself", fix)
+        return None
+    checked: str | None = pem_file(report, path, value)
+    return checked
 
 
 def secret_name(report: Report, path: str, value: Any) -> str | None:

@@ -19,8 +19,9 @@ UNKNOWN_HOST = "unknown-host.invalid"
 FOREIGN_ORIGIN = "https://foreign.invalid"
 BELOW_500 = "200-499"
 PAGES = ("static_frontend", "nextjs")
-DAYS_MINIMUM = 14
-DAYS_WARNING = 30
+# Renewal is tried from 30 days before the end on: at 21 it has failed for days, at 7 somebody has to act.
+DAYS_MINIMUM = 7
+DAYS_WARNING = 21
 
 Check = dict[str, Any]
 
@@ -259,6 +260,7 @@ def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) 
             "do": "certificate",
             "url": f"https://{fqdn}/",
             "days": [DAYS_MINIMUM, DAYS_WARNING],
+            "renewal": renewal(plan),
             "where": where,
         },
     ]
@@ -375,6 +377,26 @@ def look_at_edge(plan: Mapping[str, Any], service: Mapping[str, Any] | None = No
     if service and service["hosts"]:
         return f"the load balancer's listeners and target groups, and on {some(service['hosts'])}: nginx -t"
     return "the load balancer's listeners and its certificate"
+
+
+def renewal(plan: Mapping[str, Any]) -> str:
+    """What to do where a certificate ends soon, or has ended."""
+    mode = plan["environment"]["tls_mode"]
+    if mode == "acme":
+        edges = some([name for name, host in plan["hosts"].items() if host["edge"]])
+        return (
+            f"certbot's timer did not renew it: on {edges}: journalctl -u certbot -n 50; certbot renew; "
+            "nginx -t && systemctl reload nginx"
+        )
+    if mode == "load_balancer":
+        return (
+            "the load balancer holds it: ACM renews while the record for its validation is in DNS and the certificate "
+            "is in use; one that was imported has to be imported anew"
+        )
+    return (
+        "nobody renewed it: put a new certificate and key where platform_environment.tls says, then run site.yml with "
+        "--tags nginx_proxy"
+    )
 
 
 def some(names: Sequence[str], limit: int = 3) -> str:

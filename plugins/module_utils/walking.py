@@ -172,6 +172,8 @@ class Walker:
             level, came, likely = getattr(self, f"_{check['do']}")(check, walk)
         except probing.ProbeError as error:
             level, came, likely = "failed", str(error), error.likely
+            if error.kind == "tls_expired" and "renewal" in check:
+                likely = f"{check['renewal']}; or this machine's clock is wrong"
         except (StepError, yjs_client.SocketError) as error:
             level, came = "failed", str(error)
         except Exception as error:  # one check that breaks must not hide the others
@@ -223,8 +225,8 @@ class Walker:
         minimum, warning = check["days"]
         came = f"valid until {probing.expiry_date(certificate)}, {days:.0f} days"
         if days < minimum:
-            return "failed", came, "renewal does not work: see the log of what renews the certificate"
-        return ("warning" if days < warning else "ok"), came, ""
+            return "failed", came, check["renewal"]
+        return ("warning", came, check["renewal"]) if days < warning else ("ok", came, "")
 
     def _refused(self, check: Check, walk: Walk) -> tuple[str, str, str]:
         try:
@@ -318,7 +320,7 @@ def make_result(
         "ok": level in ("ok", "warning"),
         "level": level,
         "seconds": round(seconds, 3),
-        "likely": likely if level == "failed" else "",
+        "likely": likely if level in ("failed", "warning") else "",
         "look": check.get("where", "") if level == "failed" else "",
     }
 

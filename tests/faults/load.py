@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Send requests at a steady rate and say what became of each one. Nothing is ever retried.
+"""Send requests at a steady rate and say what became of each one. Nothing is retried unless --resend says so.
 
     python tests/faults/load.py --url https://api.sandbox.test/api/health --connect-to ADDRESS --ca FILE --seconds 20
 
@@ -75,6 +75,8 @@ class Target:
     service_ms: int = 0
     slow_ms: int = 400
     status: Sequence[int] = (200,)
+    close: bool = False
+    resend: bool = False
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.url)
@@ -97,6 +99,8 @@ class Target:
         milliseconds = self.slow_ms if self.random.random() < self.slow else self.service_ms
         method = "POST" if body else "GET"
         lines = [f"{method} {self.path} HTTP/1.1", f"Host: {self.authority}", "Accept: */*"]
+        if self.close:
+            lines.append("Connection: close")
         if milliseconds:
             lines.append(f"X-Service-Time: {milliseconds}")
         if body:
@@ -128,6 +132,7 @@ class Connection(asyncio.Protocol):
         self.waiter: asyncio.Future[tuple[int, dict[bytes, bytes]]] | None = None
         self.buffer = b""
         self.head: tuple[int, dict[bytes, bytes]] | None = None
+        self.answers = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note where to write to."""
@@ -160,7 +165,13 @@ class Connection(asyncio.Protocol):
         if complete(self.head, self.buffer):
             if self.head[1].get(b"connection", b"").lower() == b"close":
                 self.close()
+            self.answers += 1
             self.waiter.set_result(self.head)
+
+    @property
+    def was_closed_idle(self) -> bool:
+        """Whether it had served before, and ended without a byte of the answer that was awaited."""
+        return self.answers > 0 and self.head is None and not self.buffer
 
     async def ask(self, data: bytes) -> tuple[int, dict[bytes, bytes]]:
         """Send a request and return status and headers of the answer."""
@@ -208,6 +219,8 @@ class Load:
         self.behind: list[float] = []
         #: The share of the time for which it was at work.
         self.busy = 0.0
+        #: Requests that were sent once more, because their kept connection had been closed meanwhile.
+        self.resent = 0
         self.stopping = asyncio.Event()
         self.queue: asyncio.Queue[tuple[float, Request] | None] = asyncio.Queue()
 
@@ -267,7 +280,14 @@ class Load:
                     if connection.transport is None or connection.transport.is_closing():
                         connection = await self._open()
                         sent = loop.time()
-                    status, headers = await connection.ask(request.data)
+                    try:
+                        status, headers = await connection.ask(request.data)
+                    except FailedError:
+                        if not (self.target.resend and connection.was_closed_idle):
+                            raise
+                        self.resent += 1
+                        connection = await self._open()
+                        status, headers = await connection.ask(request.data)
                 release = headers.get(b"x-release", b"").decode()
                 if status not in self.target.status:
                     error = f"status {status}"
@@ -315,7 +335,7 @@ def share(values: Sequence[float], part: float) -> float:
     return values[min(len(values) - 1, int(len(values) * part))]
 
 
-def report(samples: Sequence[Sample], behind: Sequence[float], busy: float) -> dict[str, Any]:
+def report(samples: Sequence[Sample], behind: Sequence[float], busy: float, resent: int = 0) -> dict[str, Any]:
     """Return the figures. Latencies are milliseconds beyond the service time that was asked for."""
     latencies = sorted(sample.latency for sample in samples)
     first, last = min(sample.due for sample in samples), max(sample.due for sample in samples)
@@ -328,6 +348,7 @@ def report(samples: Sequence[Sample], behind: Sequence[float], busy: float) -> d
         "requests": len(samples),
         "failed": failures.total(),
         "failures": dict(failures),
+        "resent": resent,
         "per_second": round((len(samples) - 1) / (last - first), 1) if last > first else 0.0,
         "p50_ms": round(share(latencies, 0.5) * 1000, 1),
         "p99_ms": round(share(latencies, 0.99) * 1000, 1),
@@ -354,7 +375,9 @@ class Process:
     def __init__(self, out: Path, **options: str | float) -> None:
         self.out = out
         argv = [sys.executable, __file__, f"--json={out}"]
-        argv += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        argv += [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in options.items()
+        ]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout
         # It says so when its connections are open.
@@ -387,6 +410,8 @@ async def run(options: argparse.Namespace) -> Load:
         options.service_ms,
         options.slow_ms,
         options.status,
+        options.close,
+        options.resend,
     )
     load = Load(target, options.rate, options.connections)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -409,6 +434,12 @@ def main() -> int:
     parser.add_argument("--service-ms", type=int, default=0, help="ask for this duration, by X-Service-Time")
     parser.add_argument("--slow", type=float, default=0, metavar="SHARE", help="share that asks for --slow-ms instead")
     parser.add_argument("--slow-ms", type=int, default=400)
+    parser.add_argument("--close", action="store_true", help="send each request over a connection of its own")
+    parser.add_argument(
+        "--resend",
+        action="store_true",
+        help="send a request once more where its kept connection was closed before any answer, as HTTP has clients do",
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures and each request there")
     options = parser.parse_args()
     # Measuring waits for nobody, where that is allowed. It takes a fifth of a processor.
@@ -419,7 +450,7 @@ def main() -> int:
     except OSError as error:
         print(f"load: {options.url} cannot be reached: {error}", file=sys.stderr)
         return 1
-    figures = report(load.samples, load.behind, load.busy)
+    figures = report(load.samples, load.behind, load.busy, load.resent)
     for name, value in figures.items():
         print(f"{name:26} {value}")
     if not figures["kept_up"]:

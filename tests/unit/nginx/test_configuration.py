@@ -51,6 +51,21 @@ def test_names_are_exact_or_stand_for_one_label(host: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("hosts", "names"),
+    [
+        (["a.test", "api.a.test"], ["a.test", "api.a.test"]),
+        # Let's Encrypt refuses api beside the wildcard.
+        (["a.test", "api.a.test", "*.a.test"], ["*.a.test", "a.test"]),
+        (["x.api.a.test", "api.a.test", "*.a.test"], ["*.a.test", "x.api.a.test"]),
+        (["*.a.test", "b.test", "*.b.test"], ["*.a.test", "*.b.test", "b.test"]),
+        ([], []),
+    ],
+)
+def test_a_certificate_has_the_names_that_no_wildcard_covers(hosts: list[str], names: list[str]) -> None:
+    assert derivation.certificate_names([virtual_host(host) for host in hosts]) == names
+
+
+@pytest.mark.parametrize(
     ("path", "match"), [("/", "/"), ("/docs", '~ "^/docs(?:/|$)"'), ("/a.b/", '~ "^/a\\.b(?:/|$)"')]
 )
 def test_a_path_is_itself_and_what_lies_below(path: str, match: str) -> None:
@@ -109,7 +124,7 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
-    (edge_plan(), {"mode": "acme"}, {}, "nginx_proxy_tls.mode is 'acme'; use one of: files, load_balancer"),
+    (edge_plan(), {"mode": "own"}, {}, "nginx_proxy_tls.mode is 'own'; use one of: files, acme, load_balancer"),
     (edge_plan(), {"mode": "files", "key": "y"}, {}, "nginx_proxy_tls.certificate is missing, and mode files needs it"),
     (edge_plan(), {"mode": "files", "certificate": "x"}, {}, "nginx_proxy_tls.key is missing"),
     (edge_plan(), {"mode": "load_balancer"}, {}, "nginx_proxy_tls.trusted is missing"),

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.nginx.live import DOMAIN, ROOT, Prefix, edge_plan, location, put_certificate, render, virtual_host
 
@@ -181,3 +183,14 @@ def test_every_template_is_used(role: str) -> None:
     listed = (folder / "vars" / "main.yml").read_text()
     for template in (folder / "templates").rglob("*.j2"):
         assert f"src: {template.relative_to(folder / 'templates')}," in listed
+
+
+def test_with_acme_nginx_reads_what_certbot_writes() -> None:
+    text = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": {"mode": "acme"}, "nginx_proxy_edge": edge_plan()})
+    edge = text["fivepointers/edge.conf"]
+    names = set(re.findall(r"/etc/letsencrypt/live/([a-z-]+)/(?:fullchain|privkey)\.pem", edge))
+    defined = yaml.safe_load((ROOT / "roles/nginx_proxy/vars/main.yml").read_text())
+    assert names == {defined["__nginx_proxy_acme_name"]}
+    assert "fivepointers/tls/" not in edge
+    hook = (ROOT / "roles/nginx_proxy/files/certificate-renewed").read_text()
+    assert f"*/{defined['__nginx_proxy_acme_name']})" in hook

@@ -21,6 +21,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "services",
         "hosts",
         "edge",
+        "tls",
         "budget",
         "log_groups",
         "secrets",
@@ -34,6 +35,16 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "front_door": None,
         "deployment": {"budget": {}, "rate": 20, "watch": 2},
         "artifacts": {},
+    }
+
+
+def test_tls_settings_hold_references_with_their_region(stack: Any) -> None:
+    certificate = {"secretsmanager": "tls", "key": "crt"}
+    stack.set("e.tls", {"mode": "files", "certificate": certificate, "key": {"variable": "k"}})
+    assert stack.plan()["tls"] == {
+        "mode": "files",
+        "certificate": {"secretsmanager": "tls", "key": "crt", "region": "ap-northeast-2"},
+        "key": {"variable": "k"},
     }
 
 

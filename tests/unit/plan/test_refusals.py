@@ -420,6 +420,30 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "null",
         ("mode is files", "load_balancer"),
     ),
+    "TLS key itself": (
+        {"e.tls.key": "-----BEGIN CERTIFICATE-----\nMIIB\n"},
+        "platform_environment.tls.key",
+        "(not shown)",
+        ("the certificate or key itself", "{secretsmanager: name}"),
+    ),
+    "TLS key by two references": (
+        {"e.tls.key": {"ssm": "/a", "secretsmanager": "b"}},
+        "platform_environment.tls.key",
+        "ssm, secretsmanager",
+        ("not a reference",),
+    ),
+    "ACME directory without TLS": (
+        {"e.tls": {"mode": "acme", "directory": "http://ca.test/"}},
+        "platform_environment.tls.directory",
+        "http://ca.test/",
+        ("https",),
+    ),
+    "ACME e-mail without domain": (
+        {"e.tls": {"mode": "acme", "email": "ops"}},
+        "platform_environment.tls.email",
+        "ops",
+        ("e-mail",),
+    ),
     "TLS key without value": ({"e.tls.key": ""}, "platform_environment.tls.key", "", ("PEM",)),
     "bad network": (
         {"e.tls": {"mode": "load_balancer", "trusted": ["10.0.0.1/8"]}},
@@ -640,6 +664,9 @@ def test_two_cycles_are_both_named(stack: Any) -> None:
         ("c.services.sites.build", {"source": ".", "standalone": False, "lockfile": "optional"}),
         ("c.databases.database", None),
         ("e.tls", {"mode": "load_balancer", "trusted": ["10.0.0.0/8"]}),
+        ("e.tls", {"mode": "acme"}),
+        ("e.tls", {"mode": "acme", "email": "ops@example.com", "directory": "https://ca.example.com/acme"}),
+        ("e.tls", {"mode": "files", "certificate": {"ssm": "/crt"}, "key": {"secretsmanager": "tls", "key": "key"}}),
         ("e.front_door", None),
         ("e.services", {"api": {"pool": 5, "memory": "2G", "health": "/x", "environment": {"DEBUG": "1"}}}),
         ("e.secrets.jwt", {"variable": "jwt_secret"}),
@@ -656,6 +683,16 @@ def test_what_is_right_is_accepted(stack: Any, path: str, value: Any) -> None:
 def test_a_load_balancer_needs_no_edge(stack: Any) -> None:
     stack.set("e.tls", {"mode": "load_balancer"}).set("h.edge-1.services", [])
     assert stack.problems() == []
+
+
+@pytest.mark.parametrize("edges, accepted", [(5, True), (6, False)])
+def test_only_so_many_edges_get_certificates_of_their_own(stack: Any, edges: int, accepted: bool) -> None:
+    stack.set("e.tls", {"mode": "acme"}).set("h.edge-1.services", [])
+    for number in range(edges):
+        stack.hosts[f"extra-{number}"] = {"address": f"10.0.9.{number}", "services": ["edge"]}
+    found = [problem for problem in stack.problems() if problem.path == "platform_environment.tls.mode"]
+    assert (found == []) is accepted
+    assert all("6 edges" in problem.problem and "load_balancer" in problem.fix for problem in found)
 
 
 def test_without_hosts_nothing_about_hosts_is_checked(stack: Any) -> None:

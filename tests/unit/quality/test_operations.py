@@ -64,7 +64,7 @@ def services() -> list[str]:
 def units() -> set[str]:
     """Every unit that may be named: those of the services, in both slots, and those of Debian that we use."""
     ours = {releases.unit_name(name, slot) for name in services() for slot in (*releases.SLOTS, "*")}
-    return ours | {unit.removesuffix(".service") for unit in ours} | {"nginx", "nginx.service"}
+    return ours | {unit.removesuffix(".service") for unit in ours} | {"nginx", "nginx.service", "certbot"}
 
 
 def problems(command: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.verification
     explanations,
     fits,
     masked,
+    renewal,
     secret_values,
     some,
     statuses,
@@ -53,7 +54,7 @@ def test_of_the_repository_itself() -> None:
     assert health["status"] == [200]
     assert one(checks, "sites", "answers its health check")["url"] == f"https://verify.{DOMAIN}/healthz"
     assert one(checks, "collab", "answers its health check")["url"] == f"https://ws.{DOMAIN}/health"
-    assert one(checks, "frontend", f"has a certificate for {DOMAIN}")["days"] == [14, 30]
+    assert one(checks, "frontend", f"has a certificate for {DOMAIN}")["days"] == [7, 21]
     refused = one(checks, "collab", "refuses a socket of https://foreign.invalid")
     assert refused["url"] == f"wss://ws.{DOMAIN}/verify"
     assert not [name for name in names(checks, "frontend") if " in" in name and name.startswith("lets")]
@@ -274,3 +275,18 @@ def test_only_failures_are_explained() -> None:
     assert explanations([result("ok"), result("warning"), result("skipped")]) == []
     (text,) = explanations([result("failed", likely="a", look="b")])
     assert [line.split()[0] for line in text.splitlines()] == ["api:", "asked", "expected", "came", "likely", "look"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("files", ("platform_environment.tls", "--tags nginx_proxy")),
+        ("acme", ("on edge-1", "journalctl -u certbot")),
+        ("load_balancer", ("ACM",)),
+    ],
+)
+def test_what_to_do_about_a_certificate_depends_on_where_it_comes_from(mode: str, words: tuple[str, ...]) -> None:
+    plan = plan_of(catalogue())
+    plan["environment"]["tls_mode"] = mode
+    found = renewal(plan)
+    assert all(word in found for word in words), found
