@@ -44,7 +44,10 @@ def test_the_plans_own_patterns_are_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("host", "name"),
-    [("api.example.test", "api.example.test"), ("*.example.test", f'"~^{derivation.LABEL}\\.example\\.test$"')],
+    [
+        ("api.example.test", "api.example.test"),
+        ("*.example.test", f'"~^(?<edge_tenant>{derivation.LABEL})\\.example\\.test$"'),
+    ],
 )
 def test_names_are_exact_or_stand_for_one_label(host: str, name: str) -> None:
     assert derivation.server_name(virtual_host(host)) == name
