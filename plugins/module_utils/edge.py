@@ -94,30 +94,30 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return, by service, what one client address may do.
 
     Each has C(requests) ([{zone, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the seconds
-    after which one more of the slowest of its requests is let in (10 where there is none). Each has zones of its own.
+    after which one more of the slowest of its requests is let in (10 where there is none). Zones bear the
+    service's name, so that a reload does not mistake the counters of one for those of another.
     """
     limits: dict[str, dict[str, Any]] = {}
-    number = 0
     for location in (location for host in hosts for location in host["locations"]):
         if location["service"] in limits:
             continue
+        name = location["service"].replace("-", "_")
         requests, waits = [], []
-        for limit in location.get("rate_limits") or []:
+        for number, limit in enumerate(location.get("rate_limits") or [], 1):
             found = re.fullmatch(r"([1-9]\d*)/([sm])", str(limit["rate"]))
             if not found:
                 raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the rate {limit['rate']!r}; write 5/s or 30/m")
-            number += 1
             waits.append(math.ceil({"s": 1, "m": 60}[found[2]] / int(found[1])))
             requests.append(
                 {
-                    "zone": f"edge_requests_{number}",
+                    "zone": f"edge_requests_{name}_{number}",
                     "pattern": limited_request(limit["request"]),
                     "rate": f"{found[1]}r/{found[2]}",
                     "burst": int(limit["burst"]),
                 }
             )
         most = location.get("sockets_per_client")
-        sockets = {"zone": f"edge_sockets_{len(limits)}", "most": int(most)} if most else None
+        sockets = {"zone": f"edge_sockets_{name}", "most": int(most)} if most else None
         limits[location["service"]] = {"requests": requests, "sockets": sockets, "wait": max(waits, default=10)}
     return limits
 
