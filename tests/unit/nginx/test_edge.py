@@ -138,6 +138,7 @@ FORGED = {
     "X-Original-Host": "evil.net",
     "X-Middleware-Subrequest": "middleware:middleware",
     "X-Tenant-ID": "evil",
+    "X_Tenant_ID": "evil",
     "Proxy": "http://evil.net",
     "X_Forwarded_For": "6.6.6.6",
     "X_Real_IP": "6.6.6.6",
