@@ -39,7 +39,20 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 )
 
 # What an environment may state otherwise than the catalogue.
-OVERRIDABLE = ("pool", "node", "memory", "drain", "hold", "keep", "body_limit", "environment", "health", "public")
+OVERRIDABLE = (
+    "pool",
+    "node",
+    "memory",
+    "drain",
+    "hold",
+    "keep",
+    "body_limit",
+    "rate_limits",
+    "sockets_per_client",
+    "environment",
+    "health",
+    "public",
+)
 
 
 class CatalogueError(Exception):
@@ -107,6 +120,12 @@ PUBLIC_KEYS: dict[str, Key] = {
     "path": Key(values.prefix, "/"),
 }
 
+RATE_LIMIT_KEYS: dict[str, Key] = {
+    "request": Key(values.limited_request, required=True, hint="Add the method and the path: POST /api/auth/login."),
+    "rate": Key(values.rate, required=True, hint="Add requests for each second or minute, such as 30/m."),
+    "burst": Key(integer(0, 10000), 20),
+}
+
 KEEP_KEYS: dict[str, Key] = {
     "releases": Key(integer(2, 100), 5),
     "size": Key(values.memory, "2G"),
@@ -134,6 +153,14 @@ SERVICE_KEYS: dict[str, Key] = {
     "hand_off": Key(choice(("bridge", "application"), "who hands sockets over")),
     "keep": Key(keys(KEEP_KEYS, "a mapping such as {releases: 5, size: 2G}")),
     "body_limit": Key(values.body_limit, "1m"),
+    "rate_limits": Key(
+        items(
+            keys(RATE_LIMIT_KEYS, "a mapping such as {request: POST /api/auth/login, rate: 30/m}"),
+            "a list such as [{request: POST /api/auth/login, rate: 30/m}]",
+        ),
+        [],
+    ),
+    "sockets_per_client": Key(integer(1, 100000)),
     "memory": Key(values.memory, "1G"),
 }
 
@@ -248,6 +275,8 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "secrets": Key(table(values.secret_name, values.secret, "a mapping of names to references"), {}),
     "services": Key(any_mapping, {}),
     "front_door": Key(optional(values.address)),
+    "brand": Key(optional(values.line)),
+    "error_page": Key(optional(values.html_file)),
     "artifacts": Key(
         optional(text(r"s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._/-]*)?", "a place such as s3://bucket/prefix"))
     ),
@@ -467,7 +496,7 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
         if kind.health is None:
             fix = "Add a path that answers 200 when the service can work, or {tcp: true} where there is none."
             report.add(f"{path}.health", None, f"a {kind.name} has no usual health check", fix)
-    for key in ("hold", "hand_off"):
+    for key in ("hold", "hand_off", "sockets_per_client"):
         if service[key] is None:
             service[key] = getattr(kind, key)
     build = service["build"]

@@ -183,6 +183,25 @@ def check_public(report: Report, model: Model) -> None:
             owners.setdefault(where, name)
 
 
+def check_rate_limits(report: Report, model: Model) -> None:
+    """Each limited request is one that users can send to a public service, and is limited once."""
+    for name, service in model.services.items():
+        path = place(service, "rate_limits")
+        seen = set()
+        for index, limit in enumerate(service["rate_limits"] or []):
+            where, request = f"{path}[{index}].request", limit["request"]
+            if request is None or not service["public"] or "public" in service["broken"]:
+                continue
+            asked = request.partition(" ")[2].rstrip("/")
+            if not any(f"{asked}/".startswith(address["path"].rstrip("/") + "/") for address in service["public"]):
+                fix = "Write a path below one of its public addresses, or remove the limit."
+                report.add(where, request, f"users cannot send this request to '{name}'", fix)
+            key = request.rstrip("/").lower()
+            if key in seen:
+                report.add(where, request, "this request is limited already", "Remove one of the limits.")
+            seen.add(key)
+
+
 # --- environment variables ------------------------------------------------------------
 
 
@@ -410,6 +429,7 @@ CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_needs,
     check_writers,
     check_public,
+    check_rate_limits,
     check_secrets,
     check_placeholders,
     check_hosts,

@@ -11,6 +11,7 @@ case), server names, and the content security policy of each page.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -76,12 +77,16 @@ def origin_patterns(origins: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def server_name(host: Mapping[str, Any]) -> str:
-    """Return the name for nginx: exact, or a pattern that allows exactly one label in place of the wildcard."""
+    """Return the name for nginx: exact, or a pattern that allows exactly one label in place of the wildcard.
+
+    The pattern keeps the label, as the tenant. It is matched once, before anything reads the variable; only a map
+    whose pattern captures could change what was measured already, and crash nginx.
+    """
     name = str(host["server_name"])
     fixed = name[2:] if host["wildcard"] and name.startswith("*.") else name
     if not re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", fixed):
         raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the name {name!r}; use lower case host names")
-    return f'"~^{LABEL}\\.{quote(fixed)}$"' if host["wildcard"] else fixed
+    return f'"~^(?<edge_tenant>{LABEL})\\.{quote(fixed)}$"' if host["wildcard"] else fixed
 
 
 def location_match(path: str) -> str:
@@ -89,6 +94,46 @@ def location_match(path: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
         raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the path {path!r}; use letters, digits and . _ ~ - /")
     return "/" if path == "/" else f'~ "^{quote(path.rstrip("/"))}(?:/|$)"'
+
+
+def limited_request(request: str) -> str:
+    """Return the pattern of "POST /login": applications take it in any case, and with a final slash, for the same."""
+    method, _space, path = request.partition(" ")
+    if not re.fullmatch(r"[A-Z]+", method) or not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
+        raise EdgeError(f"nginx_proxy_edge.virtual_hosts limits {request!r}; write a method and a path: POST /login")
+    return f"^{method} {quote(path.rstrip('/'))}/?$"
+
+
+def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return, by service, what one client address may do.
+
+    Each has C(requests) ([{zone, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the seconds
+    after which one more of the slowest of its requests is let in (10 where there is none). Zones bear the
+    service's name, so that a reload does not mistake the counters of one for those of another.
+    """
+    limits: dict[str, dict[str, Any]] = {}
+    for location in (location for host in hosts for location in host["locations"]):
+        if location["service"] in limits:
+            continue
+        name = location["service"].replace("-", "_")
+        requests, waits = [], []
+        for number, limit in enumerate(location.get("rate_limits") or [], 1):
+            found = re.fullmatch(r"([1-9]\d*)/([sm])", str(limit["rate"]))
+            if not found:
+                raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the rate {limit['rate']!r}; write 5/s or 30/m")
+            waits.append(math.ceil({"s": 1, "m": 60}[found[2]] / int(found[1])))
+            requests.append(
+                {
+                    "zone": f"edge_requests_{name}_{number}",
+                    "pattern": limited_request(limit["request"]),
+                    "rate": f"{found[1]}r/{found[2]}",
+                    "burst": int(limit["burst"]),
+                }
+            )
+        most = location.get("sockets_per_client")
+        sockets = {"zone": f"edge_sockets_{name}", "most": int(most)} if most else None
+        limits[location["service"]] = {"requests": requests, "sockets": sockets, "wait": max(waits, default=10)}
+    return limits
 
 
 def page_policy(kind: str, apis: Iterable[str], sockets: Iterable[str]) -> str:
@@ -196,9 +241,10 @@ def edge_configuration(
 ) -> dict[str, Any]:
     """Return what the templates of the role nginx_proxy write down.
 
-    Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(servers) ({name, title, locations:
-    [{match, service, upstream, answers, cors, body_limit, websocket, streams, policy, policy_report}]}),
-    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
+    Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(limits) (of each service, see limits_of),
+    C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, cors, body_limit, limits,
+    websocket, streams, policy, policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive)
+    and C(curves). C(nginx) is the output of
     C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
@@ -210,6 +256,7 @@ def edge_configuration(
                 f"nginx_proxy_csp_report_only has {service!r}, which no public service is called; use one of: "
                 f"{', '.join(policies)}"
             )
+    limits = limits_of(hosts)
     servers = []
     sockets = set()
     for host in hosts:
@@ -229,13 +276,21 @@ def edge_configuration(
                     "answers": "page" if location["kind"] in PAGES else "data",
                     "cors": location["cors"],
                     "body_limit": location["body_limit"],
+                    "limits": limits[service],
                     "websocket": location["websocket"],
                     "streams": location["kind"] in STREAMS,
                     "policy": "" if tried else policies[service],
                     "policy_report": policies[service] if tried else "",
                 }
             )
-        servers.append({"name": server_name(host), "title": host["server_name"], "locations": locations})
+        servers.append(
+            {
+                "name": server_name(host),
+                "title": host["server_name"],
+                "wildcard": host["wildcard"],
+                "locations": locations,
+            }
+        )
     return {
         "origins": origin_patterns(edge["origins"]),
         "upstreams": [
@@ -243,6 +298,7 @@ def edge_configuration(
             {"name": f"edge_{service}", "servers": list(addresses), "by_path": service in sockets}
             for service, addresses in edge["upstreams"].items()
         ],
+        "limits": list(limits.values()),
         "servers": servers,
         **CERTIFICATES[tls["mode"]],
         **nginx_features(nginx),

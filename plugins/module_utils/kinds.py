@@ -19,6 +19,8 @@ class Kind(NamedTuple):
     its documents in memory, where two of them would hold different ones: only a shared store makes it safe.
     hand_off: who moves open sockets to the next release: "bridge" (preloaded by the collection), "application", or
     nobody.
+    sockets_per_client: open WebSockets that one client address may have, unless the catalogue says otherwise; None
+    for any number. An office has one address: 300 are a hundred people with three documents each.
     foreign: keys of a service, and of its build, that mean nothing to this kind.
     """
 
@@ -33,6 +35,7 @@ class Kind(NamedTuple):
     start: str
     hold: int
     hand_off: str
+    sockets_per_client: int | None
     foreign: frozenset[str]
     environment: dict[str, str]
 
@@ -61,6 +64,7 @@ KINDS: dict[str, Kind] = {
             start="node dist/main.js",
             hold=HOLD,
             hand_off="",
+            sockets_per_client=None,
             foreign=frozenset({"spa", "hand_off", "build.standalone"}),
             environment={},
         ),
@@ -76,7 +80,8 @@ KINDS: dict[str, Kind] = {
             start="",
             hold=0,
             hand_off="",
-            foreign=FILES_ONLY | {"hand_off", "build.standalone"},
+            sockets_per_client=None,
+            foreign=FILES_ONLY | {"hand_off", "sockets_per_client", "build.standalone"},
             environment={},
         ),
         Kind(
@@ -91,6 +96,7 @@ KINDS: dict[str, Kind] = {
             start="node server.js",
             hold=HOLD,
             hand_off="",
+            sockets_per_client=None,
             foreign=frozenset({"spa", "hand_off"}),
             environment={"HOSTNAME": "127.0.0.1"},
         ),
@@ -106,6 +112,7 @@ KINDS: dict[str, Kind] = {
             start="node server.js",
             hold=0,
             hand_off="bridge",
+            sockets_per_client=300,
             foreign=frozenset({"spa", "build.standalone"}),
             environment={},
         ),

@@ -339,6 +339,9 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
             "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
         }
     )
+    if kind.websocket:
+        # nginx does not see messages: the application has to know the limit.
+        variables["MAX_MESSAGE_BYTES"] = str(body_bytes(service["body_limit"]))
     variables.update(kind.environment)
     for other in service["needs"]:
         if other in model.databases:
@@ -444,6 +447,11 @@ def size_in_bytes(size: str) -> int:
     return int(size[:-1]) << (10 * (1 + "KMGT".index(size[-1])))
 
 
+def body_bytes(limit: str) -> int:
+    """Return the bytes of a limit such as 512k, as nginx counts; 0 is none."""
+    return int(limit.rstrip("kmg")) << (10 * (1 + "kmg".index(limit[-1]) if limit[-1] in "kmg" else 0))
+
+
 def journey_steps(model: Model) -> list[dict[str, Any]]:
     """Return the steps of all journeys."""
     return [step for journey in model.journeys for step in journey["steps"]]
@@ -493,6 +501,8 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
                     "kind": service["kind"],
                     "cors": service["cors"],
                     "body_limit": service["body_limit"],
+                    "rate_limits": [dict(limit) for limit in service["rate_limits"] or []],
+                    "sockets_per_client": service["sockets_per_client"],
                     "websocket": KINDS[service["kind"]].websocket,
                 }
             )
@@ -557,6 +567,7 @@ def plan(model: Model) -> dict[str, Any]:
             "region": environment["region"],
             "tls_mode": environment["tls"]["mode"],
             "front_door": environment["front_door"],
+            "brand": environment["brand"] or environment["domain"],
             "deployment": environment["deployment"],
             "artifacts": artifact_store(environment["artifacts"]),
         },

@@ -46,7 +46,8 @@ LIKELY = {
     429: "too many requests: a rate limit",
     500: "the application failed: its log has the error",
     502: "nginx is up, the slot behind it is not: the process is down, still starting, or on another port",
-    503: "up, but not ready: the application or a limit refuses, or no server is healthy",
+    503: "up, but not ready: the application refuses, no server is healthy, or it is closed for maintenance "
+    "(playbooks/maintenance.yml)",
     504: "nginx is up, the slot behind it does not answer in time",
 }
 

@@ -37,11 +37,17 @@ SHELL_WORDS = frozenset("&& || | ; & > >> < 2>&1".split())
 variable = text(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable: letters, digits and underscores")
 memory = text(r"[1-9]\d*[KMGT]", "a size such as 512M or 1G")
 body_limit = text(r"\d+[kmg]?", "a size for nginx such as 512k, 1m or 1g")
+limited_request = text(
+    r"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (?!.*//)(?!.*/\.\.?(?:/|$))/[A-Za-z0-9._~/-]*",
+    "a method and a whole path, such as POST /api/auth/login",
+)
+rate = text(r"[1-9]\d{0,5}/[sm]", "requests for each second or minute, such as 5/s or 30/m")
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
 folder = text(r"[^\x00-\x1f\x7f]+", "a folder, relative to the catalogue's file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")
 email = text(r"[^\s@]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", "an e-mail address")
 acme_directory = text(r"https://[^\s\x00-\x1f\x7f]+", "the https address of an ACME directory")
+html_file = text(r"[^\x00-\x1f\x7f]+", "the path of an HTML file on the controller")
 shell = text(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line for the shell, or an empty string for no command")
 
 

@@ -37,6 +37,8 @@ export function readConfig(environment = process.env) {
     allowedOrigins,
     // systemd separates several directories by colons; ours is the first.
     directory: resolve(environment.STATE_DIRECTORY?.split(':')[0] || 'state', 'documents'),
+    // A client that sends a longer message is disconnected. 0 is any length.
+    maxMessageBytes: integer('MAX_MESSAGE_BYTES', 1_048_576, 0, 2 ** 30),
     // Documents in memory. More than this many in use at once are refused.
     maxDocuments: integer('MAX_DOCUMENTS', 2_000, 1, 1_000_000),
     // When the process stops, so many sockets a second are sent away, or more where that takes too many seconds.

@@ -10,7 +10,6 @@ import { originAllowed, roomOf } from './handshake.js';
 import { describeError, log } from './log.js';
 import { greetings, handleMessage } from './protocol.js';
 
-const MAX_MESSAGE = 1024 * 1024;
 // A client that does not read: its backlog is not kept for ever.
 const MAX_BACKLOG = 16 * 1024 * 1024;
 const PING_EVERY = 30_000;
@@ -24,13 +23,15 @@ export class CollabServer {
   #config;
   #documents;
   #http = createServer((request, response) => this.#answer(request, response));
-  #sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE, perMessageDeflate: false });
+  #sockets;
   #pings;
   #stopping = false;
 
   constructor(config) {
     this.#config = config;
     this.#documents = new Documents(config.directory, config.maxDocuments);
+    const { maxMessageBytes: maxPayload } = config;
+    this.#sockets = new WebSocketServer({ noServer: true, maxPayload, perMessageDeflate: false });
     this.#http.keepAliveTimeout = config.keepAliveTimeout;
     this.#http.on('upgrade', (request, socket, head) => void this.#upgrade(request, socket, head));
   }

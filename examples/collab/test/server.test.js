@@ -167,6 +167,20 @@ test('a message too large, or of nonsense, ends that connection only', async () 
   await until(() => bob.text.toString() === 'still here');
 });
 
+test('how large a message may be is for the environment to say', async () => {
+  const { port } = await server({ MAX_MESSAGE_BYTES: '100' });
+  for (const [size, expected] of [
+    [100, 1007],
+    [101, 1009],
+  ]) {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/room`);
+    await once(socket, 'open');
+    socket.send(Buffer.alloc(size, 99));
+    const [code] = await once(socket, 'close');
+    assert.equal(code, expected);
+  }
+});
+
 test('SIGTERM: everything is kept, clients are sent away with 1012 and come back', async () => {
   const first = await server();
   const people = await Promise.all(['a', 'a', 'b', 'b', 'c'].map((room) => editor(first.port, room)));

@@ -16,6 +16,25 @@ import yaml
 
 from tests.unit.nginx.live import DOMAIN, NGINX, Echo, Prefix, edge_plan, put_certificate, render, start
 
+# What one client address may do, by service.
+LIMITS: dict[str, dict[str, Any]] = {
+    "api": {
+        "rate_limits": [
+            {"request": "POST /api/auth/login", "rate": "6/m", "burst": 2},
+            {"request": "POST /api/auth/signup", "rate": "20/m", "burst": 0},
+        ]
+    },
+    "sites": {"rate_limits": [{"request": "GET /search", "rate": "1/m", "burst": 0}]},
+    "collab": {"sockets_per_client": 2},
+}
+# A page of one's own: larger than a word of nginx, and with all that is special to it.
+BRAND = "Café & \\'Söhne\\'"
+FILLER = 'it\'s \\n "quoted"; {braces} äöü€😀 '
+PAGE = (
+    "<!doctype html><html><style>b { color: red }</style><b>${brand}</b> $$HOME <h1>${status}: ${message}</h1>"
+    f"<p>{FILLER * 400}</p>${{request_id}}</html>\n"
+)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def nginx() -> None:
@@ -90,6 +109,24 @@ def balanced(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
     """The same behind a load balancer, for which this test stands in: it calls from a trusted address."""
     prefix = Prefix(tmp_path_factory.mktemp("balanced"))
     prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]})))
+    yield from start(prefix, None)
+
+
+@pytest.fixture(scope="session")
+def limited(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+    """The same with limits for each client address, which each test chooses; and with quick time-outs."""
+    prefix = Prefix(tmp_path_factory.mktemp("limited"))
+    plan = inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]})
+    for host in plan["nginx_proxy_edge"]["virtual_hosts"]:
+        for location in host["locations"]:
+            location |= LIMITS.get(location["service"], {})
+    page = tmp_path_factory.mktemp("page") / "error.html"
+    page.write_text(PAGE)
+    files = render({**plan, "nginx_error_page": page, "nginx_brand": BRAND})
+    for setting in ("client_header_timeout 15s;", "client_body_timeout 30s;"):
+        assert setting in files["nginx.conf"]
+        files["nginx.conf"] = files["nginx.conf"].replace(setting, setting.split()[0] + " 1s;")
+    prefix.write(files)
     yield from start(prefix, None)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.fivepointers.platform.plugins.module_utils.edge import edge_configuration
+from ansible_collections.fivepointers.platform.plugins.module_utils.error_page import error_page
 
 ROOT = Path(__file__).parents[3]
 # Another version is tried with TEST_NGINX=/path/to/nginx.
@@ -63,7 +64,8 @@ def installed_version() -> str:
 def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str, str]:
     """Return the whole of /etc/nginx that the two roles write, for the nginx of these tests or another."""
     edge = inputs.get("nginx_proxy_edge")
-    files = render_role("nginx", inputs)
+    page = Path(inputs.get("nginx_error_page", ROOT / "roles/nginx/files/error.html")).read_text()
+    files = render_role("nginx", {**inputs, "__nginx_page": error_page(page, inputs.get("nginx_brand", ""))})
     if edge:
         derived = edge_configuration(
             edge,
@@ -146,6 +148,7 @@ class Prefix:
     def moved(self, text: str) -> str:
         """Return a configuration with its places and ports exchanged for ours, and nothing else."""
         text = text.replace("/etc/nginx", str(self.path)).replace("/run/nginx.pid", str(self.path / "nginx.pid"))
+        text = text.replace("/var/lib/fivepointers", str(self.path / "flags"))
         text = re.sub(r"^user .*$", "user root;" if os.geteuid() == 0 else "", text, flags=re.M)
         text = re.sub(r"^worker_processes .*$", "worker_processes 1;", text, flags=re.M)
         text = text.replace(
@@ -210,7 +213,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
     /status/404 answers with that status, /page with HTML, /own with an application's own headers, /slow late,
-    and an upgrade to WebSocket with 101.
+    and an upgrade to WebSocket with 101; /held keeps that socket until the client leaves.
     """
 
     protocol_version = "HTTP/1.1"
@@ -224,6 +227,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.send_header("Upgrade", "websocket")
             self.send_header("Connection", "upgrade")
             self.end_headers()
+            if self.path.startswith("/held"):
+                self.rfile.read(1)
             self.close_connection = True
             return
         found = re.match(r"/status/(\d+)", self.path)
@@ -354,6 +359,12 @@ class Live(Client):
     def __init__(self, prefix: Prefix, certificate: Path | None) -> None:
         super().__init__("127.0.0.1", certificate / "edge.crt" if certificate else None, prefix.ports)
         self.prefix = prefix
+
+    def maintain(self, name: str, on: bool) -> None:
+        """Switch the maintenance of a service, or of the whole edge."""
+        flag = self.prefix.path / "flags" / f"{name}.maintenance"
+        flag.parent.mkdir(exist_ok=True)
+        flag.touch() if on else flag.unlink(missing_ok=True)
 
     def log(self, wanted: str) -> dict[str, Any]:
         """Return the line of the access log that holds a text."""

@@ -44,7 +44,10 @@ def test_the_plans_own_patterns_are_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("host", "name"),
-    [("api.example.test", "api.example.test"), ("*.example.test", f'"~^{derivation.LABEL}\\.example\\.test$"')],
+    [
+        ("api.example.test", "api.example.test"),
+        ("*.example.test", f'"~^(?<edge_tenant>{derivation.LABEL})\\.example\\.test$"'),
+    ],
 )
 def test_names_are_exact_or_stand_for_one_label(host: str, name: str) -> None:
     assert derivation.server_name(virtual_host(host)) == name
@@ -113,6 +116,31 @@ def test_nginx_is_written_to_as_its_version_wants(version: str, directive: bool,
     assert result["curves"] == (curves or CURVES)
 
 
+@pytest.mark.parametrize(
+    ("request_", "pattern"),
+    [("POST /login", "^POST /login/?$"), ("GET /", "^GET /?$"), ("PUT /a.b/", "^PUT /a\\.b/?$")],
+)
+def test_a_limited_request_is_itself_with_or_without_a_final_slash(request_: str, pattern: str) -> None:
+    assert derivation.limited_request(request_) == pattern
+
+
+def test_each_service_has_its_own_limits_under_all_its_names() -> None:
+    limit = {"request": "POST /x", "rate": "30/m", "burst": 5}
+    first = location("my-api", "nestjs_api", rate_limits=[limit, {**limit, "request": "GET /y", "rate": "7/s"}])
+    other = location("my", "nestjs_api", rate_limits=[{**limit, "rate": "7/m"}], sockets_per_client=9)
+    found = derivation.limits_of(
+        [virtual_host("a.test", first), virtual_host("b.test", {**first, "path": "/b"}, other)]
+    )
+    assert [item["zone"] for item in found["my-api"]["requests"]] == [
+        "edge_requests_my_api_1",
+        "edge_requests_my_api_2",
+    ]
+    assert [item["rate"] for item in found["my-api"]["requests"]] == ["30r/m", "7r/s"]
+    assert [found[name]["wait"] for name in ("my-api", "my")] == [2, 9]
+    assert found["my-api"]["sockets"] is None
+    assert found["my"]["sockets"] == {"zone": "edge_sockets_my", "most": 9}
+
+
 def changed(*path: Any, to: Any) -> dict[str, Any]:
     """Return the plan with one value exchanged."""
     plan = copy.deepcopy(edge_plan())
@@ -121,6 +149,12 @@ def changed(*path: Any, to: Any) -> dict[str, Any]:
         place = place[key]
     place[path[-1]] = to
     return plan
+
+
+def limited(**changes: Any) -> dict[str, Any]:
+    """Return the plan with one limit."""
+    limit = {"request": "POST /login", "rate": "30/m", "burst": 20, **changes}
+    return changed("virtual_hosts", 0, "locations", 0, "rate_limits", to=[limit])
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
@@ -148,6 +182,11 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
     (changed("virtual_hosts", 0, "locations", 0, "path", to='/"'), FILES, {}, "use letters, digits"),
     (changed("upstreams", to={}), FILES, {}, "nginx_proxy_edge.upstreams has no 'api', which api.example.test shows"),
     ({"virtual_hosts": []}, FILES, {}, "nginx_proxy_edge lacks the key"),
+    (limited(request="POST"), FILES, {}, "limits 'POST'; write a method and a path: POST /login"),
+    (limited(request="POST login"), FILES, {}, "limits 'POST login'"),
+    (limited(request='POST /a" evil;'), FILES, {}, "write a method and a path"),
+    (limited(rate="30r/m"), FILES, {}, "has the rate '30r/m'; write 5/s or 30/m"),
+    (limited(rate="0/m"), FILES, {}, "has the rate '0/m'"),
 ]
 
 

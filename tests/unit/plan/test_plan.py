@@ -33,6 +33,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "region": "ap-northeast-2",
         "tls_mode": "files",
         "front_door": None,
+        "brand": "example.com",
         "deployment": {"budget": {}, "rate": 20, "watch": 2},
         "artifacts": {},
     }
@@ -183,6 +184,8 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
             "kind": "yjs_websocket",
             "cors": "edge",
             "body_limit": "1m",
+            "rate_limits": [],
+            "sockets_per_client": 300,
             "websocket": True,
         }
     ]

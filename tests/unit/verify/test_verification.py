@@ -71,7 +71,7 @@ def test_health_by_any_status_and_path() -> None:
 def test_health_that_is_an_open_port_or_not_public() -> None:
     """Then the front door can only be asked whether it answers at all."""
     for health, public in (({"tcp": True}, "/"), ({"path": "/healthz"}, "/v1")):
-        content = with_service("api", health=health, public=[{"host": "api", "path": public}])
+        content = with_service("api", health=health, public=[{"host": "api", "path": public}], rate_limits=[])
         check = one(checks_of(content), "api", "answers through the front door")
         assert check["url"] == f"https://api.{DOMAIN}{public.rstrip('/')}/"
         assert fits(404, check["status"])
