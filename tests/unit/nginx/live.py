@@ -27,6 +27,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.edge import 
 ROOT = Path(__file__).parents[3]
 # Another version is tried with TEST_NGINX=/path/to/nginx.
 NGINX = os.environ.get("TEST_NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+BROTLI = Path("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so")
+# The module goes with the distribution's nginx, and with no other.
+HAS_BROTLI = BROTLI.exists() and NGINX == "/usr/sbin/nginx"
 DOMAIN = "example.test"
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -63,7 +66,7 @@ def installed_version() -> str:
 def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str, str]:
     """Return the whole of /etc/nginx that the two roles write, for the nginx of these tests or another."""
     edge = inputs.get("nginx_proxy_edge")
-    files = render_role("nginx", inputs)
+    files = render_role("nginx", {"__nginx_has_brotli": HAS_BROTLI, **inputs})
     if edge:
         derived = edge_configuration(
             edge,
@@ -171,6 +174,8 @@ class Prefix:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(self.moved(content))
         (self.path / "modules-enabled").mkdir(exist_ok=True)
+        if HAS_BROTLI:
+            (self.path / "modules-enabled" / "brotli.conf").write_text(f"load_module {BROTLI};\n")
         shutil.copy("/etc/nginx/mime.types", self.path / "mime.types")
 
     def test(self) -> str:

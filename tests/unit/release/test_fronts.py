@@ -96,6 +96,7 @@ def test_next_serves_the_chunks_of_all_kept_releases(front: Any) -> None:
     location = inner(inner(front("nextjs"), "server"), "location", "/_next/static/")
     assert list(directives(location, "root")) == [["/opt/fivepointers/orders/shared"]]
     assert list(directives(location, "try_files")) == [["$uri", "@application"]]
+    assert ["/etc/nginx/fivepointers/snippets/static.conf"] in list(directives(location, "include"))
 
 
 @pytest.mark.parametrize("spa, last", [(True, "/index.html"), (False, "=404")])
