@@ -42,6 +42,7 @@ class Kind(NamedTuple):
         return "wss" if self.websocket else "https"
 
 
+NO_PAGES = frozenset({"csp", "csp_report_only", "spa"})
 FILES_ONLY = frozenset({"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory"})
 # Long enough to see that something is wrong, and to go back without a start.
 HOLD = 300
@@ -61,7 +62,7 @@ KINDS: dict[str, Kind] = {
             start="node dist/main.js",
             hold=HOLD,
             hand_off="",
-            foreign=frozenset({"spa", "hand_off", "build.standalone"}),
+            foreign=NO_PAGES | {"hand_off", "build.standalone"},
             environment={},
         ),
         Kind(
@@ -106,7 +107,7 @@ KINDS: dict[str, Kind] = {
             start="node server.js",
             hold=0,
             hand_off="bridge",
-            foreign=frozenset({"spa", "build.standalone"}),
+            foreign=NO_PAGES | {"build.standalone"},
             environment={},
         ),
     )

@@ -494,6 +494,8 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
                     "cors": service["cors"],
                     "body_limit": service["body_limit"],
                     "websocket": KINDS[service["kind"]].websocket,
+                    "csp": dict(service["csp"] or {}),
+                    "csp_report_only": service["csp_report_only"],
                 }
             )
     for host in found.values():

@@ -37,6 +37,10 @@ SHELL_WORDS = frozenset("&& || | ; & > >> < 2>&1".split())
 variable = text(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable: letters, digits and underscores")
 memory = text(r"[1-9]\d*[KMGT]", "a size such as 512M or 1G")
 body_limit = text(r"\d+[kmg]?", "a size for nginx such as 512k, 1m or 1g")
+csp_sources = text(
+    r"[^\s;,\"$\\{}]+(?: [^\s;,\"$\\{}]+)*",
+    "sources with spaces between them, such as \"'unsafe-inline' https://js.stripe.com\"",
+)
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
 folder = text(r"[^\x00-\x1f\x7f]+", "a folder, relative to the catalogue's file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")

