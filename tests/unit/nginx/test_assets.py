@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -53,6 +54,7 @@ def site(request: Any, tmp_path_factory: pytest.TempPathFactory, certificate: Pa
     home, packing = path / "home" / "orders", path / "packing"
     put(home / "slots/blue", {f"app/{name}": content for name, content in BUILT.items()})
     put(home / "slots/blue", {"runtime-config.js": "window.__CONFIG__ = {};\n", "release.json": "{}"})
+    put(home / "slots/green/app", {"index.html": "<h1>the next page</h1>"})
     put(home / "shared/assets", {"app-1.js": EARLIER})
     packed = [home / "slots/blue/app" / name for name in PACKED] + [home / "shared/assets/app-1.js"]
     put(packing, {str(number): file.read_text() for number, file in enumerate(packed)})
@@ -72,7 +74,7 @@ def site(request: Any, tmp_path_factory: pytest.TempPathFactory, certificate: Pa
     put_certificate(prefix.path, certificate)
     path.chmod(0o755)
     for live in start(prefix, certificate):
-        live.spa, live.app = request.param, home / "slots/blue/app"
+        live.spa, live.app, live.flag = request.param, home / "slots/blue/app", path / "orders.green"
         yield live
 
 
@@ -166,6 +168,26 @@ def test_a_folders_page_has_a_slash_and_stays_where_users_are(get: Any, path: st
 def test_no_path_leads_elsewhere(get: Any, path: str) -> None:
     answer = get(path)
     assert answer.one("Location") in (None, "/guide/") and answer.all("X-Evil") == []
+
+
+# --- what is remembered, and what never ---
+
+
+def test_a_switch_shows_with_the_next_request(get: Any, site: Any) -> None:
+    for _time in range(3):
+        assert b"the page" in get("/").body
+        site.flag.touch()
+        assert get("/").body == b"<h1>the next page</h1>"
+        site.flag.unlink()
+
+
+@pytest.mark.parametrize("folder", ["slots/blue/app", "shared"])
+def test_a_new_file_is_found_at_once(get: Any, site: Any, folder: str) -> None:
+    name = f"assets/{uuid.uuid4()}.js"
+    for _time in range(3):
+        assert get(f"/{name}").status == 404
+    (site.app.parents[2] / folder / name).write_text("new")
+    assert get(f"/{name}").body == b"new"
 
 
 # --- the environment's addresses ---
