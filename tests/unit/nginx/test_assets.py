@@ -28,7 +28,7 @@ BUILT = {
     "guide/index.html": "<h1>guide</h1>",
     "two words/index.html": "<h1>two words</h1>",
     "icon.svg": "<svg/>",
-    "robots.txt": "User-agent: *",
+    "robots.txt": "User-agent: *\n" * 200,
     "assets/app-2.js": SCRIPT,
     "assets/app-2.js.map": "{}" * 600,
     ".env": "SECRET=1",
@@ -237,6 +237,12 @@ def test_what_is_sent_is_what_the_client_takes(
     assert answer.body == sent.read_bytes() and answer.one("Content-Length") == str(len(answer.body))
     assert "Accept-Encoding" in answer.all("Vary"), "a cache would give it to clients that do not take it"
     assert answer.one("Cache-Control") == ("no-cache" if path == "/" else IMMUTABLE)
+
+
+def test_what_the_build_did_not_compress_is_compressed_once(get: Any) -> None:
+    answer = get("/robots.txt", Accept_Encoding="gzip, deflate, br, zstd")
+    assert answer.one("Content-Encoding") == "gzip" and "Accept-Encoding" in answer.all("Vary")
+    assert gzip.decompress(answer.body).decode() == BUILT["robots.txt"]
 
 
 @needs_brotli
