@@ -251,6 +251,29 @@ def test_each_encoding_has_an_etag_of_its_own(get: Any) -> None:
     assert len(tags) == 3 and None not in tags
 
 
+@pytest.mark.parametrize("encoding", ["gz", "br"])
+def test_chunks_of_next_are_sent_as_the_build_compressed_them(
+    tmp_path_factory: pytest.TempPathFactory, upstream: str, encoding: str
+) -> None:
+    if encoding == "br" and not HAS_BROTLI:
+        pytest.skip("this nginx has no module for brotli")
+    # nginx's user cannot read the folder that a single test gets.
+    path = tmp_path_factory.mktemp("next")
+    put(path / "orders/shared/_next/static/chunks", {"a.js": SCRIPT, f"a.js.{encoding}": "of the build"})
+    prefix = Prefix(path / "nginx")
+    slots = dict.fromkeys(("blue", "green"), upstream.rpartition(":")[2])
+    with mock.patch.multiple(releases, HOME=str(path), STATE=str(path)):
+        prefix.write({"fivepointers/front-orders.conf": front_text(make_spec("nextjs", slots=slots)), **render({})})
+    for live in start(prefix, None):
+        accepted = {"Accept-Encoding": {"gz": "gzip", "br": "gzip, br"}[encoding]}
+        answer = live.ask("x", "/_next/static/chunks/a.js", "GET", accepted, tls=False, port=3001)
+        assert (answer.status, answer.body, answer.one("Cache-Control")) == (200, b"of the build", IMMUTABLE)
+        assert answer.one("Vary") == "Accept-Encoding"
+        gone = live.ask("x", "/_next/static/chunks/b.js", tls=False, port=3001)
+        assert gone.json["path"] == "/_next/static/chunks/b.js", "the application knows best"
+        assert gone.all("Cache-Control") == []
+
+
 # --- HEAD, ranges and conditions ---
 
 
