@@ -98,19 +98,19 @@ class Layout:
     def _has(self, place: str) -> bool:
         return place in self.files or any(name.startswith(f"{place}/") for name in self.files)
 
-    def compress(self, below: str = "") -> None:
-        """Put a gzipped file beside each one that browsers ask for, where that makes it smaller."""
-        for name, source in list(self.files.items()):
-            if below and not name.startswith(f"{below}/"):
-                continue
-            if Path(name).suffix.lower() not in COMPRESSIBLE or f"{name}.gz" in self.files:
-                continue
-            content = read(source)
-            if len(content) < COMPRESS_FROM:
-                continue
-            packed = gzip.compress(content, 9, mtime=0)
-            if len(packed) < len(content) * 0.95:
-                self.files[f"{name}.gz"] = packed
+    def compress(self, brotli: Callable[[list[bytes]], list[bytes]], below: str = "") -> None:
+        """Put a gzipped file and one of brotli beside each that browsers ask for, where that makes it smaller."""
+        plain = {
+            name: read(source)
+            for name, source in self.files.items()
+            if Path(name).suffix.lower() in COMPRESSIBLE and (not below or name.startswith(f"{below}/"))
+        }
+        plain = {name: content for name, content in plain.items() if len(content) >= COMPRESS_FROM}
+        gzipped = [gzip.compress(content, 9, mtime=0) for content in plain.values()]
+        for suffix, packed in ((".gz", gzipped), (".br", brotli(list(plain.values())))):
+            for (name, content), smaller in zip(plain.items(), packed, strict=True):
+                if len(smaller) < len(content) * 0.95:
+                    self.files.setdefault(name + suffix, smaller)
 
 
 def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, Path]]:

@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ PASSED_ON = re.compile(
     r"HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS|SSH_AUTH_SOCK|NPM_TOKEN"
     r"|NODE_AUTH_TOKEN|(?i:npm_config_.*|(?:https?|no|all)_proxy)"
 )
+#: Node.js brings brotli, and Python does not. Takes the folder of the numbered files that it compresses.
+BROTLI = """
+const { readdirSync, promises: { readFile, writeFile } } = require("fs");
+const pack = require("util").promisify(require("zlib").brotliCompress);
+process.chdir(process.argv[1]);
+Promise.all(readdirSync(".").map(async (name) => writeFile(`${name}.br`, await pack(await readFile(name)))));
+"""
 INSTALL_SCRIPTS = ("preinstall", "install", "postinstall", "prepare")
 
 
@@ -124,7 +132,7 @@ class Builder:
         command = self._command()
         if command:
             self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
-        layout = self._layout(packages)
+        layout = self._layout(packages, environment)
         about = {"service": spec.name, "kind": spec.kind, "node": self.runtime.version, "inputs": plan["inputs"]}
         return self.store.put(plan["id"], about, layout)
 
@@ -249,8 +257,16 @@ class Builder:
 
     # --- what goes along ---
 
-    def _layout(self, packages: dict[str, Any]) -> Layout:
+    def _layout(self, packages: dict[str, Any], environment: Mapping[str, str]) -> Layout:
         layout = Layout()
+
+        def brotli(contents: list[bytes]) -> list[bytes]:
+            with tempfile.TemporaryDirectory(dir=self.work) as folder:
+                for number, content in enumerate(contents):
+                    Path(folder, str(number)).write_bytes(content)
+                self._run(["node", "-e", BROTLI, folder], self.work, environment, "Compressing with brotli")
+                return [Path(folder, f"{number}.br").read_bytes() for number in range(len(contents))]
+
         try:
             if self.spec.kind == "static_frontend":
                 self._static(layout)
@@ -265,10 +281,10 @@ class Builder:
             raise BuildError(f"The artifact of {self.spec.name} cannot be made: {error}.") from error
         self._check_start(layout)
         if self.spec.kind == "static_frontend":
-            layout.compress()
+            layout.compress(brotli)
         elif self.spec.kind == "nextjs":
-            layout.compress(f"{self.spec.output}/static")
-            layout.compress("public")
+            # What nginx serves; the rest is served by Next.js, which looks for no compressed files.
+            layout.compress(brotli, f"{self.spec.output}/static")
         return layout
 
     def _output(self, what: str = "") -> Path:

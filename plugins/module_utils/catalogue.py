@@ -40,19 +40,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 
 # What an environment may state otherwise than the catalogue.
 OVERRIDABLE = (
-    "pool",
-    "node",
-    "memory",
-    "drain",
-    "hold",
-    "keep",
-    "body_limit",
-    "rate_limits",
-    "sockets_per_client",
-    "environment",
-    "health",
-    "public",
-)
+    "pool", "node", "memory", "drain", "hold", "keep", "body_limit", "rate_limits", "sockets_per_client", "environment",
+    "health", "public", "csp", "csp_report_only",
+)  # fmt: skip
 
 
 class CatalogueError(Exception):
@@ -131,6 +121,12 @@ KEEP_KEYS: dict[str, Key] = {
     "size": Key(values.memory, "2G"),
 }
 
+CSP_DIRECTIVES = (
+    "base-uri", "child-src", "connect-src", "default-src", "font-src", "form-action", "frame-ancestors", "frame-src",
+    "img-src", "manifest-src", "media-src", "object-src", "report-to", "report-uri", "script-src", "style-src",
+    "worker-src",
+)  # fmt: skip
+
 SERVICE_KEYS: dict[str, Key] = {
     "kind": Key(choice(sorted(KINDS), "a kind"), required=True, hint=f"Write one of: {listed(sorted(KINDS))}."),
     "port": Key(integer(1, 65535)),
@@ -147,6 +143,15 @@ SERVICE_KEYS: dict[str, Key] = {
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
     "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to names of secrets"), {}),
     "cors": Key(choice(("edge", "application"), "a place that answers CORS"), "edge"),
+    "csp": Key(
+        table(
+            choice(CSP_DIRECTIVES, "a directive of a content security policy"),
+            values.csp_sources,
+            "a mapping such as {img-src: https://cdn.example.com}",
+        ),
+        {},
+    ),
+    "csp_report_only": Key(boolean, False),
     "spa": Key(boolean, True),
     "drain": Key(integer(0, 3600), 10),
     "hold": Key(integer(0, 86400)),

@@ -136,26 +136,33 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return limits
 
 
-def page_policy(kind: str, apis: Iterable[str], sockets: Iterable[str]) -> str:
-    """Return the content security policy for pages of a kind: themselves, the APIs, the sockets, nothing else."""
-    inline = " 'unsafe-inline'" if kind in INLINE else ""
+def page_policy(kind: str, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
+    """Return the content security policy for pages of a kind: themselves, the APIs, the sockets, nothing else.
+
+    more: sources for each directive, added to these. In place of 'none', and 'none' in place of all.
+    """
+    inline = ["'unsafe-inline'"] if kind in INLINE else []
     calls = [*apis]
-    return "; ".join(
-        [
-            "default-src 'self'",
-            f"script-src 'self'{inline}",
-            f"style-src 'self'{inline}",
-            " ".join(["img-src 'self' data: blob:", *calls]),
-            "font-src 'self' data:",
-            " ".join(["connect-src 'self'", *calls, *sockets]),
-            "worker-src 'self' blob:",
-            "object-src 'none'",
-            "base-uri 'self'",
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-            "upgrade-insecure-requests",
-        ]
-    )
+    policy = {
+        "default-src": ["'self'"],
+        "script-src": ["'self'", *inline],
+        "style-src": ["'self'", *inline],
+        "img-src": ["'self'", "data:", "blob:", *calls],
+        "font-src": ["'self'", "data:"],
+        "connect-src": ["'self'", *calls, *sockets],
+        "worker-src": ["'self'", "blob:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "upgrade-insecure-requests": [],
+    }
+    for directive, sources in (more or {}).items():
+        # Without a directive of its own, default-src would count.
+        derived = policy.get(directive, ["'self'"] if directive.endswith("-src") else [])
+        added = [source for source in [*derived, *sources.split()] if source != "'none'"]
+        policy[directive] = ["'none'"] if "'none'" in sources.split() else list(dict.fromkeys(added))
+    return "; ".join(" ".join([directive, *sources]) for directive, sources in policy.items())
 
 
 def nginx_features(version: str) -> dict[str, Any]:
@@ -205,9 +212,11 @@ def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) 
     apis: dict[str, None] = {}
     sockets: dict[str, None] = {}
     kinds: dict[str, str] = {}
+    added: dict[str, Mapping[str, str]] = {}
     for host in hosts:
         for location in host["locations"]:
             kinds[location["service"]] = location["kind"]
+            added[location["service"]] = location.get("csp") or {}
             if location["websocket"]:
                 sockets["wss://" + host["server_name"]] = None
             elif location["kind"] not in PAGES:
@@ -225,7 +234,7 @@ def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) 
     return {
         service: overrides[service]
         if service in overrides
-        else page_policy(kind, apis, sockets)
+        else page_policy(kind, apis, sockets, added[service])
         if kind in PAGES
         else "frame-ancestors 'none'"
         for service, kind in kinds.items()
@@ -267,7 +276,7 @@ def edge_configuration(
                 raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} shows")
             if location["websocket"]:
                 sockets.add(service)
-            tried = service in csp_report_only
+            tried = service in csp_report_only or location.get("csp_report_only", False)
             locations.append(
                 {
                     "match": location_match(location["path"]),

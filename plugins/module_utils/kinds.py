@@ -45,6 +45,7 @@ class Kind(NamedTuple):
         return "wss" if self.websocket else "https"
 
 
+NO_PAGES = frozenset({"csp", "csp_report_only", "spa"})
 FILES_ONLY = frozenset({"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory"})
 # Long enough to see that something is wrong, and to go back without a start.
 HOLD = 300
@@ -65,7 +66,7 @@ KINDS: dict[str, Kind] = {
             hold=HOLD,
             hand_off="",
             sockets_per_client=None,
-            foreign=frozenset({"spa", "hand_off", "build.standalone"}),
+            foreign=NO_PAGES | {"hand_off", "build.standalone"},
             environment={},
         ),
         Kind(
@@ -113,7 +114,7 @@ KINDS: dict[str, Kind] = {
             hold=0,
             hand_off="bridge",
             sockets_per_client=300,
-            foreign=frozenset({"spa", "build.standalone"}),
+            foreign=NO_PAGES | {"build.standalone"},
             environment={},
         ),
     )

@@ -504,6 +504,8 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
                     "rate_limits": [dict(limit) for limit in service["rate_limits"] or []],
                     "sockets_per_client": service["sockets_per_client"],
                     "websocket": KINDS[service["kind"]].websocket,
+                    "csp": dict(service["csp"] or {}),
+                    "csp_report_only": service["csp_report_only"],
                 }
             )
     for host in found.values():

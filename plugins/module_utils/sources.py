@@ -22,7 +22,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.artifacts im
 from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
 
 #: Changes when an artifact of the same input would look different.
-FORMAT = 1
+FORMAT = 2
 LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
 OTHER_LOCK_FILES = {"yarn.lock": "Yarn", "pnpm-lock.yaml": "pnpm", "bun.lock": "Bun", "bun.lockb": "Bun"}
 

@@ -42,6 +42,10 @@ limited_request = text(
     "a method and a whole path, such as POST /api/auth/login",
 )
 rate = text(r"[1-9]\d{0,5}/[sm]", "requests for each second or minute, such as 5/s or 30/m")
+csp_sources = text(
+    r"[^\s;,\"$\\{}]+(?: [^\s;,\"$\\{}]+)*",
+    "sources with spaces between them, such as \"'unsafe-inline' https://js.stripe.com\"",
+)
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
 folder = text(r"[^\x00-\x1f\x7f]+", "a folder, relative to the catalogue's file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")

@@ -85,6 +85,8 @@ def test_hashed_files_are_kept_for_ever_and_sent_compressed(host: Host, ask: Ask
     # The length is known only if the file was compressed before: by the build, not for each request.
     assert int(packed.headers["Content-Length"]) == len(packed.body) < len(plain.body)
     assert gzip.decompress(packed.body) == plain.body
+    smaller = ask(path, Accept_Encoding="gzip, deflate, br, zstd")
+    assert smaller.headers["Content-Encoding"] == "br" and len(smaller.body) < len(packed.body)
 
 
 def test_a_missing_script_is_neither_a_page_nor_remembered(host: Host, ask: Ask) -> None:

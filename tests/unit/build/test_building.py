@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -508,11 +509,31 @@ def test_a_static_site(tmp_path: Path, builder: Make) -> None:
     write(source, {"public/index.html": page, "public/small.css": "a{}", "public/x/photo.png": "p" * 5000, "notes": ""})
     make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
     manifest = make.build()["manifest"]
-    assert set(manifest["files"]) == {"index.html", "index.html.gz", "small.css", "x/photo.png"}
+    assert set(manifest["files"]) == {"index.html", "index.html.br", "index.html.gz", "small.css", "x/photo.png"}
     app = unpacked(make, manifest, tmp_path / "host")
-    import gzip
-
     assert gzip.decompress((app / "index.html.gz").read_bytes()).decode() == page
+    show = "process.stdout.write(zlib.brotliDecompressSync(fs.readFileSync('index.html.br')))"
+    assert node(app, "-e", show) == page
+    assert (app / "index.html.br").stat().st_size < (app / "index.html.gz").stat().st_size
+
+
+def test_what_the_project_compressed_itself_is_kept(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "site"
+    write(source, {"public/index.html": "<h1>hello</h1>" * 200, "public/index.html.br": "its own"})
+    make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+    app = unpacked(make, make.build()["manifest"], tmp_path / "host")
+    assert (app / "index.html.br").read_text() == "its own" and (app / "index.html.gz").exists()
+
+
+def test_compressing_twice_gives_the_same_bytes(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "site"
+    write(source, {"public/index.html": "<h1>hello</h1>" * 200, "public/a.js": "let a = 1;\n" * 900})
+    make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+    first = make.build()["manifest"]
+    shutil.rmtree(make.store.folder)
+    second = make.build()["manifest"]
+    assert "a.js.br" in first["files"]
+    assert (first["id"], first["archive_sha256"]) == (second["id"], second["archive_sha256"])
 
 
 def test_times_follow_from_content(tmp_path: Path, builder: Make) -> None:
@@ -595,7 +616,8 @@ def test_nextjs_standalone(tmp_path: Path, builder: Make) -> None:
     app = unpacked(make, manifest, tmp_path / "host")
     assert node(app, "server.js").startswith("leaf@2.0.0 deep@1.0.0 needs-old@1.0.0 leaf@1.0.0")
     assert node(app, "-p", "require('./.next/server/page.js')[0]") == "leaf@2.0.0"
-    assert {"public/robots.txt", ".next/static/chunks/a.js", ".next/static/chunks/a.js.gz"} <= set(manifest["files"])
+    chunk = ".next/static/chunks/a.js"
+    assert {"public/robots.txt", chunk, f"{chunk}.gz", f"{chunk}.br"} <= set(manifest["files"])
     assert not [name for name in manifest["files"] if "cache" in name or "standalone" in name]
 
 

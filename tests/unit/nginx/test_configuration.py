@@ -91,6 +91,40 @@ def test_adding_a_service_makes_it_served_and_allowed_by_every_page() -> None:
 
 
 @pytest.mark.parametrize(
+    ("added", "directive", "sources"),
+    [
+        (
+            {"connect-src": "https://o1.sentry.io"},
+            "connect-src",
+            "'self' https://a.test wss://b.test https://o1.sentry.io",
+        ),
+        ({"style-src": "'unsafe-inline'"}, "style-src", "'self' 'unsafe-inline'"),
+        ({"script-src": "'self' https://js.test"}, "script-src", "'self' https://js.test"),
+        ({"frame-src": "https://js.test"}, "frame-src", "'self' https://js.test"),
+        ({"frame-ancestors": "https://partner.test"}, "frame-ancestors", "https://partner.test"),
+        ({"font-src": "'none'"}, "font-src", "'none'"),
+        ({"report-uri": "https://reports.test/x"}, "report-uri", "https://reports.test/x"),
+        ({}, "upgrade-insecure-requests", ""),
+    ],
+)
+def test_a_service_adds_to_its_policy(added: dict[str, str], directive: str, sources: str) -> None:
+    plain = derivation.page_policy("static_frontend", ["https://a.test"], ["wss://b.test"]).split("; ")
+    policy = derivation.page_policy("static_frontend", ["https://a.test"], ["wss://b.test"], added).split("; ")
+    assert f"{directive} {sources}".strip() in policy
+    assert [item for item in policy if item.split()[0] != directive] == [
+        item for item in plain if item.split()[0] != directive
+    ]
+
+
+def test_a_policy_that_is_tried_blocks_nothing() -> None:
+    plan = edge_plan()
+    plan["virtual_hosts"][1]["locations"][1] |= {"csp": {"img-src": "https://cdn.test"}, "csp_report_only": True}
+    manual, frontend = edge_configuration(plan, FILES)["servers"][1]["locations"]
+    assert frontend["policy"] == "" and " https://cdn.test; " in frontend["policy_report"]
+    assert manual["policy"] and manual["policy_report"] == "" and "cdn" not in manual["policy"]
+
+
+@pytest.mark.parametrize(
     ("version", "directive", "curves"),
     [
         ("", False, CURVES),

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from typing import Any
 
 import pytest
+
+from tests.unit.nginx.live import NODE, ROOT, edge_plan
 
 DOMAIN = "example.test"
 API = f"api.{DOMAIN}"
@@ -124,6 +128,21 @@ def test_headers_asked_for_are_not_echoed_where_they_are_no_names(edge: Any) -> 
     )
     assert answer.status == 204
     assert answer.all("Access-Control-Allow-Headers") == []
+
+
+def test_the_example_relay_lets_the_same_origins_in(origins: list[dict[str, Any]]) -> None:
+    """It is told the edge's list as a variable, and checks for itself."""
+    allowed = edge_plan()["origins"]
+    script = (
+        f"import {{ originAllowed }} from '{ROOT}/examples/collab/lib/handshake.js';"
+        "const { origins, allowed } = JSON.parse((await import('node:fs')).readFileSync(0));"
+        "console.log(JSON.stringify(origins.map((origin) => originAllowed(origin, allowed))));"
+    )
+    given = {"origins": [entry["origin"] for entry in origins], "allowed": allowed["exact"] + allowed["wildcards"]}
+    done = subprocess.run(
+        [NODE, "--input-type=module", "-e", script], input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [entry["allowed"] for entry in origins]
 
 
 def test_private_network_is_never_allowed(edge: Any) -> None:

@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,35 @@ def test_newer_versions_are_written_differently() -> None:
     assert "ssl http2;" not in new["fivepointers/edge.conf"] and "http2 on;" in new["fivepointers/edge.conf"]
     assert "X25519MLKEM768" not in old["fivepointers/snippets/edge-tls.conf"]
     assert "ssl_ecdh_curve X25519MLKEM768:X25519:" in new["fivepointers/snippets/edge-tls.conf"]
+
+
+def test_brotli_is_left_out_where_its_module_is_not_there(prefix: Prefix) -> None:
+    files = render({**PLANS["the usual services"], "__nginx_has_brotli": False})
+    assert not [path for path, text in files.items() if "brotli_static" in text]
+    prefix.write(files)
+    assert prefix.test() == ""
+
+
+MODULE = "/etc/nginx/modules-enabled/50-mod-http-brotli-static.conf"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "installed", "said", "used"),
+    [
+        (True, False, f"LoadState=loaded\n{MODULE}", True),
+        (True, True, "LoadState=not-found", True),
+        (True, False, "LoadState=loaded\n/etc/nginx/modules-enabled/50-mod-stream.conf", False),
+        (False, False, f"LoadState=loaded\n{MODULE}", False),
+        (False, True, "LoadState=not-found", False),
+    ],
+)
+def test_brotli_is_used_where_its_module_is(
+    template: Callable[[str, dict[str, Any]], Any], wanted: bool, installed: bool, said: str, used: bool
+) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/nginx/tasks/main.yml").read_text())
+    (decision,) = (task["vars"]["__nginx_has_brotli"] for task in tasks if "vars" in task)
+    known = {"nginx_brotli": wanted, "__nginx_install": {"changed": installed}, "__nginx_unit": {"stdout": said}}
+    assert template(decision, known) is used
 
 
 def test_the_unit_heals() -> None:

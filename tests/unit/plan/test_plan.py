@@ -187,6 +187,8 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
             "rate_limits": [],
             "sockets_per_client": 300,
             "websocket": True,
+            "csp": {},
+            "csp_report_only": False,
         }
     ]
     assert edge["upstreams"] == {
@@ -253,9 +255,12 @@ def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
 
 
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
+    stack.set("c.services.frontend.csp", {"img-src": "https://cdn.test"})
+    stack.set("c.services.frontend.csp_report_only", True)
     stack.set(
         "e.services",
         {
+            "frontend": {"csp_report_only": False},
             "api": {
                 "pool": 5,
                 "node": "22",
@@ -265,12 +270,15 @@ def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
                 "health": "/other",
                 "environment": {"GREETING": "hello"},
                 "public": [{"host": "backend"}],
-            }
+            },
         },
     )
     spec = stack.plan()["services"]["api"]
     assert (spec["pool"], spec["node"], spec["memory"], spec["drain"], spec["body_limit"]) == (5, "22", "2G", 30, "10m")
     assert spec["health"]["path"] == "/other"
+    (apex,) = (host for host in stack.plan()["edge"]["virtual_hosts"] if host["server_name"] == "example.com")
+    page = apex["locations"][-1]
+    assert (page["csp"], page["csp_report_only"]) == ({"img-src": "https://cdn.test"}, False)
     assert spec["environment"]["GREETING"] == "hello"
     assert "DATABASE_URL" in spec["environment"]
     assert stack.plan()["services"]["frontend"]["environment"]["API_URL"] == "https://backend.example.com"

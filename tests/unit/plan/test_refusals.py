@@ -54,6 +54,26 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "wrong type: public": ({f"{API}.public": "api"}, "services.api.public", "api", ("[{host: api}]",)),
     "wrong type: environment": ({f"{API}.environment": ["A=1"]}, "services.api.environment", "A=1", ("a mapping",)),
     "wrong type: spa": ({f"{FRONTEND}.spa": "no"}, "services.frontend.spa", "no", ("true or false",)),
+    "policy as text": ({f"{FRONTEND}.csp": "img-src *"}, "services.frontend.csp", "img-src *", ("a mapping",)),
+    "misspelt directive": (
+        {f"{FRONTEND}.csp": {"image-src": "https://cdn.test"}},
+        "services.frontend.csp.image-src",
+        "image-src",
+        ("not a directive", "'img-src'?"),
+    ),
+    "two directives in one": (
+        {f"{FRONTEND}.csp": {"img-src": "https://cdn.test; script-src *"}},
+        "services.frontend.csp.img-src",
+        "https://cdn.test; script-src *",
+        ("cannot be used here", "spaces between them"),
+    ),
+    "policy of an API": ({f"{API}.csp": {}}, "services.api.csp", "csp", ("means nothing to a nestjs_api", "Remove")),
+    "policy tried on a relay": (
+        {f"{COLLAB}.csp_report_only": True},
+        "services.collab.csp_report_only",
+        "",
+        ("nothing",),
+    ),
     "unknown engine": ({"c.databases.database.engine": "mysqll"}, "databases.database.engine", "mysqll", ("mysql",)),
     # needs
     "unknown need": ({f"{FRONTEND}.needs": ["apis"]}, "services.frontend.needs", "apis", ("'frontend'", "'api'?")),

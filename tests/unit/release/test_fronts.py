@@ -96,6 +96,8 @@ def test_next_serves_the_chunks_of_all_kept_releases(front: Any) -> None:
     location = inner(inner(front("nextjs"), "server"), "location", "/_next/static/")
     assert list(directives(location, "root")) == [["/opt/fivepointers/orders/shared"]]
     assert list(directives(location, "try_files")) == [["$uri", "@application"]]
+    includes = [args[0] for args in directives(location, "include")]
+    assert includes == [f"/etc/nginx/fivepointers/snippets/{name}.conf" for name in ("static", "hashed")]
 
 
 @pytest.mark.parametrize("spa, last", [(True, "/index.html"), (False, "=404")])

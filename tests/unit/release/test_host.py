@@ -99,18 +99,24 @@ def test_a_secret_that_is_missing_is_named_and_nothing_is_staged(host: Path, sta
 # --- hashed files, and pruning ----------------------------------------------------------
 
 
+# As it is, and as the build compressed it.
+ENCODINGS = ("", ".br", ".gz")
+
+
 def test_hashed_files_outlive_their_release_as_long_as_it_is_kept(host: Path, stage: Stage) -> None:
     spec = make_spec("static_frontend")
     made = []
     for number in range(7):
-        content = {"index.html": f"{number}", f"assets/{number}.js": f"{number}", "assets/same.js": "same"}
+        content = {"index.html": f"{number}", "assets/same.js": "same"}
+        content |= {f"assets/{number}.js{packed}": f"{number}" for packed in ENCODINGS}
         made.append(stage(content, spec))
         files.point_slot("orders", releases.SLOTS[number % 2], made[-1].release)
     shared = host / "opt/orders/shared/assets"
-    assert sorted(os.listdir(shared)) == [*(f"{number}.js" for number in range(7)), "same.js"]
+    hashed = [f"{number}.js{packed}" for number in range(7) for packed in ENCODINGS]
+    assert sorted(os.listdir(shared)) == [*hashed, "same.js"]
     gone = files.prune(made[-1])
     assert gone == [made[1].release, made[0].release]
-    assert sorted(os.listdir(shared)) == [*(f"{number}.js" for number in range(2, 7)), "same.js"]
+    assert sorted(os.listdir(shared)) == [*hashed[2 * len(ENCODINGS) :], "same.js"]
     assert sorted(os.listdir(host / "opt/orders/releases")) == sorted(item.release for item in made[2:])
 
 
