@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.nginx.live import DOMAIN, NGINX, Echo, Prefix, edge_plan, put_certificate, render, start
+from tests.unit.nginx.live import DOMAIN, NEXT_NGINX, NGINX, Echo, Prefix, edge_plan, put_certificate, start
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nginx() -> None:
-    """Say what is missing, rather than fail in each test."""
-    if not Path(NGINX).exists():
-        pytest.fail(f"{NGINX} is missing: apt-get install --no-install-recommends nginx-light", pytrace=False)
+@pytest.fixture(scope="session", params=[NGINX, NEXT_NGINX], ids=["nginx", "next-nginx"])
+def nginx(request: pytest.FixtureRequest) -> str:
+    """Each nginx that the live tests ask; says what is missing, rather than to skip it."""
+    if not Path(request.param).exists():
+        pytest.fail(f"{request.param} is missing: run `make setup`", pytrace=False)
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -77,27 +78,27 @@ def inputs(upstream: str, tls: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def edge(tmp_path_factory: pytest.TempPathFactory, certificate: Path, upstream: str) -> Any:
+def edge(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: Path, upstream: str) -> Any:
     """The edge of the usual services, live, with TLS of its own."""
-    prefix = Prefix(tmp_path_factory.mktemp("edge"))
-    prefix.write(render(inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"})))
+    prefix = Prefix(tmp_path_factory.mktemp("edge"), nginx=nginx)
+    prefix.render(inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"}))
     put_certificate(prefix.path, certificate)
     yield from start(prefix, certificate)
 
 
 @pytest.fixture(scope="session")
-def balanced(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+def balanced(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str) -> Any:
     """The same behind a load balancer, for which this test stands in: it calls from a trusted address."""
-    prefix = Prefix(tmp_path_factory.mktemp("balanced"))
-    prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]})))
+    prefix = Prefix(tmp_path_factory.mktemp("balanced"), nginx=nginx)
+    prefix.render(inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]}))
     yield from start(prefix, None)
 
 
 @pytest.fixture(scope="session")
-def bypassed(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+def bypassed(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str) -> Any:
     """The same behind a load balancer elsewhere: who calls now came past it."""
-    prefix = Prefix(tmp_path_factory.mktemp("bypassed"))
-    prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["10.9.0.0/16"]})))
+    prefix = Prefix(tmp_path_factory.mktemp("bypassed"), nginx=nginx)
+    prefix.render(inputs(upstream, {"mode": "load_balancer", "trusted": ["10.9.0.0/16"]}))
     yield from start(prefix, None)
 
 

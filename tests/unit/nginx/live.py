@@ -25,8 +25,9 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.fivepointers.platform.plugins.module_utils.edge import edge_configuration
 
 ROOT = Path(__file__).parents[3]
-# Another version is tried with TEST_NGINX=/path/to/nginx.
-NGINX = os.environ.get("TEST_NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+# The one of Debian 12, which hosts have, and the one of the release after it.
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+NEXT_NGINX = str(ROOT / ".cache/tools/nginx/nginx")
 DOMAIN = "example.test"
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -55,13 +56,13 @@ def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
 
 
 @cache
-def installed_version() -> str:
-    """Return what the nginx of these tests says of itself."""
-    return subprocess.run([NGINX, "-V"], capture_output=True, text=True, check=True).stderr
+def version(nginx: str = NGINX) -> str:
+    """Return what an nginx says of itself."""
+    return subprocess.run([nginx, "-V"], capture_output=True, text=True, check=True).stderr
 
 
 def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str, str]:
-    """Return the whole of /etc/nginx that the two roles write, for the nginx of these tests or another."""
+    """Return the whole of /etc/nginx that the two roles write, for the nginx that is installed or another."""
     edge = inputs.get("nginx_proxy_edge")
     files = render_role("nginx", inputs)
     if edge:
@@ -70,7 +71,7 @@ def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str
             inputs["nginx_proxy_tls"],
             csp=inputs.get("nginx_proxy_csp", {}),
             csp_report_only=inputs.get("nginx_proxy_csp_report_only", []),
-            nginx=installed_version() if nginx_version is None else nginx_version,
+            nginx=version() if nginx_version is None else nginx_version,
         )
         files |= render_role("nginx_proxy", {**inputs, "__edge": derived})
     return files
@@ -138,6 +139,7 @@ class Prefix:
 
     path: Path
     ports: dict[int, int] = field(default_factory=dict)
+    nginx: str = NGINX
 
     def port(self, number: int) -> int:
         """Return the high port that stands for a port of the configuration."""
@@ -162,6 +164,10 @@ class Prefix:
             text = re.sub(r"^http \{$", f"http {{\n    {name}_temp_path {self.path}/temp_{name};", text, flags=re.M)
         return text
 
+    def render(self, inputs: dict[str, Any]) -> None:
+        """Write what the roles make of these inputs for the nginx of this prefix."""
+        self.write(render(inputs, version(self.nginx)))
+
     def write(self, files: dict[str, str]) -> None:
         """Write the configuration, and what Debian's package brings."""
         for name, content in files.items():
@@ -177,7 +183,7 @@ class Prefix:
         """Return what nginx has against the configuration, or nothing."""
         done = subprocess.run(
             [
-                NGINX,
+                self.nginx,
                 "-t",
                 "-q",
                 "-p",
@@ -370,7 +376,7 @@ def start(prefix: Prefix, certificate: Path | None) -> Any:
     """Run nginx until the generator is closed."""
     assert prefix.test() == ""
     process = subprocess.Popen(
-        [NGINX, "-p", str(prefix.path), "-c", str(prefix.path / "nginx.conf"), "-g", "daemon off;"],
+        [prefix.nginx, "-p", str(prefix.path), "-c", str(prefix.path / "nginx.conf"), "-g", "daemon off;"],
         stderr=subprocess.PIPE,
     )
     try:

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from tests.unit.nginx.live import DOMAIN, ROOT, Prefix, edge_plan, location, put_certificate, render, virtual_host
+from tests.unit.nginx.live import (
+    DOMAIN,
+    ROOT,
+    Prefix,
+    edge_plan,
+    location,
+    put_certificate,
+    render,
+    version,
+    virtual_host,
+)
 
 FILES = {"mode": "files", "certificate": "x", "key": "y"}
 BALANCER = {"mode": "load_balancer", "trusted": ["10.0.0.0/20", "10.0.16.0/20"]}
@@ -92,14 +102,15 @@ SCANNED = ["the usual services", "behind a load balancer", "all kinds under one 
 
 
 @pytest.fixture
-def prefix(tmp_path: Path, certificate: Path) -> Prefix:
+def prefix(tmp_path: Path, nginx: str, certificate: Path) -> Prefix:
+    it = Prefix(tmp_path, nginx=nginx)
     put_certificate(tmp_path, certificate)
-    return Prefix(tmp_path)
+    return it
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_nginx_accepts_what_is_rendered(prefix: Prefix, name: str) -> None:
-    prefix.write(render(PLANS[name]))
+    prefix.render(PLANS[name])
     assert prefix.test() == ""
 
 
@@ -149,7 +160,7 @@ def test_gixy_would_find_something(prefix: Prefix) -> None:
 
 
 def test_a_main_file_of_the_users_own_is_left_alone(prefix: Prefix) -> None:
-    files = render({**PLANS["the usual services"], "nginx_manage_main_file": False})
+    files = render({**PLANS["the usual services"], "nginx_manage_main_file": False}, version(prefix.nginx))
     assert "nginx.conf" not in files
     prefix.write(files)
     (prefix.path / "sites-enabled").mkdir()

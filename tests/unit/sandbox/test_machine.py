@@ -77,8 +77,8 @@ def test_what_is_not_understood_is_not_explained() -> None:
 
 def test_only_what_is_missing_is_installed() -> None:
     listing = "\n".join(f"installed {name}" for name in setup.PACKAGES if name not in ("podman", "crun"))
-    assert setup.missing_packages(f"{listing}\nconfig-files crun\n") == ["crun", "podman"]
-    assert setup.missing_packages("") == list(setup.PACKAGES)
+    assert setup.missing_packages(setup.PACKAGES, f"{listing}\nconfig-files crun\n") == ["crun", "podman"]
+    assert setup.missing_packages(setup.PACKAGES, "") == list(setup.PACKAGES)
 
 
 def test_a_small_disk_is_refused_before_anything_is_done() -> None:
