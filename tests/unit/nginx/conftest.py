@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import http.server
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sandbox import certificates
 from tests.unit.nginx.live import DOMAIN, NEXT_NGINX, NGINX, Echo, Prefix, edge_plan, put_certificate, start
 
 
@@ -27,32 +27,10 @@ def nginx(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for the domain and its wildcard, crt and key in one directory."""
+    """A certificate for the domain and its wildcard and the authority that signed it, in one directory."""
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            f"/CN={DOMAIN}",
-            "-addext",
-            f"subjectAltName=DNS:{DOMAIN},DNS:*.{DOMAIN}",
-            "-keyout",
-            str(folder / "edge.key"),
-            "-out",
-            str(folder / "edge.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    names = [DOMAIN, f"*.{DOMAIN}"]
+    certificates.ensure(folder / "ca.crt", folder / "edge.crt", folder / "edge.key", names, "Test authority")
     return folder
 
 

@@ -358,7 +358,7 @@ class Live(Client):
     """An nginx that runs from a prefix."""
 
     def __init__(self, prefix: Prefix, certificate: Path | None) -> None:
-        super().__init__("127.0.0.1", certificate / "edge.crt" if certificate else None, prefix.ports)
+        super().__init__("127.0.0.1", certificate / "ca.crt" if certificate else None, prefix.ports)
         self.prefix = prefix
 
     def log(self, wanted: str) -> dict[str, Any]:
