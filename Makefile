@@ -11,7 +11,7 @@ help: ## Show this list
 up: python3 ## Set the machine up, start the sandbox, build the applications and release them
 	@python3 -m sandbox stack --name $(NAME)
 
-setup: python3 ## Install packages, the virtual environment and Node.js, and nothing else
+setup: python3 ## Install packages, the virtual environment, Node.js and what tests need, and nothing else
 	@python3 -m sandbox setup
 
 down: ## Take the sandbox away; keys, certificates and secrets stay

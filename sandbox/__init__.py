@@ -14,4 +14,5 @@ certificates  the certificate authority and the certificate of the domain
 endpoints     what is told to the outside: endpoints.json, env, known_hosts (pure)
 lifecycle     up, down and status, made of the above
 setup         packages, virtual environment and Node.js runtimes of the machine
+tools         what only tests and benches need
 """

@@ -16,8 +16,8 @@ from sandbox.errors import SandboxError
 from sandbox.state import write
 
 AUTHORITY_DAYS = 3650
-# Browsers refuse more than 398.
-CERTIFICATE_DAYS = 397
+# Browsers refuse more than 398, and Mozilla's guidelines for servers more than 366.
+CERTIFICATE_DAYS = 365
 RENEW_DAYS = 30
 
 

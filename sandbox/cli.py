@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox", description="The integration environment.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    setup = commands.add_parser("setup", help="install packages, the virtual environment and Node.js")
+    setup = commands.add_parser("setup", help="install packages, the virtual environment, Node.js and the tests' tools")
     setup.set_defaults(run=_setup)
 
     stack = commands.add_parser("stack", help="setup and up, then build the applications and release them")
@@ -93,7 +93,7 @@ def _setup(options: argparse.Namespace) -> int:
     del options
     from sandbox.setup import setup
 
-    setup(Steps())
+    setup(Steps(), tests=True)
     return 0
 
 

@@ -28,7 +28,7 @@ APT_SETTINGS = re.compile(r"Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowIn
 
 def ensure() -> tuple[str, str]:
     """Build the images unless they are there; returns the names of the host's and the database's."""
-    sources = debian_sources(_source_files())
+    sources = debian_sources(source_files())
     settings = [line for line in run(["apt-config", "dump"]).stdout.splitlines() if APT_SETTINGS.match(line)]
     host = f"{REPOSITORY}/host:{key(sources, settings)}"
     database = f"{REPOSITORY}/database:{key(sources, settings)}"
@@ -109,7 +109,8 @@ def _deb822(content: str) -> list[str]:
     return lines
 
 
-def _source_files() -> list[tuple[str, str]]:
+def source_files() -> list[tuple[str, str]]:
+    """The machine's apt sources: name and content of each file."""
     directory = Path("/etc/apt/sources.list.d")
     paths = [Path("/etc/apt/sources.list"), *sorted(directory.glob("*.list")), *sorted(directory.glob("*.sources"))]
     return [(path.name, path.read_text()) for path in paths if path.exists()]

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import nodejs
+from sandbox import nodejs, tools
 from sandbox.apt import explain
 from sandbox.console import Steps, run, run_logged, say
 from sandbox.errors import SandboxError
@@ -40,17 +40,20 @@ LOCK = REPO / "requirements.txt"
 STAMP = VENV / ".requirements.sha256"
 
 
-def setup(steps: Steps) -> None:
-    """Make the machine ready; what is there is left alone."""
+def setup(steps: Steps, tests: bool = False) -> None:
+    """Make the machine ready, for tests and benches too if asked; what is there is left alone."""
     check_machine()
     with steps.step("Install Debian packages"):
-        install_packages()
+        install_packages((*PACKAGES, *tools.PACKAGES) if tests else PACKAGES)
     with steps.step("Make the virtual environment"):
         make_virtual_environment()
     with steps.step("Fetch Node.js"):
         for item in nodejs.missing():
             say(f"  {item['version']}")
             nodejs.fetch(item)
+    if tests:
+        with steps.step("Fetch what tests need"):
+            tools.ensure()
 
 
 def check_machine() -> None:
@@ -85,16 +88,16 @@ def check_disk(free: float, first: bool | None = None) -> None:
         )
 
 
-def missing_packages(listing: str) -> list[str]:
-    """Which of PACKAGES are not installed, from dpkg-query's `status name` lines."""
+def missing_packages(packages: Sequence[str], listing: str) -> list[str]:
+    """Which of the packages are not installed, from dpkg-query's `status name` lines."""
     installed = {line.split()[1] for line in listing.splitlines() if line.startswith("installed ")}
-    return [package for package in PACKAGES if package not in installed]
+    return [package for package in packages if package not in installed]
 
 
-def install_packages() -> None:
-    """Install what is missing of PACKAGES."""
-    listing = run(["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n", *PACKAGES], check=False)
-    missing = missing_packages(listing.stdout)
+def install_packages(packages: Sequence[str]) -> None:
+    """Install what is missing of the packages."""
+    listing = run(["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n", *packages], check=False)
+    missing = missing_packages(packages, listing.stdout)
     if not missing:
         return
     say(f"  {' '.join(missing)}")

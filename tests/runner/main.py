@@ -145,8 +145,10 @@ def report(outcomes: Sequence[Outcome]) -> int:
 
 
 def lock() -> int:
-    """Write requirements.txt anew, with hashes and without the address of any index."""
+    """Write the locks of Python packages anew, with hashes and without the address of any index."""
     options = "--quiet --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links"
-    command = ["pip-compile", *options.split(), "--no-emit-trusted-host", "--no-emit-options", "requirements.in"]
+    command = ["pip-compile", *options.split(), "--no-emit-trusted-host", "--no-emit-options"]
+    command += os.environ.get("LOCK_OPTIONS", "").split()
     environment = {**stage_environment(), "CUSTOM_COMPILE_COMMAND": "tests/run lock"}
-    return subprocess.run([*command, *os.environ.get("LOCK_OPTIONS", "").split()], cwd=ROOT, env=environment).returncode
+    wanted = ("requirements.in", "tests/tools/sslyze/requirements.in")
+    return max(subprocess.run([*command, name], cwd=ROOT, env=environment).returncode for name in wanted)

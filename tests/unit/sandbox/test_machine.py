@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import apt, image, nodejs, setup, state
+from sandbox import apt, image, nodejs, setup, state, tools
 from sandbox.errors import SandboxError
 
 DEB822 = """\
@@ -77,8 +77,8 @@ def test_what_is_not_understood_is_not_explained() -> None:
 
 def test_only_what_is_missing_is_installed() -> None:
     listing = "\n".join(f"installed {name}" for name in setup.PACKAGES if name not in ("podman", "crun"))
-    assert setup.missing_packages(f"{listing}\nconfig-files crun\n") == ["crun", "podman"]
-    assert setup.missing_packages("") == list(setup.PACKAGES)
+    assert setup.missing_packages(setup.PACKAGES, f"{listing}\nconfig-files crun\n") == ["crun", "podman"]
+    assert setup.missing_packages(setup.PACKAGES, "") == list(setup.PACKAGES)
 
 
 def test_a_small_disk_is_refused_before_anything_is_done() -> None:
@@ -131,3 +131,35 @@ def test_writing_a_file_is_all_or_nothing(tmp_path: Path) -> None:
         state.write(path, 3)  # type: ignore[arg-type]
     assert path.read_text() == "one"
     assert [item.name for item in path.parent.iterdir()] == ["f"]
+
+
+def test_the_next_releases_sources_are_the_machines_own() -> None:
+    ours = [
+        "deb [signed-by=/k.gpg] http://mirror/debian bookworm main",
+        "deb http://mirror/security bookworm-security main",
+    ]
+    assert tools.next_sources([*ours, "deb http://mirror/debian stable main"]) == [
+        "deb [signed-by=/k.gpg] http://mirror/debian trixie main",
+        "deb http://mirror/security trixie-security main",
+    ]
+
+
+def test_a_tool_is_fetched_once_and_anew_when_its_description_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "DIRECTORY", tmp_path)
+    fetched: list[str] = []
+
+    def fetch(place: Path) -> None:
+        assert list(place.iterdir()) == [], "what was there is gone"
+        (place / "half").touch()
+        if not fetched:
+            fetched.append("interrupted")
+            raise KeyboardInterrupt
+        fetched.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        tools._make("tool", "one", fetch)
+    for description in ("one", "one", "two", "two"):
+        tools._make("tool", description, fetch)
+    assert fetched == ["interrupted", "whole", "whole"]

@@ -1,0 +1,106 @@
+"""What only tests and benches need: a browser, a load generator, scanners, and the nginx of Debian's next release.
+
+All but the packages lies in .cache/tools, each part in a directory of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox import image
+from sandbox.apt import explain
+from sandbox.console import run_logged, say
+from sandbox.paths import CACHE, REPO, VENV
+
+PACKAGES = ("chromium-headless-shell", "libnss3-tools", "wrk")
+DIRECTORY = CACHE / "tools"
+DESCRIPTIONS = REPO / "tests" / "tools"
+# nginx writes some settings differently since 1.25. It brings its own libraries, and its own loader finds them.
+NEXT_SUITE = "trixie"
+NGINX = DIRECTORY / "nginx" / "nginx"
+NGINX_SCRIPT = """\
+#!/bin/sh
+root=$(dirname "$0")/root/usr
+exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" "$root/sbin/nginx" "$@"
+"""
+
+
+def ensure() -> None:
+    """Fetch what is not there yet."""
+    sources = next_sources(image.debian_sources(image.source_files()))
+    _make("nginx", "\n".join([*sources, NGINX_SCRIPT]), lambda place: _fetch_nginx(place, sources))
+    _make("sslyze", (DESCRIPTIONS / "sslyze" / "requirements.txt").read_text(), _fetch_sslyze)
+    _make("observatory", (DESCRIPTIONS / "observatory" / "package-lock.json").read_text(), _fetch_observatory)
+
+
+def _make(name: str, made_from: str, fetch: Callable[[Path], None]) -> None:
+    """Fetch a part unless it was made from the same. What an interrupted run left does not count."""
+    place = DIRECTORY / name
+    stamp, wanted = place / ".made-from", hashlib.sha256(made_from.encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    say(f"  {name}")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    fetch(place)
+    stamp.write_text(wanted)
+
+
+def next_sources(sources: list[str]) -> list[str]:
+    """The machine's Debian sources, for the next release."""
+    return [line.replace(image.SUITE, NEXT_SUITE) for line in sources if image.SUITE in line]
+
+
+def _fetch_nginx(place: Path, sources: list[str]) -> None:
+    (place / "lists" / "partial").mkdir(parents=True)
+    (place / "archives" / "partial").mkdir(parents=True)
+    (place / "sources.list").write_text("\n".join(sources) + "\n")
+    # No package is installed there: apt fetches nginx with every library that it needs.
+    (place / "status").touch()
+    settings = {
+        "Dir::State::Lists": place / "lists",
+        "Dir::State::status": place / "status",
+        "Dir::Cache": place,
+        "Dir::Etc::SourceList": place / "sources.list",
+        "Dir::Etc::SourceParts": "-",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "2",
+    }
+    apt = ["apt-get", *(part for key, value in settings.items() for part in ("--option", f"{key}={value}"))]
+    unpack = 'for archive in "$0"/archives/*.deb; do dpkg-deb --extract "$archive" "$0/root"; done'
+    install = ["install", "--yes", "--no-install-recommends", "--download-only", "nginx"]
+    for arguments in ([*apt, "update"], [*apt, *install], ["sh", "-ec", unpack, str(place)]):
+        run_logged(
+            arguments, "tools-nginx", failure=f"The nginx of Debian's {NEXT_SUITE} cannot be fetched.", explain=explain
+        )
+    NGINX.write_text(NGINX_SCRIPT)
+    NGINX.chmod(0o755)
+    for leftover in ("lists", "archives"):
+        shutil.rmtree(place / leftover)
+
+
+def _fetch_sslyze(place: Path) -> None:
+    run_logged(
+        [VENV / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
+         "--require-hashes", "--no-compile", "--target", place,
+         "--requirement", DESCRIPTIONS / "sslyze" / "requirements.txt"],
+        "tools-sslyze",
+        failure="The packages of tests/tools/sslyze/requirements.txt cannot be installed.",
+    )  # fmt: skip
+
+
+def _fetch_observatory(place: Path) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(DESCRIPTIONS / "observatory" / name, place / name)
+    run_logged(
+        [VENV / "bin" / "npm", "ci", "--prefix", place, "--ignore-scripts", "--no-audit", "--no-fund"],
+        "tools-observatory",
+        env={"PATH": f"{VENV / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        failure="The packages of tests/tools/observatory cannot be installed: check the network, then run this again.",
+    )
+    # The list of names that browsers preload is made at release time and not packed. None of ours stands on it.
+    (place / "node_modules/@mdn/mdn-http-observatory/conf/hsts-preload.json").write_text("{}")
