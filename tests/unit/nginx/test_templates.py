@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 
 from tests.unit.nginx.live import DOMAIN, ROOT, Prefix, edge_plan, location, put_certificate, render, virtual_host
+from tests.unit.release.conftest import make_spec
 
 FILES = {"mode": "files", "certificate": "x", "key": "y"}
 BALANCER = {"mode": "load_balancer", "trusted": ["10.0.0.0/20", "10.0.16.0/20"]}
@@ -132,6 +134,20 @@ def test_gixy_finds_nothing(prefix: Prefix, name: str) -> None:
         check=False,
     )
     assert [(item["plugin"], item["reason"]) for item in json.loads(found.stdout)] == []
+
+
+@pytest.mark.parametrize("kind", ["nestjs_api", "nextjs", "yjs_websocket", "static_frontend"])
+def test_gixy_finds_nothing_in_fronts(prefix: Prefix, kind: str) -> None:
+    prefix.write({"fivepointers/front-orders.conf": front_text(make_spec(kind)), **render({})})
+    assert prefix.test() == ""
+    found = subprocess.run(
+        ["gixy", "-f", "json", "-c", "/dev/null", str(prefix.path / "nginx.conf")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # It wants open_file_cache wherever files are looked for; the flag would be remembered.
+    assert {item["plugin"] for item in json.loads(found.stdout)} - {"try_files_is_evil_too"} == set()
 
 
 def test_gixy_would_find_something(prefix: Prefix) -> None:
