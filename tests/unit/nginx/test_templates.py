@@ -235,7 +235,7 @@ def test_newer_versions_are_written_differently() -> None:
 
 
 def test_brotli_is_left_out_where_its_module_is_not_there(prefix: Prefix) -> None:
-    files = render({**PLANS["the usual services"], "__nginx_has_brotli": False})
+    files = render({**PLANS["the usual services"], "__nginx_has_brotli": False}, version(prefix.nginx))
     assert not [path for path, text in files.items() if "brotli_static" in text]
     prefix.write(files)
     assert prefix.test() == ""
