@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from tests.integration.harness import Sandbox
+from tests.unit.nginx.live import Client
 
 PIDS = "systemctl show -p Id,MainPID,ActiveEnterTimestampMonotonic nginx 'fivepointers-*' amazon-cloudwatch-agent"
 
@@ -47,6 +48,27 @@ def test_verification_fails_and_says_where_to_look(platform: Sandbox) -> None:
     assert run.rc != 0
     assert "sites" in run.output and "502" in run.output
     assert "journalctl" in run.output
+
+
+def test_a_service_is_closed_for_maintenance_and_opened_again(platform: Sandbox) -> None:
+    endpoints = platform.endpoints
+    domain = endpoints["domain"]
+    edge = Client(endpoints["edge"], platform.state / "tls/ca.pem")
+    before = processes(platform)
+
+    def statuses() -> list[int]:
+        return [edge.ask(name, path).status for name, path in ((f"api.{domain}", "/api/health"), (domain, "/"))]
+
+    try:
+        platform.playbook("playbooks/maintenance.yml", "-e", "maintenance=on", "-e", "service=api").succeeded()
+        assert statuses() == [503, 200]
+        platform.playbook("playbooks/maintenance.yml", "-e", "maintenance=on").succeeded()
+        assert statuses() == [503, 503]
+    finally:
+        platform.playbook("playbooks/maintenance.yml", "-e", "maintenance=off").succeeded()
+    assert statuses() == [200, 200]
+    platform.playbook("playbooks/maintenance.yml", "-e", "maintenance=off").unchanged()
+    assert processes(platform) == before
 
 
 def test_slots_listen_on_the_loopback_only(platform: Sandbox) -> None:

@@ -144,6 +144,34 @@ def test_what_is_down_answers_in_the_language_of_its_kind(edge: Client) -> None:
     assert b"<h1>The service does not answer</h1>" in answer.body
 
 
+def test_who_tries_too_often_is_told_so(edge: Client) -> None:
+    assert [edge.ask(API, "/login", "POST").status for _ in range(4)] == [200, 200, 200, 429]
+    answer = edge.ask(API, "/login", "POST", {"Origin": ALLOWED})
+    assert (answer.one("Retry-After"), answer.json["message"]) == ("10", "Too many requests")
+    assert answer.all("Access-Control-Allow-Origin") == [ALLOWED]
+    assert edge.ask(API, "/other", "POST").status == 200
+
+
+def test_a_service_is_closed_by_a_file(host: Host, edge: Client) -> None:
+    """nginx's workers are not root, and see it nevertheless."""
+    flag = "/var/lib/fivepointers/api.maintenance"
+    with host.sudo():
+        host.check_output(f"touch {flag}")
+    try:
+        answer = edge.ask(API, "/", headers={"Origin": ALLOWED})
+    finally:
+        with host.sudo():
+            host.check_output(f"rm {flag}")
+    assert (answer.status, answer.json["message"]) == (503, "The service is under maintenance")
+    assert edge.ask(API).status == 200
+
+
+def test_the_tenant_is_what_the_name_says(edge: Client) -> None:
+    headers = {"X-Tenant-ID": "evil"}
+    assert edge.ask(TENANT, headers=headers).seen("X-Tenant-ID") == ["tenant"]
+    assert edge.ask(API, headers=headers).seen("X-Tenant-ID") == []
+
+
 def test_a_load_balancer_finds_the_edge_healthy(edge: Client, address: str) -> None:
     assert edge.ask(address, "/edge-health", tls=False).body == b"ok\n"
 
