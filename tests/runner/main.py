@@ -63,7 +63,7 @@ def host_stages() -> list[Stage]:
         Stage("sanity", [PYTHON, "tests/runner/sanity.py"], timeout=1500, junit=True),
         Stage("collection", [PYTHON, "tests/runner/collection.py"]),
     ]
-    for name, timeout, sandboxes in (("tools", 600, ""), ("faults", 600, ""), ("integration", 2400, "test")):
+    for name, timeout, sandboxes in (("ci", 600, ""), ("faults", 600, ""), ("integration", 2400, "test")):
         pytest = [PYTHON, "-m", "pytest", "-q", f"tests/{name}"]
         stages.append(Stage(name, pytest, timeout=timeout, junit=True, sandboxes=sandboxes))
     return stages
