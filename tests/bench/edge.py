@@ -16,6 +16,7 @@ import contextlib
 import gzip
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -319,6 +320,8 @@ def movements(folder: Path) -> bool:
 
 def main() -> int:
     """Print both tables; out of the bars is a failure."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is missing: run `make setup`")
     with tempfile.TemporaryDirectory() as folder:
         good = throughput(Path(folder))
         only = movements(Path(folder))
