@@ -97,11 +97,15 @@ def location_match(path: str) -> str:
 
 
 def limited_request(request: str) -> str:
-    """Return the pattern of "POST /login": applications take it in any case, and with a final slash, for the same."""
+    """Return the pattern of "POST /login": applications take it in any case, and with a final slash, for the same.
+
+    They answer HEAD as they answer GET, and with the same effort.
+    """
     method, _space, path = request.partition(" ")
     if not re.fullmatch(r"[A-Z]+", method) or not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
         raise EdgeError(f"nginx_proxy_edge.virtual_hosts limits {request!r}; write a method and a path: POST /login")
-    return f"^{method} {quote(path.rstrip('/'))}/?$"
+    methods = "(?:GET|HEAD)" if method == "GET" else method
+    return f"^{methods} {quote(path.rstrip('/'))}/?$"
 
 
 def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

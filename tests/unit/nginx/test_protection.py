@@ -94,11 +94,27 @@ def test_others_go_on(limited: Any, client: str) -> None:
         "/api/auth/%6Cogin",
         "/api/auth%2Flogin",
         f"http://{API}{LOGIN}",
+        LOGIN + "#x",
     ],
 )
 def test_another_spelling_is_the_same_request(limited: Any, client: str, path: str) -> None:
     exhaust(limited, client)
     assert post(limited, client, path).status == 429
+
+
+@pytest.mark.parametrize("path", ["/api/auth\\login", "/api/auth\\login#", LOGIN + "#\\", "/x\\..\\api/auth/login"])
+def test_a_backslash_is_no_way_round(limited: Any, client: str, path: str) -> None:
+    """To Express, /api/auth\\login# is the login."""
+    assert post(limited, client, path).status == 400
+
+
+def test_a_backslash_in_a_query_is_left_alone(limited: Any, client: str) -> None:
+    assert post(limited, client, "/x?a\\b").json["path"] == "/x?a\\b"
+
+
+def test_head_counts_as_get(limited: Any, client: str) -> None:
+    assert post(limited, client, "/search", TENANT, "GET").status == 200
+    assert post(limited, client, "/search", TENANT, "HEAD").status == 429
 
 
 @pytest.mark.parametrize("path", ["/api/auth/logins", "/api/auth/login/x", "/x/api/auth/login", "/api/auth-login"])
@@ -227,6 +243,7 @@ def test_a_page_under_maintenance_answers_any_method(limited: Any, maintain: Any
         ("/", 503),
         ("/assetsx/a.js", 503),
         ("/assets/../x", 503),
+        ("/assets/..\\x", 400),
     ],
 )
 def test_open_pages_keep_their_assets(limited: Any, maintain: Any, client: str, path: str, status: int) -> None:
@@ -283,15 +300,24 @@ def test_our_own_page_shows_nothing_that_its_policy_forbids(edge: Any) -> None:
     assert f"Request {answer.one('X-Request-ID')}" in text
 
 
+@pytest.mark.parametrize("style", ["a\r\nb", "a\rb", "a\nb"])
+def test_a_style_is_allowed_as_the_browser_reads_it(style: str) -> None:
+    digest = base64.b64encode(hashlib.sha256(b"a\nb").digest()).decode()
+    assert f"'sha256-{digest}'" in error_page(f"<html><style>{style}</style ></html>")["policy"]
+
+
 @pytest.mark.parametrize(
     ("page", "said"),
     [
         ("", "is no HTML document; give the path of a file with <html>"),
+        (b"<html>caf\xe9</html>".decode(errors="surrogateescape"), "is not UTF-8; save the file as UTF-8"),
         ("<html>${name}</html>", "has ${name}, which stands for nothing; use ${brand}, ${status}"),
         ("<html>${message|url}</html>", "has ${message|url}, which stands for nothing"),
         ("<html>${}</html>", "write $$ for a dollar sign"),
         ("<html>${a</html>", "write $$ for a dollar sign"),
         ("<html><style>${brand}</style></html>", "has a dollar sign in <style>"),
+        (f"<html>{'x' * 1_000_000}</html>", "has 1000013 characters, which is more than nginx takes; keep it below"),
+        ("<html>" + "".join(f"<style>a{n}</style>" for n in range(99)), "all its styles in one <style>"),
     ],
 )
 def test_a_page_that_cannot_be_used_is_refused(page: str, said: str) -> None:
