@@ -21,6 +21,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders
 VARIABLES = {"status": "status", "message": "platform_error", "request_id": "platform_request_id"}
 # nginx reads words of up to 4096 bytes; each character here may take four of them, or two by its backslash.
 PIECE = 1000
+# The words that name the pieces, and the styles, are not cut.
+MOST = 4000
 
 
 class ErrorPageError(ValueError):
@@ -32,6 +34,12 @@ def error_page(page: str, brand: str = "") -> dict[str, Any]:
 
     Piece number 1 is the variable C($platform_page_1), and so on. Raises ErrorPageError.
     """
+    try:
+        page.encode()
+    except UnicodeEncodeError:
+        raise ErrorPageError("nginx_error_page is not UTF-8; save the file as UTF-8") from None
+    # As browsers read it, before they compute the digest of a style.
+    page = re.sub(r"\r\n?", "\n", page)
     if not re.search(r"<html\b", page, re.IGNORECASE):
         raise ErrorPageError("nginx_error_page is no HTML document; give the path of a file with <html>")
     try:
@@ -54,12 +62,18 @@ def error_page(page: str, brand: str = "") -> dict[str, Any]:
         for start in range(0, len(text), PIECE):
             texts.append(text[start : start + PIECE].replace("\\", "\\\\").replace("'", "\\'"))
             body += "${platform_page_%d}" % len(texts)
-    return {"texts": texts, "body": body, "policy": _policy(page)}
+    policy = _policy(page)
+    if max(len(body), len(policy)) > MOST:
+        raise ErrorPageError(
+            f"nginx_error_page has {len(page)} characters, which is more than nginx takes; keep it below "
+            "200,000, and all its styles in one <style>: make embedded pictures smaller"
+        )
+    return {"texts": texts, "body": body, "policy": policy}
 
 
 def _policy(page: str) -> str:
     """Return a policy that allows the page's own styles and embedded pictures, and nothing else."""
-    styles = re.findall(r"<style\b[^>]*>(.*?)</style>", page, re.IGNORECASE | re.DOTALL)
+    styles = re.findall(r"<style\b[^>]*>(.*?)</style\s*>", page, re.IGNORECASE | re.DOTALL)
     if any("$" in style for style in styles):
         raise ErrorPageError("nginx_error_page has a dollar sign in <style>; its policy could not name it: remove it")
     hashes = ["'sha256-%s'" % base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() for style in styles]

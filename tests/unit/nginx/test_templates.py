@@ -137,6 +137,13 @@ def test_nginx_accepts_what_is_rendered(prefix: Prefix, name: str) -> None:
     assert prefix.test() == ""
 
 
+def test_nginx_accepts_a_page_as_large_as_it_may_be(prefix: Prefix, tmp_path: Path) -> None:
+    page = tmp_path / "error.html"
+    page.write_text(f"<html>{'é' * 199_900}</html>")
+    prefix.render({**PLANS["the usual services"], "nginx_error_page": page})
+    assert prefix.test() == ""
+
+
 def test_nginx_refuses_what_is_broken(prefix: Prefix) -> None:
     """The test above can fail."""
     files = render(PLANS["the usual services"])
