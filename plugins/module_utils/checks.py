@@ -52,7 +52,7 @@ def tags(model: Model, service: str = "") -> str:
 
 
 def check_tls(report: Report, model: Model) -> None:
-    """TLS from files needs the files; an authority signs the same names only so often."""
+    """TLS from files needs the files, an edge its balancer; an authority signs the same names only so often."""
     tls = model.environment["tls"]
     stated = model.environment["stated"].get("tls")
     edges = [name for name, host in (model.hosts or {}).items() if "edge" in host["services"]]
@@ -63,6 +63,13 @@ def check_tls(report: Report, model: Model) -> None:
             f"each of {len(edges)} edges would want a certificate of its own for the same names, and Let's Encrypt "
             f"signs {MOST_ACME_EDGES} a week",
             "Use mode: load_balancer, or files with one certificate for all.",
+        )
+    if tls["mode"] == "load_balancer" and edges and stated.get("trusted", []) == []:
+        report.add(
+            "platform_environment.tls.trusted",
+            None,
+            f"the edge (on {listed(edges, 5)}) has to know whose word on clients counts",
+            "Add the networks of the load balancer, such as [10.0.0.0/20].",
         )
     if tls["mode"] != "files":
         return

@@ -28,6 +28,10 @@ RESERVED_NAMES = frozenset(
     "edge platform self environment secret origins public service node nginx "
     "all always never tagged untagged config release monitoring".split()
 )
+# Words of a content security policy that mean what they say in single quotes only. Without, they are names of hosts.
+CSP_WORDS = re.compile(
+    r"(?i:none|self|strict-dynamic|report-sample|(?:unsafe|wasm-unsafe)-[a-z-]+|(?:nonce|sha(?:256|384|512))-.+)"
+)
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Programs that start others and keep signals, restarts or logs from systemd.
@@ -42,10 +46,6 @@ limited_request = text(
     "a method and a whole path, such as POST /api/auth/login",
 )
 rate = text(r"[1-9]\d{0,5}/[sm]", "requests for each second or minute, such as 5/s or 30/m")
-csp_sources = text(
-    r"[^\s;,\"$\\{}]+(?: [^\s;,\"$\\{}]+)*",
-    "sources with spaces between them, such as \"'unsafe-inline' https://js.stripe.com\"",
-)
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
 folder = text(r"[^\x00-\x1f\x7f]+", "a folder, relative to the catalogue's file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")
@@ -187,6 +187,19 @@ def host(report: Report, path: str, value: Any) -> str | None:
     return None
 
 
+def csp_sources(report: Report, path: str, value: Any) -> str | None:
+    """Sources of one directive of a content security policy."""
+    wanted = "sources with spaces between them, such as \"'unsafe-inline' https://js.stripe.com\""
+    source = r"(?:(?![;,\"$\\{}])[!-~])+"
+    checked: str | None = text(rf"{source}(?: {source})*", wanted)(report, path, value)
+    for word in (checked or "").split():
+        if CSP_WORDS.fullmatch(word):
+            problem = f"without single quotes of its own, {word} is the name of a host"
+            report.add(path, value, problem, f"Write \"'{word}'\": YAML takes away one pair of quotes.")
+            return None
+    return checked
+
+
 def prefix(report: Report, path: str, value: Any) -> str | None:
     """A public path prefix; a final slash is dropped."""
     wanted = "a path such as / or /docs"
@@ -211,10 +224,14 @@ def address(report: Report, path: str, value: Any) -> str | None:
 def network(report: Report, path: str, value: Any) -> str | None:
     """A network in CIDR notation."""
     try:
-        return str(ipaddress.ip_network(value if isinstance(value, str) else ""))
+        network = ipaddress.ip_network(value if isinstance(value, str) else "")
     except ValueError:
         report.add(path, value, "this is not a network", "Write CIDR notation, such as 10.0.0.0/16.")
         return None
+    if not network.prefixlen:
+        report.add(path, value, "this is everybody", "Write the networks that are meant, such as 10.0.0.0/16.")
+        return None
+    return str(network)
 
 
 SECRET_SOURCES = {

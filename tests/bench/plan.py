@@ -50,7 +50,7 @@ def large(services: int = SERVICES, hosts: int = HOSTS) -> tuple[Any, Any, Any]:
         "name": "production",
         "domain": "example.com",
         "region": "ap-northeast-2",
-        "tls": {"mode": "load_balancer"},
+        "tls": {"mode": "load_balancer", "trusted": ["10.0.0.0/8"]},
         "databases": {
             "database": {
                 "host": "db.internal",

@@ -67,6 +67,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "https://cdn.test; script-src *",
         ("cannot be used here", "spaces between them"),
     ),
+    "keyword that lost its quotes": (
+        {f"{FRONTEND}.csp": {"style-src": "unsafe-inline https://cdn.test"}},
+        "services.frontend.csp.style-src",
+        "unsafe-inline https://cdn.test",
+        ("without single quotes", "the name of a host", "\"'unsafe-inline'\""),
+    ),
+    "quotes of a word processor": (
+        {f"{FRONTEND}.csp": {"img-src": "\u2018self\u2019"}},
+        "services.frontend.csp.img-src",
+        "\u2018self\u2019",
+        ("cannot be used here", "sources"),
+    ),
     "policy of an API": ({f"{API}.csp": {}}, "services.api.csp", "csp", ("means nothing to a nestjs_api", "Remove")),
     "policy tried on a relay": (
         {f"{COLLAB}.csp_report_only": True},
@@ -521,6 +533,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "platform_environment.tls.email",
         "ops",
         ("e-mail",),
+    ),
+    "edge that does not know its load balancer": (
+        {"e.tls": {"mode": "load_balancer"}},
+        "platform_environment.tls.trusted",
+        "null",
+        ("on edge-1", "whose word", "[10.0.0.0/20]"),
+    ),
+    "everybody is the load balancer": (
+        {"e.tls": {"mode": "load_balancer", "trusted": ["0.0.0.0/0"]}},
+        "platform_environment.tls.trusted[0]",
+        "0.0.0.0/0",
+        ("everybody", "10.0.0.0/16"),
     ),
     "TLS key without value": ({"e.tls.key": ""}, "platform_environment.tls.key", "", ("PEM",)),
     "bad network": (
