@@ -60,7 +60,9 @@ def test_a_service_is_closed_for_maintenance_and_opened_again(platform: Sandbox)
         return [edge.ask(name, path).status for name, path in ((f"api.{domain}", "/api/health"), (domain, "/"))]
 
     try:
-        platform.playbook("playbooks/maintenance.yml", "-e", "maintenance=on", "-e", "service=api").succeeded()
+        platform.playbook(
+            "playbooks/maintenance.yml", "-e", "maintenance=on", "-e", 'service="api, collab"'
+        ).succeeded()
         assert statuses() == [503, 200]
         platform.playbook("playbooks/maintenance.yml", "-e", "maintenance=on").succeeded()
         assert statuses() == [503, 503]
