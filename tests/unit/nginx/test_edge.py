@@ -9,6 +9,7 @@ import http.client
 import socket
 import ssl
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -229,6 +230,26 @@ def test_an_id_of_our_own_hosts_is_kept_and_a_bad_one_is_not(edge: Any) -> None:
 def test_a_log_line_is_json_whatever_the_client_sends(edge: Any) -> None:
     edge.ask(API, "/log-%22%0a%5c", headers={"User-Agent": 'x"\\\x01{}', "Origin": '"}'})
     assert edge.log("/log-")["user_agent"] == 'x"\\\x01{}'
+
+
+@pytest.mark.parametrize(
+    ("path", "agent", "readable"),
+    [
+        ("/%ED%95%9C%EA%B5%AD-%F0%9F%98%80", "Caf\u00e9 \u20ac".encode(), True),
+        ("/long", "é".encode() * 7000, True),
+        ("/%ff", b"a", False),
+        ("/a", b"\xff\xfe", False),
+        ("/a", b"\xed\xa0\x80", False),
+        ("/a", b"\xc0\xaf", False),
+        # Halves of one character in two values.
+        ("/%E2%82", b"\xac", False),
+    ],
+)
+def test_a_log_line_is_utf8_whatever_the_client_sends(edge: Any, path: str, agent: bytes, readable: bool) -> None:
+    request = f"GET {path} HTTP/1.1\r\nHost: {API}\r\nUser-Agent: ".encode() + agent + b"\r\n\r\n"
+    line = edge.log(str(edge.raw(request).one("X-Request-ID")))
+    said = (unquote(path), agent.decode()) if readable else ("not UTF-8", "not UTF-8")
+    assert (line["path"], line["user_agent"], line["status"]) == (*said, 200)
 
 
 # --- headers for each kind of response ---
