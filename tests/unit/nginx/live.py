@@ -36,6 +36,8 @@ BROTLI = Path("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so")
 HAS_BROTLI = BROTLI.exists() and NGINX == "/usr/sbin/nginx"
 DOMAIN = "example.test"
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# A handshake.
+SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
 # --- rendering ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.verification import verification
 
-from tests.unit.nginx.live import DOMAIN, Live, Prefix, put_certificate, start
+from tests.unit.nginx.live import DOMAIN, SOCKET, Live, Prefix, put_certificate, start
 from tests.unit.plan.conftest import Stack
 
 # What somebody writes for it; the host's tag says where it runs.
@@ -25,7 +25,6 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "yjs_websocket": {"kind": "yjs_websocket", "port": 3010, "public": [{"host": "extra"}]},
 }
 EXTRA = f"extra.{DOMAIN}"
-SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
 def plan(entry: dict[str, Any] | None) -> dict[str, Any]:

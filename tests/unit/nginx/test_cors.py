@@ -17,6 +17,7 @@ from tests.unit.nginx.live import (
     DOMAIN,
     NODE,
     ROOT,
+    SOCKET,
     Prefix,
     edge_plan,
     location,
@@ -27,7 +28,6 @@ from tests.unit.nginx.live import (
 
 API = f"api.{DOMAIN}"
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization, content-type"}
-SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 # What is asked, and the status that must come.
 REQUESTS = {

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from tests.unit.nginx.conftest import inputs
-from tests.unit.nginx.live import DOMAIN, Answer, Prefix, put_certificate, render, start
+from tests.unit.nginx.live import DOMAIN, SOCKET, Answer, Prefix, put_certificate, render, start
 
 HOSTS = {"frontend": DOMAIN, "sites": f"tenant.{DOMAIN}", "api": f"api.{DOMAIN}", "collab": f"ws.{DOMAIN}"}
 PAGES = ("frontend", "sites")
 STATUSES = (200, 304, 400, 401, 403, 404, 413, 429, 500, 502, 503, 504)
-SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 ALWAYS = {
     "Strict-Transport-Security": "max-age=63072000",
     "X-Content-Type-Options": "nosniff",

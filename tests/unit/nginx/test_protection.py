@@ -21,8 +21,8 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.filter.error_page import error_page
 
 from tests.unit.nginx.conftest import BRAND, FILLER
-from tests.unit.nginx.live import DOMAIN
-from tests.unit.nginx.test_cors import PREFLIGHT, SOCKET, shared, varies
+from tests.unit.nginx.live import DOMAIN, SOCKET
+from tests.unit.nginx.test_cors import PREFLIGHT, shared, varies
 
 API, WS, APEX, TENANT = f"api.{DOMAIN}", f"ws.{DOMAIN}", DOMAIN, f"tenant.{DOMAIN}"
 PAGE_OF_OURS = f"https://app.{DOMAIN}"
