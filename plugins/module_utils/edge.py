@@ -249,7 +249,6 @@ def edge_configuration(
     edge: Mapping[str, Any],
     tls: Mapping[str, Any],
     csp: Mapping[str, str] | None = None,
-    csp_report_only: Sequence[str] = (),
     nginx: str = "",
 ) -> dict[str, Any]:
     """Return what the templates of the role nginx_proxy write down.
@@ -257,18 +256,11 @@ def edge_configuration(
     Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(limits) (of each service, see limits_of),
     C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, cors, body_limit, limits,
     websocket, streams, policy, policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive)
-    and C(curves). C(nginx) is the output of
-    C(nginx -V). Raises EdgeError.
+    and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
     policies = _policies(hosts, csp or {})
-    for service in csp_report_only:
-        if service not in policies:
-            raise EdgeError(
-                f"nginx_proxy_csp_report_only has {service!r}, which no public service is called; use one of: "
-                f"{', '.join(policies)}"
-            )
     limits = limits_of(hosts)
     servers = []
     sockets = set()
@@ -280,7 +272,7 @@ def edge_configuration(
                 raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} shows")
             if location["websocket"]:
                 sockets.add(service)
-            tried = service in csp_report_only or location.get("csp_report_only", False)
+            tried = location.get("csp_report_only", False)
             locations.append(
                 {
                     "match": location_match(location["path"]),

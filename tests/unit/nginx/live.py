@@ -81,7 +81,6 @@ def render(inputs: dict[str, Any], nginx_version: str | None = None) -> dict[str
             edge,
             inputs["nginx_proxy_tls"],
             csp=inputs.get("nginx_proxy_csp", {}),
-            csp_report_only=inputs.get("nginx_proxy_csp_report_only", []),
             nginx=version() if nginx_version is None else nginx_version,
         )
         files |= render_role("nginx_proxy", {**inputs, "__edge": derived})

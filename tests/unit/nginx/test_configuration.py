@@ -200,7 +200,6 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
     (edge_plan(), FILES, {"csp": {"frontnd": "x"}}, "nginx_proxy_csp has 'frontnd', which no public service is called"),
     (edge_plan(), FILES, {"csp": {"frontend": 'a"; return 200'}}, "nginx_proxy_csp.frontend is"),
     (edge_plan(), FILES, {"csp": {"frontend": "a $host"}}, "without double quotes, $"),
-    (edge_plan(), FILES, {"csp_report_only": ["x"]}, "nginx_proxy_csp_report_only has 'x'"),
     (changed("origins", "exact", to=["https://A.test"]), FILES, {}, "origins.exact has 'https://A.test'"),
     (changed("origins", "exact", to=["https://a.test/"]), FILES, {}, "write origins as https://app.example.com"),
     (changed("origins", "exact", to=["*"]), FILES, {}, "origins.exact has '*'"),
