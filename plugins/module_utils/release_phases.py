@@ -766,7 +766,7 @@ def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
         until = since + item.hold
         if until > now + 1:
             hold(item.name, slot, until)
-            _retire_later(item.name, unit, until - now)
+            _retire_later(item.name, unit, until)
             continue
         if seen.slots[slot].state.running:
             ends.append(since + item.drain - now)
@@ -781,7 +781,7 @@ def retirement(name: str) -> str:
     return "fivepointers-%s-retire" % name
 
 
-def _retire_later(name: str, unit: str, seconds: float) -> None:
+def _retire_later(name: str, unit: str, until: float) -> None:
     cancel_retirement([name])
     # Gone with a reboot, as the slot is: only the live one starts with the host.
     status, output = systemd.run(
@@ -791,7 +791,8 @@ def _retire_later(name: str, unit: str, seconds: float) -> None:
             "--collect",
             "--unit=" + retirement(name),
             "--description=Stop what a release replaced",
-            "--on-active=%d" % seconds,
+            # A time of day: time from now on would begin anew with each daemon-reload.
+            "--on-calendar=@%d" % until,
             "--timer-property=AccuracySec=1s",
             "systemctl",
             "stop",

@@ -132,6 +132,10 @@ def test_the_stack_is_released_as_one_and_nobody_notices(stack: Stack, users: li
     assert users == []
     for name in PROCESSES:
         assert len(stack.running(name)) == 2, "the old release goes on running for its hold time"
+        timer = f"$(systemctl show --property NextElapseUSecRealtime --value fivepointers-{name}-retire.timer)"
+        script = f'sudo systemctl daemon-reload; date --date "{timer}" +%s'
+        due = int(stack.sandbox.ssh(stack.sandbox.hosts_of(name)[0], script))
+        assert abs(due - stack.state(name)["held"]["until"]) <= 1, "a daemon-reload changes nothing about its end"
 
 
 def test_what_runs_already_is_left_alone(stack: Stack) -> None:

@@ -37,6 +37,7 @@ class Played:
         self.sick: set[str] = set()
         self.front_works = True
         self.timers: dict[str, str] = {}
+        self.due = 0.0
         self.steps: list[str] = []
         self.kill: int | None = None
 
@@ -83,6 +84,7 @@ class Played:
             self.step("systemd-run")
             name = next(word for word in argv if word.startswith("--unit=")).partition("=")[2]
             self.timers[name + ".timer"] = argv[-1]
+            self.due = float(next(word for word in argv if word.startswith("--on-calendar=@")).partition("@")[2])
         return 0, ""
 
     def expire(self) -> None:
@@ -315,6 +317,7 @@ def test_a_replaced_release_goes_on_running_for_its_hold_time(played: Played, jo
     assert sorted(played.running) == units_of("blue", "green")
     assert sorted(played.enabled) == units_of("green"), "after a reboot only the live one starts"
     assert list(played.timers.values()) == units_of("blue")
+    assert 298 < played.due - time.time() <= 300
     new.refresh()
     assert not new.plans["orders"].changed, "a second run has nothing to do while the old release is held"
     played.expire()
