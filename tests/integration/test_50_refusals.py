@@ -33,8 +33,8 @@ def test_a_wrong_catalogue_is_refused_before_any_host_is_contacted(sandbox: Sand
     for word in expected:
         assert word in run.output, run.output
     assert set(run.recap) == {"localhost"}, run.recap
-    # Of the processor's time: other work on the machine must not decide.
-    assert run.processor_seconds < 3, f"{run.processor_seconds:.1f} s, {run.seconds:.1f} s by the clock"
+    # Of the processor's time, of which other work on the machine takes up to half: caches and threads are shared.
+    assert run.processor_seconds < 5, f"{run.processor_seconds:.1f} s, {run.seconds:.1f} s by the clock"
 
 
 @pytest.mark.parametrize("playbook", ["deploy", "rollback"])
