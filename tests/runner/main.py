@@ -20,7 +20,7 @@ UNIT = (PYTHON, "-m", "pytest", "-q")
 def check_stages() -> list[Stage]:
     """Lint, types, unit tests and templates; the long ones first."""
     return [
-        Stage("unit", [*UNIT, "-n", "4", "--dist", "worksteal", "-k", "not next-nginx", "tests/unit"], junit=True),
+        Stage("unit", [*UNIT, "-n", "2", "--dist", "worksteal", "-k", "not next-nginx", "tests/unit"], junit=True),
         Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
         Stage("mypy", ["mypy"]),
         Stage("yamllint", ["yamllint", "--strict", *listed("*.yml", "*.yaml", ".yamllint", ".ansible-lint")]),
