@@ -341,7 +341,7 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
     )
     if kind.websocket:
         # nginx does not see messages: the application has to know the limit.
-        variables["MAX_MESSAGE_BYTES"] = str(body_bytes(service["body_limit"]))
+        variables["MAX_MESSAGE_BYTES"] = str(size_in_bytes(service["body_limit"]))
     variables.update(kind.environment)
     for other in service["needs"]:
         if other in model.databases:
@@ -443,13 +443,9 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
 
 
 def size_in_bytes(size: str) -> int:
-    """Return the bytes of a size such as 512M, by powers of 1024 as systemd counts."""
-    return int(size[:-1]) << (10 * (1 + "KMGT".index(size[-1])))
-
-
-def body_bytes(limit: str) -> int:
-    """Return the bytes of a limit such as 512k, as nginx counts; 0 is none."""
-    return int(limit.rstrip("kmg")) << (10 * (1 + "kmg".index(limit[-1]) if limit[-1] in "kmg" else 0))
+    """Return the bytes of a size such as 512M, by powers of 1024 as systemd and nginx count."""
+    number = size.rstrip("KMGTkmg")
+    return int(number) << (10 * (1 + "KMGT".index(size[-1].upper())) if number != size else 0)
 
 
 def journey_steps(model: Model) -> list[dict[str, Any]]:
@@ -542,10 +538,12 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
     known = dict(model.environment["secrets"])
     for database, access in model.environment["databases"].items():
         known[f"{database}.password"] = access["password"]
-    region = model.environment["region"]
-    return [
-        {"name": name, **known[name], **({} if "variable" in known[name] else {"region": region})} for name in names
-    ]
+    return [{"name": name, **located(model, known[name])} for name in names]
+
+
+def located(model: Model, reference: Mapping[str, str]) -> dict[str, str]:
+    """Return a reference to a secret with its region, where AWS has it."""
+    return {**reference, **({} if "variable" in reference else {"region": model.environment["region"]})}
 
 
 def tls_settings(model: Model) -> dict[str, Any]:
@@ -553,8 +551,7 @@ def tls_settings(model: Model) -> dict[str, Any]:
     settings = {key: value for key, value in model.environment["tls"].items() if value}
     for key in ("certificate", "key"):
         if isinstance(settings.get(key), dict):
-            region = {} if "variable" in settings[key] else {"region": model.environment["region"]}
-            settings[key] = {**settings[key], **region}
+            settings[key] = located(model, settings[key])
     return settings
 
 
