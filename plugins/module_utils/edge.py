@@ -96,22 +96,21 @@ def location_match(path: str) -> str:
     return "/" if path == "/" else f'~ "^{quote(path.rstrip("/"))}(?:/|$)"'
 
 
-def limited_request(request: str) -> str:
-    """Return the pattern of "POST /login": applications take it in any case, and with a final slash, for the same.
+def limited_request(request: str) -> tuple[list[str], str]:
+    """Return methods and pattern of "POST /login": applications take it in any case, and with a final slash, for the same.
 
     They answer HEAD as they answer GET, and with the same effort.
     """
     method, _space, path = request.partition(" ")
     if not re.fullmatch(r"[A-Z]+", method) or not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
         raise EdgeError(f"nginx_proxy_edge.virtual_hosts limits {request!r}; write a method and a path: POST /login")
-    methods = "(?:GET|HEAD)" if method == "GET" else method
-    return f"^{methods} {quote(path.rstrip('/'))}/?$"
+    return ["GET", "HEAD"] if method == "GET" else [method], f"^{quote(path.rstrip('/'))}/?$"
 
 
 def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return, by service, what one client address may do.
 
-    Each has C(requests) ([{zone, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the seconds
+    Each has C(requests) ([{zone, methods, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the seconds
     after which one more of the slowest of its requests is let in (10 where there is none). Zones bear the
     service's name, so that a reload does not mistake the counters of one for those of another.
     """
@@ -126,10 +125,12 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             if not found:
                 raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the rate {limit['rate']!r}; write 5/s or 30/m")
             waits.append(math.ceil({"s": 1, "m": 60}[found[2]] / int(found[1])))
+            methods, pattern = limited_request(limit["request"])
             requests.append(
                 {
                     "zone": f"edge_requests_{name}_{number}",
-                    "pattern": limited_request(limit["request"]),
+                    "methods": methods,
+                    "pattern": pattern,
                     "rate": f"{found[1]}r/{found[2]}",
                     "burst": int(limit["burst"]),
                 }

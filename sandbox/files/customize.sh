@@ -35,5 +35,5 @@ fi
 
 # Packages that the roles install are fetched once, here: apt finds them in its cache.
 chroot "$root" apt-get clean
-chroot "$root" apt-get install --yes --no-install-recommends --download-only nginx libnginx-mod-http-brotli-static \
+chroot "$root" apt-get install --yes --no-install-recommends --download-only logrotate nginx libnginx-mod-http-brotli-static \
   certbot python3-certbot-dns-route53 pebble
