@@ -97,7 +97,10 @@ def location_match(path: str) -> str:
 
 
 def limited_request(request: str) -> tuple[list[str], str]:
-    """Return methods and pattern of "POST /login": applications take it in any case, and with a final slash, for the same.
+    """Return methods and pattern of "POST /login".
+
+    Applications take the path in any case, and with a final slash, for the same.
+
 
     They answer HEAD as they answer GET, and with the same effort.
     """
@@ -110,8 +113,8 @@ def limited_request(request: str) -> tuple[list[str], str]:
 def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return, by service, what one client address may do.
 
-    Each has C(requests) ([{zone, methods, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the seconds
-    after which one more of the slowest of its requests is let in (10 where there is none). Zones bear the
+    Each has C(requests) ([{zone, methods, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the
+    seconds after which one more of the slowest of its requests is let in (10 where there is none). Zones bear the
     service's name, so that a reload does not mistake the counters of one for those of another.
     """
     limits: dict[str, dict[str, Any]] = {}

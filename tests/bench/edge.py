@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: MIT
 """Measure the edge against a bare nginx, written by hand: .venv/bin/python tests/bench/edge.py
 
-Both pass requests on to the same upstreams, over the same TLS, with one worker each, and both log each request to a file.
-wrk asks them in turn: in each round both, and the one that begins changes. Beside the throughput stands the processor time of the worker for each
-request, which other work on the machine changes less. Below it: which share of 10,000 documents moves to another host
-when a host of a Y.js relay joins or leaves, asked of a live edge.
+Both pass requests on to the same upstreams, over the same TLS, with one worker each, and both log each request to a
+file. wrk asks them in turn: in each round both, and the one that begins changes. Beside the throughput stands the
+processor time of the worker for each request, which other work on the machine changes less. Below it: which share of
+10,000 documents moves to another host when a host of a Y.js relay joins or leaves, asked of a live edge.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,7 +132,8 @@ def running(prefix: live.Prefix) -> Iterator[Nginx]:
 def buffered(prefix: live.Prefix) -> None:
     """Let a prefix write its log as on a host; for tests it is written at once."""
     for path in prefix.path.rglob("*.conf"):
-        path.write_text(re.sub(r"(access_log \S+ platform_json\w*) if=", r"\1 buffer=64k flush=1s if=", path.read_text()))
+        text = path.read_text()
+        path.write_text(re.sub(r"(access_log \S+ platform_json\w*) if=", r"\1 buffer=64k flush=1s if=", text))
 
 
 def files(home: Path) -> None:
