@@ -133,7 +133,13 @@ def derive(model: Model) -> dict[str, Any]:
             "tags": tags,
             "adopt": list(group["adopt"]),
         }
-    return {"environment": model.environment["name"], "roles": list(roles.values()), "groups": found}
+    most = aws_security_groups.limits(model)["groups"]
+    return {
+        "environment": model.environment["name"],
+        "roles": list(roles.values()),
+        "groups": found,
+        "most_groups": most,
+    }
 
 
 def _basics(model: Model) -> list[dict[str, Any]]:
@@ -327,7 +333,7 @@ def found_hosts(
                     "security_groups": wanted_groups,
                 }
             )
-        _adopt(result, group, alive, wanted_groups)
+        _adopt(result, group, alive, wanted_groups, derived["most_groups"])
     result["notices"] += [
         f"host {item['tags'].get('Name', '')} ({item['instance_id']}) belongs to no group of aws.hosts; "
         f"to terminate it: -e terminate={item['instance_id']}"
@@ -368,6 +374,7 @@ def _adopt(
     group: Mapping[str, Any],
     alive: Sequence[Mapping[str, Any]],
     wanted_groups: Sequence[str],
+    most: int,
 ) -> None:
     """Give hosts that were made by others the tags that the inventory reads, and groups beside those that they have."""
     for number, name in enumerate(group["adopt"]):
@@ -376,6 +383,13 @@ def _adopt(
             raise FoundError(
                 f"aws.hosts.{group['group']}.adopt: the VPC of this environment has no instance {name}. Correct the "
                 "id; or state the VPC that it is in: aws.network.vpc and aws.network.subnets."
+            )
+        others = [entry["group_name"] for entry in item["security_groups"] if entry["group_id"] not in wanted_groups]
+        if len(others) + len(wanted_groups) > most:
+            raise FoundError(
+                f"aws.hosts.{group['group']}.adopt: {name} has {listed(others)}, and with {len(wanted_groups)} groups of "
+                f"its services it would be in more than AWS takes ({most}). Take it out of a group; or have AWS raise "
+                "the quota 'security groups per network interface', and state it: aws.security_groups.limits.groups."
             )
         tags = {key: value for key, value in group["tags"].items() if key != "ManagedBy"}
         tags["Name"] = item["tags"].get("Name") or f"{group['name']}-adopted-{number + 1}"

@@ -430,8 +430,9 @@ def instances(plan: dict[str, Any]) -> list[dict[str, Any]]:
 class World:
     """The hosts of an environment, as they were launched."""
 
-    def __init__(self, load: Load, hosts: dict[str, Any]) -> None:
+    def __init__(self, load: Load, hosts: dict[str, Any], **aws: Any) -> None:
         self.load = load
+        self.aws = aws
         model = load(hosts=hosts)
         self.ids = {
             group["name"]: f"sg-{thing}" for thing, group in aws_security_groups.derive(model)["groups"].items()
@@ -441,7 +442,7 @@ class World:
 
     def found(self, hosts: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return what is to be done for these settings."""
-        derived = aws_hosts.derive(self.load(hosts=hosts))
+        derived = aws_hosts.derive(self.load(hosts=hosts, **self.aws))
         return aws_hosts.found_hosts(derived, getattr(self, "there", []), NETWORK, self.ids, **options)
 
 
@@ -507,7 +508,7 @@ def test_a_host_keeps_its_type_and_one_without_group_is_reported(world: World) -
 def test_hosts_made_by_hand_are_taken_in_and_never_terminated(load: Load) -> None:
     """They get the inventory's tags without the mark of what is ours, and groups beside their own."""
     hosts = {"all": {"services": ["edge", "frontend", "api", "sites", "collab"], "adopt": ["i-0000abcd"]}}
-    world = World(load, hosts)
+    world = World(load, hosts, security_groups={"limits": {"groups": 6}})
     assert world.there == []
     world.there = [
         {
@@ -516,7 +517,7 @@ def test_hosts_made_by_hand_are_taken_in_and_never_terminated(load: Load) -> Non
             "state": {"name": "running"},
             "subnet_id": "subnet-b",
             "tags": {"Name": "web", "Owner": "team"},
-            "security_groups": [{"group_id": "sg-office"}],
+            "security_groups": [{"group_id": "sg-office", "group_name": "office"}],
         }
     ]
     found = world.found(hosts)
@@ -529,6 +530,9 @@ def test_hosts_made_by_hand_are_taken_in_and_never_terminated(load: Load) -> Non
     assert found["launch"] == found["notices"] == []
     with pytest.raises(FoundError, match="never terminated here"):
         world.found(hosts, terminate=["i-0000abcd"])
+    world.aws = {}
+    with pytest.raises(FoundError, match=r"has office, and with 5 groups .* more than AWS takes \(5\)"):
+        world.found(hosts)
     world.there = []
     with pytest.raises(FoundError, match="has no instance i-0000abcd"):
         world.found(hosts)
