@@ -387,8 +387,8 @@ def _adopt(
         others = [entry["group_name"] for entry in item["security_groups"] if entry["group_id"] not in wanted_groups]
         if len(others) + len(wanted_groups) > most:
             raise FoundError(
-                f"aws.hosts.{group['group']}.adopt: {name} has {listed(others)}, and with {len(wanted_groups)} groups of "
-                f"its services it would be in more than AWS takes ({most}). Take it out of a group; or have AWS raise "
+                f"aws.hosts.{group['group']}.adopt: {name} has {listed(others)}, and with {len(wanted_groups)} groups "
+                f"of its services it would be in more than AWS takes ({most}). Take it out of a group; or have AWS raise "
                 "the quota 'security groups per network interface', and state it: aws.security_groups.limits.groups."
             )
         tags = {key: value for key, value in group["tags"].items() if key != "ManagedBy"}

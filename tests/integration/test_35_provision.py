@@ -31,8 +31,7 @@ CATALOGUE: dict[str, Any] = {
             "public": [{"host": "api"}],
             "needs": ["database"],
             "build": {"source": "api"},
-        },
-        "frontend": {"kind": "static_frontend", "public": [{"host": "@"}], "build": {"source": "frontend"}},
+        }
     },
     "databases": {"database": {"engine": "mysql"}},
 }
@@ -50,7 +49,7 @@ ENVIRONMENT: dict[str, Any] = {
             "max_connections": 100,
         }
     },
-    "aws": {"network": {"nat": "none", "endpoints": []}, "hosts": {"all": {"services": ["edge", "api", "frontend"]}}},
+    "aws": {"network": {"nat": "none", "endpoints": []}, "hosts": {"all": {"services": ["edge", "api"]}}},
 }
 # Of this playbook's layers, those that need nothing but the catalogue.
 LAYERS = "network,security_groups,hosts"
@@ -152,7 +151,7 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     code, changed, output = account.provision("--check")
     assert code == 0 and changed > 0, output
     names = ["trial-public-1", "trial-private-2", "trial (internet gateway)", "trial-s3", "trial-host", "trial-all-1"]
-    names += [f"trial-{thing}" for thing in ("load-balancer", "edge", "api", "frontend", "database", "database-access")]
+    names += [f"trial-{thing}" for thing in ("load-balancer", "edge", "api", "database", "database-access")]
     summary = output[output.index("network: would change") :]
     assert [name for name in names if name not in summary] == [], summary
     assert account.ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.20.0.0/16"]}])["Vpcs"] == []
@@ -161,9 +160,9 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     assert code == 0, output
     host = account.host()
     tags = {"Platform": "fivepointers", "Environment": "trial", "ManagedBy": "fivepointers.platform"}
-    assert _tags(host) == {**tags, "Name": "trial-all-1", "Service": "all", "Services": "edge,api,frontend"}
+    assert _tags(host) == {**tags, "Name": "trial-all-1", "Service": "all", "Services": "edge,api"}
     assert not host.get("PublicIpAddress")
-    assert {group["GroupName"] for group in host["SecurityGroups"]} == {"trial-edge", "trial-api", "trial-frontend"}
+    assert {group["GroupName"] for group in host["SecurityGroups"]} == {"trial-edge", "trial-api"}
     database = account.group("trial-database")
     assert [
         (rule["FromPort"], [pair["GroupId"] for pair in rule["UserIdGroupPairs"]], rule["IpRanges"])
