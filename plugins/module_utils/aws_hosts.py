@@ -388,7 +388,7 @@ def _adopt(
         if len(others) + len(wanted_groups) > most:
             raise FoundError(
                 f"aws.hosts.{group['group']}.adopt: {name} has {listed(others)}, and with {len(wanted_groups)} groups "
-                f"of its services it would be in more than AWS takes ({most}). Take it out of a group; or have AWS raise "
+                f"of its services it would be in more than AWS takes ({most}). Take it out of one; or have AWS raise "
                 "the quota 'security groups per network interface', and state it: aws.security_groups.limits.groups."
             )
         tags = {key: value for key, value in group["tags"].items() if key != "ManagedBy"}
