@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning, rollbacks
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning, provisioning, rollbacks
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import listed, plain
 
 
@@ -45,6 +45,17 @@ def service_environment(catalogue: Any, environment: Any, hosts: Any, service: s
         names = ", ".join(model.services)
         raise AnsibleFilterError(f"service_environment: there is no service '{service}'. Use one of: {names}")
     return planning.service_environment(model, str(plain(service)))
+
+
+def provision(catalogue: Any, environment: Any) -> dict[str, Any]:
+    """Return what each layer of AWS makes; hosts are not there yet, so none are looked at."""
+    model = _model(catalogue, environment, None)
+    if model.environment["aws"] is None:
+        raise AnsibleFilterError(
+            "\nplatform_environment.aws is missing, so there is nothing to provision. Add it, if only as `aws: {}`: "
+            "docs/aws.md says which settings there are."
+        )
+    return provisioning.provision(model)
 
 
 def services_on(
@@ -168,6 +179,7 @@ class FilterModule:
             "connection_budget": _derive(planning.connection_budget),
             "service_environment": service_environment,
             "catalogue_problems": catalogue_problems,
+            "provision": provision,
             "services_on": services_on,
             "select_services": select_services,
             "release_waves": release_waves,

@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import checks, planning, values
+from ansible_collections.fivepointers.platform.plugins.module_utils import checks, planning, provisioning, values
 from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS, NEXTJS_SERVER_START, Kind
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
@@ -287,6 +287,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     ),
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
+    "aws": Key(optional(provisioning.check)),
 }
 
 
@@ -311,6 +312,7 @@ def read(catalogue: Any, environment: Any, hosts: Any = None) -> tuple[Model, li
     )
     _complete(model)
     checks.run(report, model)
+    provisioning.problems(report, model)
     return model, report.problems
 
 
@@ -335,6 +337,7 @@ def _complete(model: Model) -> None:
             if name in model.services:
                 model.placement.setdefault(name, []).append(host)
     model.origins = planning.allowed_origins(model.services, model.environment["cors"]["extra_origins"])
+    provisioning.complete(model)
 
 
 def _read_environment(report: Report, environment: Any, databases: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def check_tls(report: Report, model: Model) -> None:
             f"signs {MOST_ACME_EDGES} a week",
             "Use mode: load_balancer, or files with one certificate for all.",
         )
-    if tls["mode"] == "load_balancer" and edges and stated.get("trusted", []) == []:
+    if tls["mode"] == "load_balancer" and edges and not tls["trusted"] and stated.get("trusted", []) == []:
         report.add(
             "platform_environment.tls.trusted",
             None,

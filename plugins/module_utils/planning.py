@@ -56,6 +56,23 @@ class UnknownFactError(Exception):
         self.fix = fix
 
 
+# --- AWS ----------------------------------------------------------------------
+
+# The tag ManagedBy of what the collection made: only that is ever changed or deleted without being asked by name.
+MANAGED_BY = "fivepointers.platform"
+
+
+def aws_tags(model: Model, service: str = "") -> dict[str, str]:
+    """Return the tags of a resource; Service names what it serves, where that is one thing."""
+    found = {"Platform": "fivepointers", "Environment": str(model.environment["name"]), "ManagedBy": MANAGED_BY}
+    return {**found, "Service": service} if service else found
+
+
+def aws_name(model: Model, thing: str) -> str:
+    """Return the name of a resource."""
+    return f"{model.environment['name']}-{thing}"
+
+
 # --- order ------------------------------------------------------------------
 
 
