@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning, provisioning
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import (
     Placeholder,
     PlaceholderError,
@@ -368,6 +368,11 @@ def check_budget(report: Report, model: Model) -> None:
         )
 
 
+def check_aws(report: Report, model: Model) -> None:
+    """What is asked of AWS fits to the catalogue."""
+    provisioning.problems(report, model)
+
+
 # --- journeys ----------------------------------------------------------------------------
 
 
@@ -443,4 +448,5 @@ CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_ports,
     check_budget,
     check_journeys,
+    check_aws,
 )

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: MIT
 """What an environment needs of AWS, derived from the catalogue: one module for each layer, put together here.
 
-A layer is a module with C(CHECK), which checks its settings below C(platform_environment.aws), and C(derive(model)),
-which returns what its tasks make. An environment that states C(aws) has all layers, with defaults for what it does
-not state. Pure functions: nothing asks AWS.
+A layer is a module with C(CHECK), which checks its settings below C(platform_environment.aws), C(derive(model)),
+which returns what its tasks make, and, where there is anything to find, C(problems(report, model)), which compares the
+settings with the catalogue. An environment that states C(aws) has all layers, with defaults for what it does not
+state. Pure functions: nothing asks AWS.
 """
 
 from __future__ import annotations
@@ -13,11 +14,22 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils import (
+    aws_artifacts,
+    aws_database,
+    aws_dns,
+    aws_load_balancer,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Key, Report, any_mapping, keys
 
 # Layer -> its module, in the order in which they are made.
-LAYERS: dict[str, ModuleType] = {}
+LAYERS: dict[str, ModuleType] = {
+    "database": aws_database,
+    "artifacts": aws_artifacts,
+    "load_balancer": aws_load_balancer,
+    "dns": aws_dns,
+}
 
 FIELDS: dict[str, Key] = {layer: Key(module.CHECK) for layer, module in LAYERS.items()}
 
@@ -28,6 +40,13 @@ def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
     if stated is None:
         return None
     return keys(FIELDS, "a mapping of layers to their settings")(report, path, {key: {} for key in LAYERS} | stated)
+
+
+def problems(report: Report, model: Model) -> None:
+    """Note what is wrong between the layers' settings and the catalogue."""
+    for layer, module in LAYERS.items():
+        if hasattr(module, "problems") and model.environment["aws"] and model.environment["aws"][layer] is not None:
+            module.problems(report, model)
 
 
 def provision(model: Model) -> dict[str, Any]:
