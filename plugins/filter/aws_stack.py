@@ -21,6 +21,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils import (
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 
+def _database(function: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """Make a filter of what is found wrong with an RDS instance."""
+    return lambda found, wanted, parameters, memory: function(plain(wanted), plain(found), plain(parameters), memory)
+
+
 def dns_zone(found: Any, wanted: Any) -> dict[str, Any]:
     """Return the zone that the names are written into."""
     try:
@@ -41,12 +46,8 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "artifact_bucket_plan": lambda found, wanted: aws_artifacts.bucket_plan(plain(wanted), plain(found)),
-            "database_connection_findings": lambda parameters, wanted, memory=0: aws_database.connection_findings(
-                plain(wanted), plain(parameters), memory
-            ),
-            "database_findings": lambda found, wanted, parameters, memory=0: aws_database.findings(
-                plain(wanted), plain(found), plain(parameters), memory
-            ),
+            "database_errors": _database(aws_database.errors),
+            "database_findings": _database(aws_database.findings),
             "dns_records": dns_records,
             "dns_zone": dns_zone,
             "load_balancer_certificate": lambda certificates, wanted: aws_load_balancer.choose_certificate(

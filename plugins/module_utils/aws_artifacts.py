@@ -83,20 +83,26 @@ def bucket_plan(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
     do is reckoned here.
     """
     name = wanted["bucket"]
+    if not name:
+        return {"ours": True, "changes": []}
     state = bucket_state(found, wanted["rule"])
     if not state:
-        return {"ours": True, "changes": [f"{name}: would be made"]}
+        return {"ours": True, "changes": [f"{name}, made anew"]}
     aims = {
-        **{key: wanted[key] for key in ("tags", "policy", "old_versions_days", "abort_uploads_days")},
+        # Tags of others stay.
+        "tags": {**state["tags"], **wanted["tags"]},
+        **{key: wanted[key] for key in ("policy", "old_versions_days", "abort_uploads_days")},
         "versioning": True,
         "encryption": "AES256",
         "private": True,
         "ownership": "BucketOwnerEnforced",
     }
     changes = [
-        f"{name}: {key} is {json.dumps(state[key])}, shall be {json.dumps(aim)}"
+        f"{name}: {key} {json.dumps(aim)} instead of {json.dumps(state[key])}"
         for key, aim in aims.items()
         if state[key] != aim
     ]
     ours = state["tags"].get("ManagedBy") == planning.MANAGED_BY
+    if not ours:
+        changes = [f"{change}; others made the bucket, so it is left as it is" for change in changes]
     return {"ours": ours, "changes": changes}

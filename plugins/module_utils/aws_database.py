@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_security_groups, planning
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
     Key,
@@ -72,7 +72,6 @@ def problems(report: Report, model: Model) -> None:
 def derive(model: Model) -> dict[str, Any]:
     """Return C(group) (of subnets), and C(instances): for each database what is made, or whom it C(adopt)s."""
     settings = model.environment["aws"]["database"]
-    budget = planning.connection_budget(model)
     instances = []
     for name in model.databases:
         access = model.environment["databases"][name]
@@ -83,7 +82,6 @@ def derive(model: Model) -> dict[str, Any]:
             "adopt": adopted is not None,
             "host": access["host"],
             "max_connections": access["max_connections"],
-            "needed": budget[name]["needed"],
         }
         instances.append(instance if adopted else {**instance, **_made(model, name, settings)})
     return {
@@ -112,7 +110,7 @@ def _made(model: Model, name: str, settings: Mapping[str, Any]) -> dict[str, Any
         "apply_immediately": settings["apply_immediately"],
         "port": access["port"],
         "schema": access["name"],
-        "security_group": planning.aws_group(model, name),
+        "security_group": aws_security_groups.group_name(model, name),
         "master": MASTER,
         "logs": LOGS,
         "parameter_group": planning.aws_name(model, name),
@@ -137,44 +135,43 @@ def max_connections(parameter: str, memory_mib: int) -> int | None:
     return memory_mib * 1024 * 1024 // int(share[1]) if share and memory_mib and int(share[1]) else None
 
 
-def findings(
-    wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]], parameters: Mapping[str, str], memory_mib: int = 0
-) -> list[str]:
-    """Return what an adopted instance lacks, each with the fix.
+Found = Sequence[Mapping[str, Any]]
+
+
+def errors(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
+    """Return why an adopted instance cannot be used: it is not there, or allows fewer connections than stated.
 
     wanted: an entry of C(instances). found: what rds_instance_info returned. parameters: those of its group.
     """
-    name = wanted["identifier"]
     if not found:
-        return [f"There is no RDS instance {name}: correct platform_environment.aws.database.adopt."]
-    instance, problems = found[0], []
-    if instance.get("engine") != "mysql":
-        problems.append(f"{name} runs {instance.get('engine')}, and the catalogue says mysql.")
-    if instance.get("publicly_accessible"):
-        problems.append(f"{name} has a public address: modify it to be private (PubliclyAccessible: false).")
-    if not instance.get("storage_encrypted"):
-        problems.append(
-            f"{name} is not encrypted, which cannot be changed: restore an encrypted copy of a snapshot; adopt that."
-        )
-    if not instance.get("backup_retention_period"):
-        problems.append(f"{name} has no backups: set a retention period of at least a day.")
-    if not instance.get("deletion_protection"):
-        problems.append(f"{name} is not protected from deletion: turn deletion protection on.")
-    if parameters.get("require_secure_transport", "0").upper() not in ("1", "ON"):
-        problems.append(f"{name} takes connections without TLS: set require_secure_transport to 1 in its group.")
-    return [*problems, *connection_findings(wanted, parameters, memory_mib)]
-
-
-def connection_findings(wanted: Mapping[str, Any], parameters: Mapping[str, str], memory_mib: int = 0) -> list[str]:
-    """Return what is wrong between the stated max_connections, the pools, and what the instance allows."""
-    path = f"platform_environment.databases.{wanted['database']}.max_connections"
-    text_of = parameters.get("max_connections", "")
-    real = max_connections(text_of, memory_mib)
-    if real is None:
-        return [
-            f"{wanted['identifier']}: max_connections is '{text_of}', which only the server can reckon: "
-            f"ask it (select @@max_connections), and write that to {path}."
-        ]
-    if wanted["max_connections"] > real:
-        return [f"{path} is {wanted['max_connections']}, and {wanted['identifier']} allows {real}: write {real}."]
+        path = f"platform_environment.aws.database.adopt.{wanted['database']}"
+        return [f"{path}: there is no RDS instance '{wanted['identifier']}'. Correct the identifier."]
+    if found[0].get("engine") != "mysql":
+        return [f"{wanted['identifier']} runs {found[0].get('engine')}, and the catalogue says mysql."]
+    real = max_connections(parameters.get("max_connections", ""), memory_mib)
+    if real is not None and wanted["max_connections"] > real:
+        path = f"platform_environment.databases.{wanted['database']}.max_connections"
+        return [f"{path} is {wanted['max_connections']}, and {wanted['identifier']} allows {real} at most. Write that."]
     return []
+
+
+def findings(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
+    """Return what an adopted instance that can be used lacks, each with the fix."""
+    name, instance = wanted["identifier"], found[0]
+    stated = parameters.get("max_connections", "")
+    real = max_connections(stated, memory_mib)
+    lacks = {
+        "has a public address: modify it to be private": instance.get("publicly_accessible"),
+        "is not encrypted, which cannot be changed: restore an encrypted copy of a snapshot, and adopt that": not (
+            instance.get("storage_encrypted")
+        ),
+        "has no backups: set a retention period of at least a day": not instance.get("backup_retention_period"),
+        "is not protected from deletion: turn deletion protection on": not instance.get("deletion_protection"),
+        "takes connections without TLS: set require_secure_transport to 1 in its parameter group": (
+            parameters.get("require_secure_transport", "0").upper() not in ("1", "ON")
+        ),
+        f"has max_connections {stated}, which is {real} at most: ask the server (select @@max_connections)": (
+            not stated.isdigit()
+        ),
+    }
+    return [f"{name} {text_of}" for text_of, true in lacks.items() if true]

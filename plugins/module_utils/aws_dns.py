@@ -111,9 +111,9 @@ def records(
         target["value"] = [f"{load_balancer['dns_name'].lower()}."]
         target |= {"alias": True, "alias_hosted_zone_id": load_balancer["canonical_hosted_zone_id"]}
     if target["value"]:
-        found += [{"record": name, **target} for name in wanted["names"]]
+        found += [{"name": name, **target} for name in wanted["names"]]
     for record in validation_records(certificates, wanted["names"]):
         name, value = record["name"].rstrip("."), record["value"]
-        entry = {"record": name, "type": record["type"], "value": [value]}
+        entry = {"name": name, "type": record["type"], "value": [value]}
         found.append({**entry, "alias": False, "alias_hosted_zone_id": ""})
     return found

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import edge, planning
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_security_groups, edge, flows, planning
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
     Key,
@@ -56,7 +56,7 @@ def derive(model: Model) -> dict[str, Any]:
     return {
         "enabled": model.environment["tls"]["mode"] == "load_balancer",
         "name": name,
-        "security_group": planning.aws_group(model, "load-balancer"),
+        "security_group": aws_security_groups.group_name(model, flows.LOAD_BALANCER),
         "certificate": settings["certificate"] or "",
         "names": edge.certificate_names(planning.virtual_hosts(model)),
         "region": model.environment["region"],
@@ -115,7 +115,7 @@ def choose_certificate(certificates: Sequence[Mapping[str, Any]], wanted: Mappin
         return {
             "arn": "",
             "problem": f"platform_environment.aws.load_balancer.certificate is {wanted['certificate']}, which "
-            f"{reason}. Correct it, or remove it to have one found by its names: {', '.join(wanted['names'])}.",
+            f"{reason}. Correct it, or remove it to have one found by its names: {', '.join(wanted['names'])}",
         }
     first, *others = wanted["names"]
     command = ["aws", "acm", "request-certificate", "--region", wanted["region"], "--validation-method", "DNS"]
@@ -124,7 +124,7 @@ def choose_certificate(certificates: Sequence[Mapping[str, Any]], wanted: Mappin
         "arn": "",
         "problem": f"ACM has no issued certificate in {wanted['region']} for {', '.join(wanted['names'])}. Request "
         f"one: `{shlex.join(command)}`. Then `provision.yml --tags dns` writes the records that prove whose the domain "
-        "is; once ACM shows it as issued, which takes minutes, run provision.yml again.",
+        "is; once ACM shows it as issued, which takes minutes, run provision.yml again",
     }
 
 
@@ -159,7 +159,7 @@ def target_group_changes(wanted: Mapping[str, Any], found: Mapping[str, Any]) ->
 
 
 def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the C(id) of each instance to register with the target group (C(state) present) or take out (absent).
+    """Return C(name), the id, of each instance to register with the target group (C(state) present) or take out (absent).
 
     instances: what ec2_instance_info found of the environment. targets: what elb_target_group_info tells of health.
     An edge that is stopped stays registered: it may be started again.
@@ -172,6 +172,6 @@ def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mappin
     known = [item["target"]["id"] for item in targets if item["target_health"]["state"] != "draining"]
     register = sorted(name for name, now in state.items() if now == "running" and name not in known)
     deregister = sorted(name for name in known if state.get(name, "terminated") == "terminated")
-    return [{"id": name, "state": "present"} for name in register] + [
-        {"id": name, "state": "absent"} for name in deregister
+    return [{"name": name, "state": "present"} for name in register] + [
+        {"name": name, "state": "absent"} for name in deregister
     ]

@@ -312,6 +312,7 @@ def read(catalogue: Any, environment: Any, hosts: Any = None) -> tuple[Model, li
     )
     _complete(model)
     checks.run(report, model)
+    provisioning.problems(report, model)
     return model, report.problems
 
 
@@ -336,6 +337,7 @@ def _complete(model: Model) -> None:
             if name in model.services:
                 model.placement.setdefault(name, []).append(host)
     model.origins = planning.allowed_origins(model.services, model.environment["cors"]["extra_origins"])
+    provisioning.complete(model)
 
 
 def _read_environment(report: Report, environment: Any, databases: Mapping[str, Any]) -> dict[str, Any]:

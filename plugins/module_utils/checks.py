@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning, provisioning
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import (
     Placeholder,
     PlaceholderError,
@@ -64,7 +64,7 @@ def check_tls(report: Report, model: Model) -> None:
             f"signs {MOST_ACME_EDGES} a week",
             "Use mode: load_balancer, or files with one certificate for all.",
         )
-    if tls["mode"] == "load_balancer" and edges and stated.get("trusted", []) == []:
+    if tls["mode"] == "load_balancer" and edges and not tls["trusted"] and stated.get("trusted", []) == []:
         report.add(
             "platform_environment.tls.trusted",
             None,
@@ -368,11 +368,6 @@ def check_budget(report: Report, model: Model) -> None:
         )
 
 
-def check_aws(report: Report, model: Model) -> None:
-    """What is asked of AWS fits to the catalogue."""
-    provisioning.problems(report, model)
-
-
 # --- journeys ----------------------------------------------------------------------------
 
 
@@ -448,5 +443,4 @@ CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_ports,
     check_budget,
     check_journeys,
-    check_aws,
 )

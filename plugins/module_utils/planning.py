@@ -73,12 +73,6 @@ def aws_name(model: Model, thing: str) -> str:
     return f"{model.environment['name']}-{thing}"
 
 
-def aws_group(model: Model, thing: str) -> str:
-    """Return the name of the security group of a service, a database, edge or load-balancer, made or adopted."""
-    adopted = (model.environment["aws"].get("security_groups") or {}).get("adopt") or {}
-    return str(adopted.get(thing, aws_name(model, thing)))
-
-
 # --- order ------------------------------------------------------------------
 
 
@@ -390,20 +384,11 @@ def service_environment(model: Model, name: str) -> dict[str, str]:
 # --- connection budget --------------------------------------------------------
 
 
-def host_count(model: Model, service: str) -> int:
-    """Return how many hosts carry a service: those of the inventory, else those that are to be made."""
-    if model.hosts is not None:
-        return len(model.placement.get(service, []))
-    groups = ((model.environment["aws"] or {}).get("hosts") or {}).values()
-    return sum(group["count"] or 0 for group in groups if service in (group["services"] or []))
-
-
 def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
     """Return, for each database, what the services may open at once and what it allows.
 
     Each host of a service counts twice, since both slots run during a deploy. The fifth that is
-    left of max_connections is for migrations, administration and monitoring. Without an inventory, the hosts count
-    that the environment wants to have in AWS.
+    left of max_connections is for migrations, administration and monitoring.
     """
     budget: dict[str, dict[str, Any]] = {}
     for database in model.databases:
@@ -412,7 +397,7 @@ def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
     for name, service in model.services.items():
         if not service["pool"] or not model.is_process(name):
             continue
-        processes = 2 * host_count(model, name)
+        processes = 2 * len(model.placement.get(name, []))
         for database in service["needs"]:
             if database in budget:
                 line = {

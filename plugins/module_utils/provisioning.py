@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: MIT
 """What an environment needs of AWS, derived from the catalogue: one module for each layer, put together here.
 
-A layer is a module with C(CHECK), which checks its settings below C(platform_environment.aws), C(derive(model)),
-which returns what its tasks make, and, where there is anything to find, C(problems(report, model)), which compares the
-settings with the catalogue. An environment that states C(aws) has all layers, with defaults for what it does not
-state. Pure functions: nothing asks AWS.
+A layer is a module with C(CHECK), which checks its settings below C(platform_environment.aws), and C(derive(model)),
+which returns what its tasks make; it may have C(problems(report, model)) for what no single value shows. An
+environment that states C(aws) has all layers, with defaults for what it does not state. Pure functions: nothing asks
+AWS.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ from ansible_collections.fivepointers.platform.plugins.module_utils import (
     aws_artifacts,
     aws_database,
     aws_dns,
+    aws_hosts,
     aws_load_balancer,
+    aws_network,
+    aws_security_groups,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Key, Report, any_mapping, keys
 
 # Layer -> its module, in the order in which they are made.
 LAYERS: dict[str, ModuleType] = {
+    "network": aws_network,
+    "security_groups": aws_security_groups,
     "database": aws_database,
     "artifacts": aws_artifacts,
     "load_balancer": aws_load_balancer,
+    "hosts": aws_hosts,
     "dns": aws_dns,
 }
 
@@ -42,10 +48,21 @@ def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
     return keys(FIELDS, "a mapping of layers to their settings")(report, path, {key: {} for key in LAYERS} | stated)
 
 
+def complete(model: Model) -> None:
+    """Put in what follows from the settings: the edge trusts the load balancer, which is in the public subnets."""
+    tls, network = model.environment["tls"], (model.environment["aws"] or {}).get("network")
+    if tls["mode"] == "load_balancer" and network and network["cidr"] and not network["vpc"]:
+        made = [subnet["cidr"] for subnet in aws_network.subnets(model) if subnet["kind"] == "public"]
+        tls["trusted"] = list(dict.fromkeys([*(tls["trusted"] or []), *made]))
+
+
 def problems(report: Report, model: Model) -> None:
-    """Note what is wrong between the layers' settings and the catalogue."""
-    for layer, module in LAYERS.items():
-        if hasattr(module, "problems") and model.environment["aws"] and model.environment["aws"][layer] is not None:
+    """Check each layer against the whole model. What is broken in itself was reported already."""
+    aws = model.environment["aws"]
+    if aws is None or any(aws[layer] is None for layer in LAYERS):
+        return
+    for module in LAYERS.values():
+        if hasattr(module, "problems"):
             module.problems(report, model)
 
 
