@@ -149,17 +149,17 @@ FOUND_AS = {
 def target_group_changes(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Return what would be changed of the group of targets, one line each: elb_target_group knows no check mode."""
     if not found:
-        return [f"{wanted['name']}: the group of targets would be made"]
+        return [f"{wanted['name']}, a group of targets"]
     pairs = {key: (found.get(name), wanted[key]) for key, name in FOUND_AS.items()}
     matcher = (found.get("matcher") or {}).get("http_code")
     pairs["successful_response_codes"] = (matcher, wanted["successful_response_codes"])
     return [
-        f"{wanted['name']}: {key} is {now}, shall be {aim}" for key, (now, aim) in pairs.items() if str(now) != str(aim)
+        f"{wanted['name']}: {key} {aim} instead of {now}" for key, (now, aim) in pairs.items() if str(now) != str(aim)
     ]
 
 
 def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return C(name), the id, of each instance to register with the target group (C(state) present) or take out (absent).
+    """Return the instances to register with the target group, or to take out: C(name), the id, and C(state).
 
     instances: what ec2_instance_info found of the environment. targets: what elb_target_group_info tells of health.
     An edge that is stopped stays registered: it may be started again.
