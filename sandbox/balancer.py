@@ -1,17 +1,19 @@
 """The data path of an Application Load Balancer, for sandboxes: HAProxy stands in for it.
 
 Listeners, rules, target groups, targets and health checks are what the AWS API answers; nothing is configured here.
-It does what an ALB does to requests, and no more: it tries no request again, and it takes a target out only once
-its health check failed. It is not AWS: it has one address, and its own status codes where a target cannot be
-reached (503, where an ALB says 502 or 504).
+It does what an ALB does to requests, and no more: it tries no request again, and it takes a target out only once its
+health check failed. It is not AWS: it has one address, and a status of its own where a target cannot be reached (503,
+where an ALB says 502 or 504), and a new target gets requests at once, where an ALB waits for its first check.
 """
 
 from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sandbox.tools import HAPROXY
 # What an ALB has when the API does not say, and as long as it waits for a connection.
 IDLE_TIMEOUT, CONNECT_TIMEOUT = 60, 10
 START_LIMIT = 10.0
+SOCKET, HEALTH = "haproxy.sock", "health"
 # Header names that an ALB drops when it is told to: all but letters, digits and hyphens.
 INVALID_HEADER = "^.*[^-A-Za-z0-9].*$"
 
@@ -69,11 +72,16 @@ def _addresses(ec2: Any, ids: Sequence[str]) -> dict[str, str]:
 
 
 def configuration(
-    answers: Mapping[str, Any], certificate: Path, address: str = "*", ports: Mapping[int, int] | None = None
+    answers: Mapping[str, Any],
+    directory: Path,
+    certificate: Path,
+    address: str = "*",
+    ports: Mapping[int, int] | None = None,
 ) -> str:
     """HAProxy's configuration. Pure.
 
     :param answers: what `describe` returned.
+    :param directory: where HAProxy has its socket, and what it knows of the targets' health across reloads.
     :param certificate: file with certificate, chain and key, in place of what ACM holds.
     :param ports: a listener's port → the port to listen on; itself where none is named.
     """
@@ -88,8 +96,11 @@ def configuration(
         "  log stdout format raw daemon",
         # A reload is how targets go: what they have is finished for as long as the group says.
         f"  hard-stop-after {max(delays, default=300)}s",
+        f"  stats socket {directory / SOCKET} level admin expose-fd listeners",
+        f"  server-state-file {directory / HEALTH}",
         "defaults",
         "  mode http",
+        "  load-server-state-from-file global",
         "  log global",
         "  option httplog",
         "  retries 0",
@@ -187,7 +198,9 @@ def _backends(name: str, group: Mapping[str, Any]) -> list[str]:
     balance = f"  balance {'leastconn' if fewest else 'roundrobin'}"
     port = group["HealthCheckPort"]
     check = "check" if port == "traffic-port" else f"check port {port}"
-    targets = list(enumerate(group["Targets"], 1))
+    # Named and numbered by what they are, so that a reload knows them again.
+    places = [f"{host}:{its_port}" for host, its_port in group["Targets"]]
+    servers = [f"  server {place} {place} id {zlib.crc32(place.encode()) & 0x7FFFFFFF}" for place in places]
     return [
         f"backend {name}",
         balance,
@@ -198,11 +211,19 @@ def _backends(name: str, group: Mapping[str, Any]) -> list[str]:
         f"  timeout check {group['HealthCheckTimeoutSeconds']}s",
         f"  default-server {check} inter {group['HealthCheckIntervalSeconds']}s"
         f" fall {group['UnhealthyThresholdCount']} rise {group['HealthyThresholdCount']}",
-        *(f"  server target_{number} {host}:{its_port}" for number, (host, its_port) in targets),
+        *servers,
         f"backend {name}_open",
         balance,
-        *(f"  server target_{number} {host}:{its_port}" for number, (host, its_port) in targets),
+        *servers,
     ]
+
+
+def keep_health(directory: Path) -> None:
+    """Note the targets' health, for HAProxy to read at its next reload: a dead target does not come back by it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(directory / SOCKET))
+        connection.sendall(b"show servers state\n")
+        write(directory / HEALTH, b"".join(iter(lambda: connection.recv(65536), b"")))
 
 
 def command(path: Path) -> list[str]:
@@ -220,10 +241,12 @@ def check(path: Path) -> None:
 class Balancer:
     """HAProxy as a process of its own.
 
+    :param directory: where it has its files.
     :param ask: returns the configuration as the API has it now, such as `configuration(describe(…), …)`.
     """
 
     def __init__(self, directory: Path, ask: Callable[[], str]) -> None:
+        self.directory = directory
         self.path = directory / "haproxy.cfg"
         self.log = directory / "haproxy.log"
         self.ask = ask
@@ -232,6 +255,7 @@ class Balancer:
     def start(self) -> None:
         """Start it, and return once it listens."""
         write(self.path, self.ask())
+        write(self.directory / HEALTH, "")
         check(self.path)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command(self.path), stdout=log, stderr=subprocess.STDOUT)
@@ -244,6 +268,7 @@ class Balancer:
             return False
         write(self.path, text)
         check(self.path)
+        keep_health(self.directory)
         known = self._loaded()
         self.process.send_signal(signal.SIGUSR2)
         self._await_loaded(known)
