@@ -52,6 +52,8 @@ def provision_summary(changed: Any, layers: Any, notices: Any, check_mode: bool)
 
 def _name(entry: Any) -> Any:
     item = entry.get("item", "")
+    while isinstance(item, dict) and isinstance(item.get("item"), dict):  # a loop over the results of another
+        item = item["item"]
     return item.get("name", "") if isinstance(item, dict) else item
 
 
@@ -67,6 +69,7 @@ class FilterModule:
             "found_endpoints": _found(aws_network.found_endpoints),
             "found_groups": _found(aws_security_groups.found_groups),
             "found_hosts": _found(aws_hosts.found_hosts),
+            "found_templates": _found(aws_hosts.found_templates),
             "changed_items": changed_items,
             "provision_summary": provision_summary,
         }

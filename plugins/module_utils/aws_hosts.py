@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -269,6 +270,8 @@ def _check_budget(report: Report, model: Model, carried: dict[str, list[str]]) -
 
 # --- what is there -------------------------------------------------------------
 
+# What a launch template is made from.
+TEMPLATE_KEYS = ("name", "image", "type", "key", "role", "root_device", "disk", "user_data", "tags")
 GONE = ("shutting-down", "terminated")
 
 
@@ -332,6 +335,32 @@ def found_hosts(
         if item["instance_id"] not in placed
     ]
     return result
+
+
+def found_templates(
+    derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]], security_groups: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the launch templates to make or to change, each with the ids of its groups.
+
+    there: templates of these names with their versions. What a version was made from stands in its description, so
+    that one made by hand since is found.
+    """
+    by_name = {template["launch_template_name"]: template for template in there}
+    differing = []
+    for group in derived["groups"].values():
+        wanted = {key: group[key] for key in TEMPLATE_KEYS}
+        wanted["security_group_ids"] = [security_groups.get(name, "") for name in group["security_groups"]]
+        content = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+        found = by_name.get(group["name"])
+        newest = max(found["versions"], key=lambda version: int(version["version_number"])) if found else {}
+        if group["count"] and (
+            not found
+            or newest.get("version_description") != content
+            or found["default_version_number"] != newest["version_number"]
+            or lacks(found["tags"], group["tags"])
+        ):
+            differing.append({**wanted, "content": content})
+    return differing
 
 
 def _adopt(

@@ -340,16 +340,12 @@ def _leads(route: Mapping[str, Any], way: str) -> bool:
 
 
 def found_endpoints(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the endpoints to make, or to tag anew. there: those of the VPC."""
-    by_service = {endpoint["service_name"]: endpoint for endpoint in there}
+    """Return the endpoints to make, or to tag anew. there: those of the VPC, whose tags are a list of key and value."""
+    tags = {
+        endpoint["service_name"]: {tag["key"]: tag["value"] for tag in endpoint.get("tags") or []} for endpoint in there
+    }
     return [
         endpoint
         for endpoint in derived["endpoints"]
-        if endpoint["service"] not in by_service
-        or lacks(
-            {tag["Key"]: tag["Value"] for tag in by_service[endpoint["service"]].get("tags", [])}
-            if isinstance(by_service[endpoint["service"]].get("tags"), list)
-            else by_service[endpoint["service"]].get("tags", {}),
-            endpoint["tags"],
-        )
+        if endpoint["service"] not in tags or lacks(tags[endpoint["service"]], endpoint["tags"])
     ]

@@ -39,8 +39,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 )
 
 DATABASE_ACCESS, ENDPOINTS = "database-access", "endpoints"
-# Groups of their own, whose names services and databases cannot have.
-OWN = (WORLD, LOAD_BALANCER, EDGE, HOSTS, INSTANCE_CONNECT, DATABASE_ACCESS, ENDPOINTS)
+# Groups of their own, whose names services and databases cannot have; those of flows are reserved anyway.
+OWN = (DATABASE_ACCESS, ENDPOINTS)
 EVERYBODY = "0.0.0.0/0"
 HTTPS = 443
 
