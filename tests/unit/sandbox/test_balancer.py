@@ -171,7 +171,7 @@ class Edge(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer."""
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = json.dumps({"name": self.server.server_address[1], "headers": headers}).encode()
+        body = json.dumps({"name": self.connection.getsockname()[1], "headers": headers}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
