@@ -1,5 +1,7 @@
 """What only tests and benches need: a browser, a load generator, scanners, and the nginx of Debian's next release.
 
+HAProxy, the stand-in for a load balancer, is fetched in the same way.
+
 All but the packages lies in .cache/tools, each part in a directory of its own.
 """
 
@@ -21,19 +23,35 @@ DESCRIPTIONS = REPO / "tests" / "tools"
 # nginx writes some settings differently since 1.25. It brings its own libraries, and its own loader finds them.
 NEXT_SUITE = "trixie"
 NGINX = DIRECTORY / "nginx" / "nginx"
+HAPROXY = DIRECTORY / "haproxy" / "haproxy"
 NGINX_SCRIPT = """\
 #!/bin/sh
 root=$(dirname "$0")/root/usr
 exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$root/lib/x86_64-linux-gnu" "$root/sbin/nginx" "$@"
 """
+# Of the machine's own release: it executes itself anew, which that loader does not survive.
+HAPROXY_SCRIPT = """\
+#!/bin/sh
+root=$(dirname "$0")/root/usr
+LD_LIBRARY_PATH=$root/lib/x86_64-linux-gnu exec "$root/sbin/haproxy" "$@"
+"""
 
 
 def ensure() -> None:
     """Fetch what is not there yet."""
-    sources = next_sources(image.debian_sources(image.source_files()))
-    _make("nginx", "\n".join([*sources, NGINX_SCRIPT]), lambda place: _fetch_nginx(place, sources))
+    _ensure_package("nginx", next_sources(image.debian_sources(image.source_files())), NGINX_SCRIPT)
+    ensure_haproxy()
     _make("sslyze", (DESCRIPTIONS / "sslyze" / "requirements.txt").read_text(), _fetch_sslyze)
     _make("observatory", (DESCRIPTIONS / "observatory" / "package-lock.json").read_text(), _fetch_observatory)
+
+
+def ensure_haproxy() -> None:
+    """Fetch HAProxy unless it is there."""
+    _ensure_package("haproxy", image.debian_sources(image.source_files()), HAPROXY_SCRIPT)
+
+
+def _ensure_package(name: str, sources: list[str], script: str) -> None:
+    _make(name, "\n".join([*sources, script]), lambda place: _fetch_package(place, sources, script))
 
 
 def _make(name: str, made_from: str, fetch: Callable[[Path], None]) -> None:
@@ -54,11 +72,13 @@ def next_sources(sources: list[str]) -> list[str]:
     return [line.replace(image.SUITE, NEXT_SUITE) for line in sources if image.SUITE in line]
 
 
-def _fetch_nginx(place: Path, sources: list[str]) -> None:
+def _fetch_package(place: Path, sources: list[str], script: str) -> None:
+    """Fetch the package of the place's name, with all that it needs, and a script that runs it."""
+    name = place.name
     (place / "lists" / "partial").mkdir(parents=True)
     (place / "archives" / "partial").mkdir(parents=True)
     (place / "sources.list").write_text("\n".join(sources) + "\n")
-    # No package is installed there: apt fetches nginx with every library that it needs.
+    # No package is installed there: apt fetches the package with every library that it needs.
     (place / "status").touch()
     settings = {
         "Dir::State::Lists": place / "lists",
@@ -72,13 +92,16 @@ def _fetch_nginx(place: Path, sources: list[str]) -> None:
     }
     apt = ["apt-get", *(part for key, value in settings.items() for part in ("--option", f"{key}={value}"))]
     unpack = 'for archive in "$0"/archives/*.deb; do dpkg-deb --extract "$archive" "$0/root"; done'
-    install = ["install", "--yes", "--no-install-recommends", "--download-only", "nginx"]
+    install = ["install", "--yes", "--no-install-recommends", "--download-only", name]
     for arguments in ([*apt, "update"], [*apt, *install], ["sh", "-ec", unpack, str(place)]):
         run_logged(
-            arguments, "tools-nginx", failure=f"The nginx of Debian's {NEXT_SUITE} cannot be fetched.", explain=explain
+            arguments,
+            f"tools-{name}",
+            failure=f"Debian's {name} cannot be fetched.",
+            explain=explain,
         )
-    NGINX.write_text(NGINX_SCRIPT)
-    NGINX.chmod(0o755)
+    (place / name).write_text(script)
+    (place / name).chmod(0o755)
     for leftover in ("lists", "archives"):
         shutil.rmtree(place / leftover)
 

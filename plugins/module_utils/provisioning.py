@@ -15,7 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import (
+    aws_artifacts,
+    aws_database,
+    aws_dns,
     aws_hosts,
+    aws_load_balancer,
     aws_network,
     aws_security_groups,
 )
@@ -26,7 +30,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 LAYERS: dict[str, ModuleType] = {
     "network": aws_network,
     "security_groups": aws_security_groups,
+    "database": aws_database,
+    "artifacts": aws_artifacts,
+    "load_balancer": aws_load_balancer,
     "hosts": aws_hosts,
+    "dns": aws_dns,
 }
 
 FIELDS: dict[str, Key] = {layer: Key(module.CHECK) for layer, module in LAYERS.items()}
