@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import combinations
@@ -219,20 +221,37 @@ def test_the_picture_in_the_documentation_is_that_of_production() -> None:
     )
 
 
+def test_the_playbook_draws_the_hosts_of_the_inventory_and_asks_none_of_them(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "inventories", tmp_path / "inventories", ignore=shutil.ignore_patterns("aws_ec2.yml"))
+    carried = {"edge-1": ["edge"], "all-1": list(described()[0]["services"])}
+    entries = {
+        name: {"platform_address": entry["address"], "platform_services": entry["services"], "ansible_port": 9}
+        for name, entry in hosts(carried).items()
+    }
+    inventory = tmp_path / "inventories" / "production" / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"platform": {"hosts": entries}}))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "playbooks/topology.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    picture = tmp_path / ".artifacts" / "topology-production.svg"
+    assert str(picture) in done.stdout
+    assert picture.read_text() == topology.picture(catalogue.load(*described(), hosts(carried)))
+
+
 # --- geometry ---------------------------------------------------------------
 
 
 @st.composite
 def graphs(draw: Any) -> tuple[dict[str, tuple[float, float]], list[tuple[str, str]]]:
     """Boxes of some sizes, and arrows from earlier to later ones."""
-    names = [f"n{number}" for number in range(draw(st.integers(1, 9)))]
-    sizes = {name: (draw(st.integers(40, 200)), draw(st.integers(40, 120))) for name in names}
-    pairs = list(combinations(names, 2))
-    arrows = draw(st.lists(st.sampled_from(pairs), max_size=16)) if pairs else []
-    return {
-        name: (width, max(height, layers.LANE * 17)) if draw(st.booleans()) else (width, height)
-        for name, (width, height) in sizes.items()
-    }, arrows
+    names = [f"n{number}" for number in range(draw(st.integers(2, 9)))]
+    arrows = draw(st.lists(st.sampled_from(list(combinations(names, 2))), max_size=16))
+    return {name: (draw(st.integers(40, 200)), draw(st.integers(40, 320))) for name in names}, arrows
 
 
 @given(graphs())
@@ -346,6 +365,8 @@ def test_in_a_browser_text_fits_and_nothing_lies_on_it(name: str, measured: dict
         )
     labels = [layers.Box(*box) for _text, _card, box, port in seen["texts"] if port]
     for ends, points in seen["points"]:
+        for end, (_x, y) in zip(ends.split(), (points[0], points[-1]), strict=True):
+            assert boxes[end].y < y < boxes[end].y + boxes[end].height, "an arrow begins and ends at its box"
         for x, y in points:
             point = layers.Box(x - 0.1, y - 0.1, 0.2, 0.2)
             for card, box in boxes.items():
