@@ -175,7 +175,8 @@ def picture(model: Model) -> str:
 def machines(model: Model) -> list[Machine]:
     """Return the hosts, or the groups of hosts that the environment asks for."""
     if model.hosts:
-        return [Machine(name, host["address"] or "", host["services"]) for name, host in model.hosts.items()]
+        # An inventory that asks AWS has no order of its own.
+        return [Machine(name, host["address"] or "", host["services"]) for name, host in sorted(model.hosts.items())]
     groups = (model.environment["aws"] or {}).get("hosts") or {}
     return [
         Machine(f"{group.get('count') or 1} × {name}", str(group.get("type") or ""), list(group.get("services") or []))
@@ -307,7 +308,7 @@ def _told(flow: Flow) -> str:
 
 def _box(parent: ET.Element, card: Card, box: Box) -> None:
     group = _add(parent, "g", style=card.style, data_name=card.name)
-    _add(group, "title", ", ".join([card.title, *(line.text for line in card.lines)]))
+    _add(group, "title").text = "\n".join(clean(text) for text in [card.title, *(line.text for line in card.lines)])
     _add(group, "rect", style="card", rx=6, **box._asdict())
     _add(group, "rect", style="bar", rx=2, x=box.x, y=box.y + 6, width=4, height=box.height - 12)
     y = box.y + (0 if card.inside else (box.height - card.head) / 2) + PADDING + LINE - 6
