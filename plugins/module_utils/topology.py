@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import NamedTuple
 
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_hosts
 from ansible_collections.fivepointers.platform.plugins.module_utils.flows import (
     EDGE,
     HOSTS,
@@ -177,10 +178,9 @@ def machines(model: Model) -> list[Machine]:
     if model.hosts:
         # An inventory that asks AWS has no order of its own.
         return [Machine(name, host["address"] or "", host["services"]) for name, host in sorted(model.hosts.items())]
-    groups = (model.environment["aws"] or {}).get("hosts") or {}
     return [
-        Machine(f"{group.get('count') or 1} × {name}", str(group.get("type") or ""), list(group.get("services") or []))
-        for name, group in groups.items()
+        Machine(f"{aws_hosts.count(group) + len(group['adopt'])} × {name}", group["type"], group["services"])
+        for name, group in aws_hosts.groups(model).items()
     ]
 
 

@@ -103,10 +103,9 @@ def case(name: str) -> Model:
     if name == "hostile hosts":
         return catalogue.load(services, sandbox, hosts({HOSTILE: everything, "long" * 30: []}))
     if name == "no hosts yet":
-        model = catalogue.load(services, environment)
-        groups = {"edge": {"services": ["edge"], "count": 2}, "rest": {"services": list(services["services"])}}
-        model.environment["aws"] = {"hosts": groups}
-        return model
+        rest = {"services": list(services["services"]), "adopt": ["i-0abc12345678def01"], "type": "t3.medium"}
+        groups = {"edge": {"services": ["edge"], "count": 2}, "rest": rest}
+        return catalogue.load(services, {**environment, "aws": {"hosts": groups}})
     if name == "no database":
         page = {"kind": "static_frontend", "public": [{"host": "@"}], "build": {"source": "../page"}}
         return catalogue.load({"services": {"page": page}}, {**sandbox, "databases": {}, "secrets": {}})
@@ -212,7 +211,7 @@ def test_a_reader_without_eyes_gets_all_of_it() -> None:
 def test_hosts_that_are_not_there_yet_are_drawn_as_groups() -> None:
     shown = [element.text for element in ET.fromstring(topology.picture(case("no hosts yet"))).iter(f"{SVG}text")]
     assert "2 × edge" in shown
-    assert "1 × rest" in shown
+    assert {"1 × rest", "t3.medium"} <= set(shown)
 
 
 def test_the_picture_in_the_documentation_is_that_of_production() -> None:
