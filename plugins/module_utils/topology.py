@@ -216,7 +216,11 @@ def _hosts(carried: Sequence[Machine], width: float) -> Card:
             f"host {machine.name}",
             "host",
             machine.name,
-            [Line(line) for line in [machine.detail, *wrap(", ".join(machine.services), LINES)] if line],
+            [
+                Line(line)
+                for line in [machine.detail, *wrap(", ".join(machine.services), LINES, break_on_hyphens=False)]
+                if line
+            ],
         )
         for machine in carried
     ]
