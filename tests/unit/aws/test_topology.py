@@ -208,6 +208,16 @@ def test_a_reader_without_eyes_gets_all_of_it() -> None:
     assert all(flow.reason in (desc.text or "") and str(flow.port) in (desc.text or "") for flow in flows(model))
 
 
+@pytest.mark.parametrize("name", ["world", "hosts", "load-balancer", "instance-connect", "edge"])
+def test_no_service_is_named_as_an_end_of_flows_that_is_none(name: str) -> None:
+    services, environment = described()
+    services["services"][name] = services["services"].pop("collab")
+    services["services"]["frontend"]["needs"] = ["api"]
+    services["journeys"] = []
+    found = catalogue.read(services, environment)[1]
+    assert [(item.path, item.problem) for item in found] == [(f"services.{name}", f"'{name}' is a reserved word")]
+
+
 def test_hosts_that_are_not_there_yet_are_drawn_as_groups() -> None:
     shown = [element.text for element in ET.fromstring(topology.picture(case("no hosts yet"))).iter(f"{SVG}text")]
     assert "2 × edge" in shown
