@@ -8,7 +8,7 @@ PYTHON3 := $(shell command -v python3 || echo missing)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-up: python3 ## Set the machine up, start the sandbox, build the applications and release them
+up: python3 ## Set the machine up, start the sandbox, build the applications, release them, draw a picture
 	@python3 -m sandbox stack --name $(NAME)
 
 setup: python3 ## Install packages, the virtual environment, Node.js and what tests need, and nothing else

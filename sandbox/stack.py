@@ -12,10 +12,13 @@ from sandbox.errors import SandboxError
 from sandbox.paths import REPO, VENV, repository_path, state_dir
 from sandbox.setup import setup
 
+# One start of Ansible for each step.
 PLAYBOOKS = (
-    ("Build the applications", "build.yml"),
-    ("Configure, release and verify", "site.yml"),
+    ("Build the applications", ("playbooks/build.yml",)),
+    ("Configure, release and verify", ("playbooks/site.yml", "playbooks/topology.yml")),
 )
+# Where playbooks/topology.yml puts its picture.
+PICTURES = ".artifacts"
 
 
 def stack(name: str) -> None:
@@ -27,13 +30,12 @@ def stack(name: str) -> None:
     state = state_dir(name)
     endpoints: dict[str, Any] = json.loads((state / "endpoints.json").read_text())
     inventory = repository_path(Path(endpoints["inventory"]))
-    for title, playbook in PLAYBOOKS:
+    for title, playbooks in PLAYBOOKS:
         with steps.step(title):
-            command = f"ansible-playbook -i {inventory} playbooks/{playbook}"
+            command = f"ansible-playbook -i {inventory} {' '.join(playbooks)}"
             say(f"  . {repository_path(state)}/env; {command}")
             _call(
-                ["sh", "-c", '. "$0" && exec ansible-playbook -i "$1" "$2"', str(state / "env"), inventory,
-                 f"playbooks/{playbook}"],
+                ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks],
                 f"{title}: the playbook failed. Its output above says what and where; "
                 "mend it and run `make up` again, or only the command above.",
             )  # fmt: skip
@@ -57,6 +59,7 @@ def summary(endpoints: dict[str, Any]) -> str:
             "The platform is up.",
             *rows,
             *urls,
+            f"A picture of it: {PICTURES}/topology-{endpoints['environment']}.svg",
             "",
             "From the shell:",
             f"  curl --cacert {directory}/tls/ca.pem --resolve '*:443:{edge}' https://{domain}/",

@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning, provisioning, rollbacks
+from ansible_collections.fivepointers.platform.plugins.module_utils import planning, provisioning, rollbacks, topology
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import listed, plain
 
 
@@ -177,6 +177,7 @@ class FilterModule:
             "health_checks": _derive(planning.health_checks),
             "log_groups": _derive(planning.log_groups),
             "connection_budget": _derive(planning.connection_budget),
+            "topology": _derive(topology.picture),
             "service_environment": service_environment,
             "catalogue_problems": catalogue_problems,
             "provision": provision,
