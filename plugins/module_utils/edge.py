@@ -101,7 +101,6 @@ def limited_request(request: str) -> tuple[list[str], str]:
 
     Applications take the path in any case, and with a final slash, for the same.
 
-
     They answer HEAD as they answer GET, and with the same effort.
     """
     method, _space, path = request.partition(" ")
