@@ -13,11 +13,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_monitoring
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Key, Report, any_mapping, keys
 
 # Layer -> its module, in the order in which they are made.
-LAYERS: dict[str, ModuleType] = {}
+LAYERS: dict[str, ModuleType] = {"monitoring": aws_monitoring}
 
 FIELDS: dict[str, Key] = {layer: Key(module.CHECK) for layer, module in LAYERS.items()}
 
