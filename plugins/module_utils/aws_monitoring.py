@@ -6,8 +6,9 @@
 What follows from catalogue and environment alone is C(derive)'s; C(complete) adds what needs the account: its number,
 the instances and certificates that are in it.
 
-The agent ships an entry of the journal as C({"body": {"MESSAGE": "…", …}}). Where the message is JSON itself, the
-groups' transformer puts what is in it beside that, as C(entry): metric filters and queries read it there.
+nginx writes its access log into a file, a JSON object for each request: its fields are the event's. An entry of the
+journal is the event C({"body": {"MESSAGE": "…", …}}): where the message is JSON itself, metric filters see text, and
+queries parse it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.planning imp
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
     Key,
     Report,
-    boolean,
     integer,
     items,
     keys,
@@ -46,8 +46,6 @@ PERCENT = integer(1, 100)
 KEYS: dict[str, Key] = {
     "emails": Key(items(values.email, "a list of e-mail addresses"), []),
     "retention_days": Key(retention, 30),
-    "verify_minutes": Key(integer(0, 1440), 5),
-    "host_alarms": Key(boolean, True),
     "down_percent": Key(PERCENT, 50),
     "errors_percent": Key(PERCENT, 5),
     "latency_p99_ms": Key(integer(1, 600000), 2000),
@@ -60,15 +58,14 @@ KEYS: dict[str, Key] = {
 }
 CHECK = keys(KEYS, "a mapping such as {emails: [team@example.com]}")
 
-# The first parser must read the whole event.
-TRANSFORMER = [{"parseJSON": {}}, {"parseJSON": {"source": "body.MESSAGE", "destination": "entry"}}]
-# Beside events that are no JSON, what levels are called: by words, or by numbers as pino does (50 is an error).
-ERROR = '(($.entry.level = "error") || ($.entry.level = "fatal") || ($.entry.level >= 50))'
-NO_ERROR = '($.entry.level = *) && ($.entry.level != "error") && ($.entry.level != "fatal") && ($.entry.level < 50)'
+# Levels are words ("error", "fatal"), or numbers as pino has them (50, 60). In a message that is JSON within JSON they
+# can only be searched for; groups of alternatives are not allowed.
+ERROR = "{ $.body.MESSAGE = %.level.:.?[56ef]% }"
+ANY = '{ $.body.MESSAGE = "*" }'
 # What a front says of a request. The edge says the same of it once more, and so do calls between services.
-FRONT = '($.entry.edge = 0) && ($.entry.service != "internal-*")'
+FRONT = '($.edge = 0) && ($.service != "internal-*")'
 # What only the edge can say: there is no front that answers.
-NO_FRONT = "($.entry.edge = 1) && (($.entry.status = 502) || ($.entry.status = 504))"
+NO_FRONT = "($.edge = 1) && (($.status = 502) || ($.status = 504))"
 SWITCHING_PROTOCOLS = 101
 
 
@@ -83,17 +80,22 @@ def derive(model: Model) -> dict[str, Any]:
         "tags": planning.aws_tags(model),
         "settings": dict(settings),
         "log_groups": log_groups(model, settings["retention_days"]),
-        "transformer": TRANSFORMER,
         "metric_filters": metric_filters(model),
         "topic": {
             "name": planning.aws_name(model, "alarms"),
             "subscriptions": [{"endpoint": address, "protocol": "email"} for address in settings["emails"]],
         },
-        "alarms": alarms(model),
+        "alarms": [{"tags": planning.aws_tags(model), **item} for item in alarms(model)],
         "composites": composites(model),
         "dashboard": {"name": planning.aws_name(model, "platform"), "body": {"widgets": widgets(model)}},
         "queries": queries(model),
     }
+
+
+def synthetic_period(model: Model) -> int:
+    """Return the whole minutes, in seconds, within which a scheduled check is made; 0 where there are none."""
+    settings = model.environment.get("synthetic") or {"enabled": True, "interval": 900}
+    return -(-int(settings["interval"]) // 60) * 60 if settings["enabled"] and model.journeys else 0
 
 
 def namespace(model: Model) -> str:
@@ -128,35 +130,33 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
     A metric of zeros and ones is a count (sum), a share (average) and the number of requests (sample count) in one.
     """
     nginx = planning.log_group(model, "nginx")
-    front, service = {"group": nginx, "service": "$.entry.service"}, "$.body.SYSLOG_IDENTIFIER"
+    front, service = {"group": nginx, "service": "$.service"}, "$.body.SYSLOG_IDENTIFIER"
     found = [
-        ("errors", f"{{ {FRONT} && ($.entry.status >= 500) }}", "ErrorsServer", "1", front),
-        ("no-errors", f"{{ {FRONT} && ($.entry.status < 500) }}", "ErrorsServer", "0", front),
+        ("errors", f"{{ {FRONT} && ($.status >= 500) }}", "ErrorsServer", "1", front),
+        ("no-errors", f"{{ {FRONT} && ($.status < 500) }}", "ErrorsServer", "0", front),
         ("no-front", f"{{ {NO_FRONT} }}", "ErrorsServer", "1", front),
         # A WebSocket takes as long as it is open.
         (
             "latency",
-            f"{{ {FRONT} && ($.entry.status != {SWITCHING_PROTOCOLS}) }}",
+            f"{{ {FRONT} && ($.status != {SWITCHING_PROTOCOLS}) }}",
             "LatencySeconds",
-            "$.entry.seconds",
+            "$.seconds",
             front,
         ),
     ]
     for name in writers(model):
         group = {"group": planning.log_group(model, name), "service": service}
+        # Zeros change no sum: with them there is the metric before there is an error.
         found += [
-            ("application-errors", f"{{ {ERROR} }}", "ApplicationErrors", "1", group),
-            ("no-application-errors", f"{{ {NO_ERROR} }}", "ApplicationErrors", "0", group),
+            ("application-errors", ERROR, "ApplicationErrors", "1", group),
+            ("application-lines", ANY, "ApplicationErrors", "0", group),
         ]
-    for name in websockets(model):
-        group = {"group": planning.log_group(model, name), "service": service}
-        found.append(("open-sockets", "{ $.entry.openSockets >= 0 }", "OpenSockets", "$.entry.openSockets", group))
     return [
         {
             "name": planning.aws_name(model, name),
-            "log_group": where["group"],
+            "log_group_name": where["group"],
             "pattern": pattern,
-            "transformation": {
+            "metric_transformation": {
                 "metric_name": metric,
                 "metric_namespace": namespace(model),
                 "metric_value": value,
@@ -172,40 +172,41 @@ def queries(model: Model) -> list[dict[str, Any]]:
     """Return the saved queries of Logs Insights."""
     nginx = [planning.log_group(model, "nginx")]
     applications = [planning.log_group(model, name) for name in writers(model)]
-    request = "fields @timestamp, entry.service, entry.method, entry.path, entry.status, entry.seconds, "
+    request = "fields @timestamp, service, method, path, status, seconds, "
+    parsed = "fields jsonParse(body.MESSAGE) as entry"
     level = 'entry.level in ["error", "fatal"] or entry.level >= 50'
     found = [
         (
             "errors of the services",
             applications,
-            "fields @timestamp, body.SYSLOG_IDENTIFIER as service, body._HOSTNAME as host, "
+            f"{parsed}, @timestamp, body.SYSLOG_IDENTIFIER as service, body._HOSTNAME as host, "
             "body.FIVEPOINTERS_RELEASE as release, entry.requestId, entry.message, entry.reason, entry.stack\n"
             f"| filter {level}\n| sort @timestamp desc\n| limit 200",
         ),
         (
             "errors by message",
             applications,
-            f"filter {level}\n| stats count(*) as errors, min(@timestamp) as first, max(@timestamp) as last "
+            f"{parsed}\n| filter {level}\n"
+            "| stats count(*) as errors, min(@timestamp) as first, max(@timestamp) as last "
             "by body.SYSLOG_IDENTIFIER as service, entry.message, entry.reason\n| sort errors desc",
         ),
         (
             "requests that failed",
             nginx,
-            f"{request}entry.upstream, entry.upstream_status, entry.request_id\n"
-            "| filter entry.status >= 500\n| sort @timestamp desc\n| limit 200",
+            f"{request}upstream, upstream_status, request_id\n"
+            "| filter status >= 500\n| sort @timestamp desc\n| limit 200",
         ),
         (
             "slowest paths",
             nginx,
-            "filter entry.edge = 0 and entry.status != 101\n"
-            "| stats count(*) as requests, pct(entry.seconds, 50) as p50, pct(entry.seconds, 95) as p95, "
-            "pct(entry.seconds, 99) as p99 by entry.service, entry.method, entry.path\n| sort p99 desc\n| limit 50",
+            "filter edge = 0 and status != 101\n"
+            "| stats count(*) as requests, pct(seconds, 50) as p50, pct(seconds, 95) as p95, "
+            "pct(seconds, 99) as p99 by service, method, path\n| sort p99 desc\n| limit 50",
         ),
         (
             "one request through all services",
             nginx + applications,
-            "fields @timestamp, @log, @message\n"
-            '| filter entry.request_id = "REQUEST_ID" or entry.requestId = "REQUEST_ID"\n| sort @timestamp asc',
+            "fields @timestamp, @log, @message\n| filter @message like /REQUEST_ID/\n| sort @timestamp asc",
         ),
     ]
     return [
@@ -217,6 +218,8 @@ def queries(model: Model) -> list[dict[str, Any]]:
 
 # --- alarms -------------------------------------------------------------------
 
+# What the agent measures of each host, and publishes once more for all of them together, with this dimension alone.
+HOST_METRICS = {"memory": "mem_used_percent", "disk": "disk_used_percent", "swap": "swap_used_percent"}
 MORE, LESS = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
 
 
@@ -238,15 +241,29 @@ def alarms(model: Model) -> list[dict[str, Any]]:
                 periods=3,
             )
         )
-    if settings["verify_minutes"]:
+    host = {"Service": "host"}
+    for thing, metric in HOST_METRICS.items():
+        most = settings[f"{thing}_percent"]
+        found.append(
+            alarm(
+                of_environment(model, f"hosts/{thing}"),
+                f"{most} % of a host's {thing} is in use",
+                (namespace(model), metric, host),
+                "Maximum",
+                most,
+                period=300,
+                periods=2,
+            )
+        )
+    if period := synthetic_period(model):
         found.append(
             alarm(
                 of_environment(model, "verify-failed"),
-                "the check through the front door fails, or is not made",
+                "the scheduled check through the front door fails, or is not made",
                 (namespace(model), "VerifySucceeded", {}),
                 "Minimum",
                 1,
-                period=60 * settings["verify_minutes"],
+                period=period,
                 periods=2,
                 comparison=LESS,
                 missing="breaching",
@@ -281,9 +298,15 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
             )
         )  # fmt: skip
     if model.is_process(name):
+        runs = own[0], "procstat_lookup_pid_count", own[1]
+        found.append(
+            alarm(
+                f"{prefix}/not-running", f"{name} does not run on one of its hosts", runs, "Minimum", 1, comparison=LESS
+            )
+        )
         what = f"{name} logs {count} errors in five minutes"
         found.append(alarm(f"{prefix}/application-errors", what, logged, "Sum", count, period=300))
-    return found
+    return [{**item, "tags": planning.aws_tags(model, name)} for item in found]
 
 
 def alarm(
@@ -299,15 +322,14 @@ def alarm(
     comparison: str = MORE,
     missing: str = "notBreaching",
 ) -> dict[str, Any]:
-    """Return the arguments of C(amazon.aws.cloudwatch_metric_alarm)."""
-    which = "extended_statistic" if statistic.startswith("p") else "statistic"
+    """Return the arguments of C(cloudwatch_metric_alarms)."""
     return {
         "name": name,
         "description": description,
         "namespace": metric[0],
         "metric_name": metric[1],
         "dimensions": metric[2],
-        which: statistic,
+        "statistic": statistic,
         "threshold": float(threshold),
         "comparison": comparison,
         "period": period,
@@ -341,19 +363,19 @@ def composites(model: Model) -> list[dict[str, Any]]:
             what = f"what {name} needs"
             found.append({**composite(model, f"{named[name]}/needs", what, needs, name), "notifies": False})
             needs = [found[-1]["name"]]
-        found.append({**entry, "suppressor": "".join(needs)})
+        found.append({**entry, "actions_suppressor": "".join(needs)})
     services = of_environment(model, "services")
     found.append(
         {**composite(model, services, "any service", [named[name] for name in model.services]), "notifies": False}
     )
-    if settings["verify_minutes"]:
+    if synthetic_period(model):
         front_door = composite(
             model,
             of_environment(model, "front-door"),
             "login, signup or co-editing",
             [of_environment(model, "verify-failed")],
         )
-        found.append({**front_door, "suppressor": services})
+        found.append({**front_door, "actions_suppressor": services})
     return found
 
 
@@ -368,7 +390,7 @@ def composite(model: Model, name: str, what: str, children: Iterable[str], servi
         "name": name,
         "description": f"{model.environment['name']}: {what}",
         "rule": any_of(children),
-        "suppressor": "",
+        "actions_suppressor": "",
         "notifies": True,
         "tags": planning.aws_tags(model, service),
     }
@@ -386,7 +408,7 @@ WIDTH, HEIGHT = 24, 6
 
 def widgets(model: Model) -> list[dict[str, Any]]:
     """Return the dashboard's widgets, row by row."""
-    rows = [verify_row(model)] if model.environment["aws"]["monitoring"]["verify_minutes"] else []
+    rows = [verify_row(model)] if synthetic_period(model) else []
     rows += [service_row(model, name) for name in model.services]
     rows += [host_row(model)]
     rows += [[graph(model, *connections(model, database))] for database in model.databases]
@@ -444,7 +466,7 @@ def service_row(model: Model, name: str) -> list[dict[str, Any]]:
             share,
         ),
     ]  # fmt: skip
-    if name in websockets(model):
+    if name in websockets(model) and model.services[name].get("statsd"):
         row.append(graph(model, f"{name}: open WebSockets", [[own, "OpenSockets", "Service", name]], "Sum"))
     else:
         series = [
@@ -461,15 +483,17 @@ def host_row(model: Model) -> list[dict[str, Any]]:
     """Return how full the hosts are. Hosts come and go, so they are searched for."""
     settings = model.environment["aws"]["monitoring"]
     row = []
-    for title, metric, dimensions, key in (
-        ("memory", "mem_used_percent", "InstanceId", "memory_percent"),
-        ("disk", "disk_used_percent", "InstanceId,path", "disk_percent"),
-        ("swap", "swap_used_percent", "InstanceId", "swap_percent"),
-    ):
-        search = f"SEARCH('{{{namespace(model)},{dimensions}}} MetricName=\"{metric}\"', 'Maximum', 60)"
-        lines = [("alarm", float(settings[key]))]
-        row.append(graph(model, f"hosts: {title}, percent", [[{"expression": search, "id": title}]], "Maximum", lines))
-    return row
+    for thing, metric in HOST_METRICS.items():
+        lines = [("alarm", float(settings[f"{thing}_percent"]))]
+        row.append(graph(model, f"hosts: {thing}, percent", [of_hosts(model, metric, "host", thing)], "Maximum", lines))
+    usage = [of_hosts(model, "procstat_cpu_usage", name, f"cpu{index}") for index, name in enumerate(writers(model))]
+    return [*row, graph(model, "services: processor, percent", usage, "Maximum")]
+
+
+def of_hosts(model: Model, metric: str, service: str, identity: str) -> list[dict[str, Any]]:
+    """Return a metric of a service on each of its hosts, whatever dimensions it has beside that."""
+    terms = f'Namespace="{namespace(model)}" MetricName="{metric}" Service="{service}" InstanceId'
+    return [{"expression": f"SEARCH('{terms}', 'Maximum', 60)", "id": identity}]
 
 
 def connections(model: Model, database: str) -> tuple[str, list[Any], str, list[tuple[str, float]]]:
@@ -488,12 +512,14 @@ def complete(
     caller: str,
     instances: Sequence[Mapping[str, Any]],
     certificates: Sequence[Mapping[str, Any]],
+    host_alarms: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the alarms with what only the account knows, and the dashboard that shows their states.
 
     :param caller: the ARN of who asks; it tells partition and account.
     :param instances: as C(amazon.aws.ec2_instance_info) returns them.
-    :param certificates: as C(amazon.aws.acm_certificate_info) returns them.
+    :param certificates: as C(community.aws.acm_certificate_info) returns them.
+    :param host_alarms: the alarms of hosts that there are, as C(amazon.aws.cloudwatch_metric_alarm_info) returns them.
     """
     partition, account = caller.split(":")[1], caller.split(":")[4]
 
@@ -502,40 +528,39 @@ def complete(
 
     topic = arn("sns", derived["topic"]["name"])
     alarms_found, composites_found = list(derived["alarms"]), list(derived["composites"])
-    for host in sorted(instances, key=lambda item: item["instance_id"]) if derived["settings"]["host_alarms"] else []:
-        own = host_alarms(derived, host)
-        alarms_found += own
-        composites_found.append(_raised_by(derived, f"host-{host['instance_id']}", own, _host_name(host)))
+    finished: list[dict[str, Any]] = []
+    status = [status_alarm(derived, host) for host in sorted(instances, key=lambda item: item["instance_id"])]
+    alarms_found += status
+    hosts = [item for item in derived["alarms"] if item["name"].startswith(f"{derived['environment']}/hosts/")]
+    composites_found.append(_raised_by(derived, "hosts", [*hosts, *status], "a host"))
     if certificates:
         own = [certificate_alarm(derived, item, index) for index, item in enumerate(certificates)]
         alarms_found += own
-        composites_found.append(_raised_by(derived, "certificate", own, f"certificate of {derived['certificate']}"))
-    finished = [
-        {
-            **{key: value for key, value in item.items() if key != "notifies"},
-            "actions": [topic] if item["notifies"] else [],
-        }
-        for item in composites_found
-    ]
+        what = f"certificate of {derived['certificate']}"
+        composites_found.append(_raised_by(derived, "certificate", own, what))
+    notifying = [item["name"] for item in composites_found if item["notifies"]]
+    for item in composites_found:
+        actions = [topic] if item["name"] in notifying else []
+        finished.append({**item, "alarm_actions": actions, "ok_actions": actions})
+        del finished[-1]["notifies"]
     states = {
         "type": "alarm",
         "x": 0, "y": 0, "width": WIDTH, "height": 3,
         "properties": {
             "title": f"{derived['environment']}: alarms",
-            "alarms": [arn("cloudwatch", f"alarm:{item['name']}") for item in composites_found if item["notifies"]],
+            "alarms": [arn("cloudwatch", f"alarm:{name}") for name in notifying],
         },
     }  # fmt: skip
     below = [{**widget, "y": widget["y"] + states["height"]} for widget in derived["dashboard"]["body"]["widgets"]]
+    wanted = {item["name"] for item in alarms_found}
+    gone = sorted(item["alarm_name"] for item in host_alarms if item["alarm_name"] not in wanted)
     return {
         "topic_arn": topic,
-        "alarms": alarms_found,
+        "gone": [{"name": name, "state": "absent"} for name in gone],
+        "alarms": [{"tags": dict(derived["tags"]), **item} for item in alarms_found],
         "composites": finished,
         "dashboard": {**derived["dashboard"], "body": {"widgets": [states, *below]}},
     }
-
-
-def _host_name(host: Mapping[str, Any]) -> str:
-    return f"host {(host.get('tags') or {}).get('Name', host['instance_id'])}"
 
 
 def _raised_by(derived: Mapping[str, Any], thing: str, own: Sequence[Mapping[str, Any]], what: str) -> dict[str, Any]:
@@ -543,33 +568,23 @@ def _raised_by(derived: Mapping[str, Any], thing: str, own: Sequence[Mapping[str
         "name": f"{derived['environment']}/{thing}",
         "description": f"{derived['environment']}: {what}",
         "rule": any_of(item["name"] for item in own),
-        "suppressor": "",
+        "actions_suppressor": "",
         "notifies": True,
         "tags": dict(derived["tags"]),
     }
 
 
-def host_alarms(derived: Mapping[str, Any], host: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the alarms of one host."""
-    settings, identity = derived["settings"], host["instance_id"]
-    prefix, name = f"{derived['environment']}/host-{identity}", _host_name(host)
-    one = {"InstanceId": identity}
-    found = [
-        alarm(
-            f"{prefix}/status", f"EC2's own checks of {name} fail", ("AWS/EC2", "StatusCheckFailed", one),
-            "Maximum", 1, periods=2,
-        )
-    ]  # fmt: skip
-    for thing, metric, dimensions in (
-        ("memory", "mem_used_percent", one),
-        ("disk", "disk_used_percent", {**one, "path": "/"}),
-        ("swap", "swap_used_percent", one),
-    ):
-        most = settings[f"{thing}_percent"]
-        text = f"{most} % of the {thing} of {name} is in use"
-        measured = (derived["namespace"], metric, dimensions)
-        found.append(alarm(f"{prefix}/{thing}", text, measured, "Average", most, period=300, periods=2))
-    return found
+def status_alarm(derived: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the alarm on EC2's own checks of a host."""
+    name = (host.get("tags") or {}).get("Name", host["instance_id"])
+    return alarm(
+        f"{derived['environment']}/hosts/{host['instance_id']}",
+        f"EC2's own checks of {name} fail",
+        ("AWS/EC2", "StatusCheckFailed", {"InstanceId": host["instance_id"]}),
+        "Maximum",
+        1,
+        periods=2,
+    )
 
 
 def certificate_alarm(derived: Mapping[str, Any], certificate: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -588,29 +603,35 @@ def certificate_alarm(derived: Mapping[str, Any], certificate: Mapping[str, Any]
 
 # --- checks -------------------------------------------------------------------
 
-SEARCH = re.compile(r"SEARCH\('\{(?P<namespace>[^,}]+)(?P<dimensions>[^}]*)\} MetricName=\"(?P<metric>[^\"]+)\"'")
+SEARCH = re.compile(r"SEARCH\('(?P<terms>[^']+)'")
+TERM = re.compile(r"(?P<name>\w+)(?:=\"(?P<value>[^\"]*)\")?")
 
 
 def missing_metrics(body: Mapping[str, Any], known: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what a dashboard shows of metrics that do not exist.
+    """Return what a dashboard shows of metrics that do not exist: each as its words, or as its search.
 
     :param known: as C(ListMetrics) answers.
     """
-    exact, kinds = set(), set()
-    for metric in known:
-        dimensions = {item["Name"]: item["Value"] for item in metric["Dimensions"]}
-        exact.add((metric["Namespace"], metric["MetricName"], frozenset(dimensions.items())))
-        kinds.add((metric["Namespace"], metric["MetricName"], frozenset(dimensions)))
+    there = [
+        {"Namespace": item["Namespace"], "MetricName": item["MetricName"]}
+        | {dimension["Name"]: dimension["Value"] for dimension in item["Dimensions"]}
+        for item in known
+    ]
     missing = []
     for widget in body["widgets"]:
         for entry in widget["properties"].get("metrics", []):
-            parts = [part for part in entry if isinstance(part, str)]
-            if parts:
-                place, name, *rest = parts
-                if (place, name, frozenset(zip(rest[::2], rest[1::2], strict=True))) not in exact:
-                    missing.append(" ".join(parts))
-            elif found := SEARCH.match(entry[0]["expression"]):
-                names = frozenset(found["dimensions"].strip(",").split(",")) - {""}
-                if (found["namespace"], found["metric"], names) not in kinds:
+            words = [part for part in entry if isinstance(part, str)]
+            if words:
+                wanted = dict(zip(["Namespace", "MetricName", *words[2::2]], [*words[:2], *words[3::2]], strict=True))
+                if wanted not in there:
+                    missing.append(" ".join(words))
+            elif search := SEARCH.match(entry[0]["expression"]):
+                terms = {term["name"]: term["value"] for term in TERM.finditer(search["terms"])}
+                if not any(_found(terms, item) for item in there):
                     missing.append(entry[0]["expression"])
     return missing
+
+
+def _found(terms: Mapping[str, str | None], metric: Mapping[str, str]) -> bool:
+    """Return whether a metric has all that is searched for; a term without a value is the name of a dimension."""
+    return all(key in metric and value in (None, metric[key]) for key, value in terms.items())

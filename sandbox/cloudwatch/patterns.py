@@ -11,7 +11,7 @@ from typing import Any
 Predicate = Callable[[Any], bool]
 TOKEN = re.compile(
     r"""\s*(?:(?P<word>\(|\)|&&|\|\||!=|>=|<=|=|>|<)|(?P<path>\$(?:\.[A-Za-z0-9_@-]+)+)"""
-    r"""|"(?P<text>[^"]*)"|(?P<bare>[^\s()=<>!&|"]+))"""
+    r"""|"(?P<text>[^"]*)"|%(?P<regex>[^%]+)%|(?P<bare>[^\s()=<>!&|"%]+))"""
 )
 MISSING = object()
 
@@ -85,7 +85,9 @@ def _comparison(tokens: list[tuple[str, str]]) -> Predicate:
         return inner
     path = _take(tokens, "path")[1]
     operator = _take(tokens, "word")[1]
-    kind, wanted = _take(tokens, "text", "bare")
+    kind, wanted = _take(tokens, "text", "regex", "bare")
+    if kind == "regex":
+        return _search(path, operator, wanted)
     number = _number(wanted) if kind == "bare" else None
     if operator not in ("=", "!=") and number is None:
         raise PatternError(f"{operator} {wanted}: only numbers can be compared so")
@@ -107,32 +109,21 @@ def _comparison(tokens: list[tuple[str, str]]) -> Predicate:
     return compare
 
 
+def _search(path: str, operator: str, expression: str) -> Predicate:
+    # What CloudWatch does not know is refused: brackets for one thing.
+    if operator != "=" or not re.fullmatch(r"[A-Za-z0-9:_#=@/;,\-^$?\[\]{}|\\*+.]+", expression):
+        raise PatternError(f"{operator} %{expression}%: no such expression is allowed")
+    wanted = re.compile(expression)
+
+    def search(event: Any) -> bool:
+        found = value_at(event, path)
+        return isinstance(found, str) and wanted.search(found) is not None
+
+    return search
+
+
 def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
         return None
-
-
-def transform(event: str, config: list[dict[str, Any]]) -> Any:
-    """Return what a transformer makes of an event; None where it fails. It knows parseJSON."""
-    result: Any = None
-    for processor in config:
-        if list(processor) != ["parseJSON"]:
-            raise PatternError(f"the stand-in knows the processor parseJSON only, not {', '.join(processor)}")
-        options = processor["parseJSON"]
-        source = options.get("source", "@message")
-        text = event if source == "@message" else value_at(result, f"$.{source}")
-        try:
-            parsed = json.loads(text) if isinstance(text, str) else None
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, dict):
-            return None
-        target = result if isinstance(result, dict) else {}
-        *parents, last = options.get("destination", "").split(".")
-        result = target
-        for key in parents:
-            target = target.setdefault(key, {})
-        target.update({last: parsed} if last else parsed)
-    return result
