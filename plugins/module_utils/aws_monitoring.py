@@ -117,10 +117,10 @@ def websockets(model: Model) -> list[str]:
 
 
 def log_groups(model: Model, days: int) -> list[dict[str, Any]]:
-    """Return the log groups: one for each service that writes, one for nginx on all hosts."""
+    """Return the log groups: for each service that writes, nginx on all hosts, and the scheduled check."""
     return [
         {"name": planning.log_group(model, name), "retention_days": days, "tags": planning.aws_tags(model, name)}
-        for name in ("nginx", *writers(model))
+        for name in ("nginx", *(["verify"] if synthetic_period(model) else []), *writers(model))
     ]
 
 
@@ -151,6 +151,12 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
             ("application-errors", ERROR, "ApplicationErrors", "1", group),
             ("application-lines", ANY, "ApplicationErrors", "0", group),
         ]
+    if synthetic_period(model):
+        group = {"group": planning.log_group(model, "verify"), "service": ""}
+        found += [
+            ("verify-succeeded", "{ $.verify.succeeded >= 0 }", "VerifySucceeded", "$.verify.succeeded", group),
+            ("verify-seconds", "{ $.verify.seconds >= 0 }", "VerifySeconds", "$.verify.seconds", group),
+        ]
     return [
         {
             "name": planning.aws_name(model, name),
@@ -160,8 +166,8 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
                 "metric_name": metric,
                 "metric_namespace": namespace(model),
                 "metric_value": value,
-                "dimensions": {"Service": where["service"]},
-                "unit": "Seconds" if metric == "LatencySeconds" else "Count",
+                "dimensions": {"Service": where["service"]} if where["service"] else {},
+                "unit": "Seconds" if metric.endswith("Seconds") else "Count",
             },
         }
         for name, pattern, metric, value, where in found

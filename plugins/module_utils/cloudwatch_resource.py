@@ -49,27 +49,27 @@ def run(kind: Kind, options: Thing, required_if: list[Any]) -> None:
     plural = f"{kind.key}s"
     item: Thing = {"type": "list", "elements": "dict", "required": True, "options": options, "required_if": required_if}
     module = AnsibleAWSModule(argument_spec={plural: item}, supports_check_mode=True)
-    before, after = [], []
-    for wanted in module.params[plural]:
-        was, shall_be = one(module, kind, wanted, wanted["name"])
-        before.append(was)
-        after.append(shall_be)
+    before, after = bring_about(module, kind, module.params[plural])
     changed = [index for index, was in enumerate(before) if was != after[index]]
     shown = {"before": [before[index] for index in changed], "after": [after[index] for index in changed]}
     module.exit_json(changed=bool(changed), diff=shown, **{plural: after})
 
 
-def one(module: AnsibleAWSModule, kind: Kind, wanted: Thing, name: str) -> tuple[Thing, Thing]:
-    """Bring one thing about; return it as it was and as it is, or would be."""
+def bring_about(module: AnsibleAWSModule, kind: Kind, things: list[Thing]) -> tuple[list[Thing], list[Thing]]:
+    """Bring things about, one after the other; return them as they were and as they are, or would be."""
+    before, after = [], []
+    wanted: Thing = {}
     try:
         client = module.client(kind.service, retry_decorator=AWSRetry.jittered_backoff())
-        before = kind.current(client, wanted)
-        after = kind.plan(before, wanted)
-        if before != after and not module.check_mode:
-            for warning in kind.apply(client, before, after, wanted):
-                module.warn(warning)
+        for wanted in things:
+            before.append(kind.current(client, wanted))
+            after.append(kind.plan(before[-1], wanted))
+            if before[-1] != after[-1] and not module.check_mode:
+                for warning in kind.apply(client, before[-1], after[-1], wanted):
+                    module.warn(warning)
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        module.fail_json_aws(error, msg=f"The {kind.key.replace('_', ' ')} {name} cannot be made {wanted['state']}")
+        name, state = wanted.get("name", ""), wanted.get("state", "")
+        module.fail_json_aws(error, msg=f"The {kind.key.replace('_', ' ')} {name} cannot be made {state}")
     return before, after
 
 

@@ -116,7 +116,12 @@ from typing import Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_resource import STATE, Kind, Thing, one
+from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_resource import (
+    STATE,
+    Kind,
+    Thing,
+    bring_about,
+)
 
 Mark = tuple[str, str]
 
@@ -194,7 +199,7 @@ def main() -> None:
         required_if=[("state", "present", ("body", "marker"), True)],
         supports_check_mode=True,
     )
-    before, after = one(module, DASHBOARD, module.params, module.params["name"])
+    (before,), (after,) = bring_about(module, DASHBOARD, [module.params])
     module.exit_json(changed=before != after, dashboard=after, diff={"before": before, "after": after})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 from moto.cloudwatch.models import Alarm, CloudWatchBackend, cloudwatch_backends
 from moto.ec2.models import ec2_backends
+from moto.sns.exceptions import SNSNotFoundError
 from moto.sns.models import sns_backends
 
 from sandbox.cloudwatch import alarms, api
@@ -130,4 +132,7 @@ def _notify(backend: CloudWatchBackend, alarm: Alarm, now: float) -> None:
     for action in actions:
         if ":sns:" in action:
             subject = f"{alarm.state_value}: {alarm.name}"[:100]
-            sns_backends[backend.account_id][backend.region_name].publish(json.dumps(message), action, subject=subject)
+            topics = sns_backends[backend.account_id][backend.region_name]
+            # As with CloudWatch, an action that fails changes nothing of the alarm.
+            with contextlib.suppress(SNSNotFoundError):
+                topics.publish(json.dumps(message), action, subject=subject)
