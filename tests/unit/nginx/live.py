@@ -163,9 +163,7 @@ class Prefix:
         text = text.replace("/var/lib/fivepointers", str(self.path / "flags"))
         text = re.sub(r"^user .*$", "user root;" if os.geteuid() == 0 else "", text, flags=re.M)
         text = re.sub(r"^worker_processes .*$", "worker_processes 1;", text, flags=re.M)
-        text = text.replace(
-            "syslog:server=unix:/dev/log,nohostname,tag=nginx platform_json", f"{self.path}/access.log platform_json"
-        )
+        text = text.replace("/var/log/nginx/access.log platform_json", f"{self.path}/access.log platform_json")
         text = text.replace("syslog:server=unix:/dev/log,nohostname,tag=nginx", f"{self.path}/error.log")
         text = re.sub(
             r"^(\s*listen )(?:127\.0\.0\.1:)?(\d+)",
