@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -25,7 +26,9 @@ ENVIRONMENT = {
     "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
     "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true",
-    "PYTHONPATH": "/opt/site-packages",
+    # Hosts count as failed by EC2's own checks where nothing listens here.
+    "SANDBOX_STATUS_PORT": "22",
+    "PYTHONPATH": "/opt/site-packages:/opt",
     "PYTHONUNBUFFERED": "1",
 }
 
@@ -44,11 +47,12 @@ class Instance:
 
 
 def container(address: str, image: str) -> Container:
-    """moto, run by the host image's Python with the packages of the virtual environment."""
+    """moto and what it lacks of CloudWatch, run by the host image's Python with the virtual environment's packages."""
     # Writable, so that what Python compiles at the first start is there at the next.
     options = ["--stop-timeout=3", f"--volume={sysconfig.get_path('purelib')}:/opt/site-packages"]
+    options += [f"--volume={Path(__file__).parent}:/opt/sandbox:ro"]
     options += [f"--env={key}={value}" for key, value in ENVIRONMENT.items()]
-    command = ("python3", "-m", "moto.server", "--host", address, "--port", str(PORT))
+    command = ("python3", "-m", "sandbox.cloudwatch", "--host", address, "--port", str(PORT))
     return Container("aws", "aws", address, image, tuple(options), command)
 
 

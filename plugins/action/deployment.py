@@ -333,6 +333,7 @@ class ActionModule(ActionBase):
             "changed": False,
             "failed": outcome != "committed",
             "msg": message,
+            "services": sorted(report["services"]),
             "outcome": outcome,
             "table": deploy_report.table(report),
             "report": begun["report"],

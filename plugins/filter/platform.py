@@ -12,8 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.module_utils import (
+    aws_monitoring,
+    planning,
+    provisioning,
+    rollbacks,
+    topology,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning, provisioning, rollbacks, topology
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import listed, plain
 
 
@@ -56,6 +62,14 @@ def provision(catalogue: Any, environment: Any) -> dict[str, Any]:
             "docs/aws.md says which settings there are."
         )
     return provisioning.provision(model)
+
+
+def monitoring_of(
+    derived: Any, caller: str, instances: Sequence[Any], certificates: Sequence[Any], host_alarms: Sequence[Any]
+) -> dict[str, Any]:
+    """Return the alarms and the dashboard with what only the account knows."""
+    account = plain([caller, instances, certificates, host_alarms])
+    return aws_monitoring.complete(plain(derived), *account)
 
 
 def services_on(
@@ -181,6 +195,7 @@ class FilterModule:
             "service_environment": service_environment,
             "catalogue_problems": catalogue_problems,
             "provision": provision,
+            "monitoring_of": monitoring_of,
             "services_on": services_on,
             "select_services": select_services,
             "release_waves": release_waves,

@@ -258,6 +258,12 @@ DEPLOYMENT_KEYS: dict[str, Key] = {
     "budget": Key(keys(BUDGET_KEYS, "a mapping such as {failed: 0}"), {}),
 }
 
+SENTRY_KEYS: dict[str, Key] = {
+    "dsn": Key(
+        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/sentry}."
+    ),
+}
+
 ENVIRONMENT_KEYS: dict[str, Key] = {
     "name": Key(
         text(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of lower-case letters, digits and hyphens"),
@@ -287,6 +293,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     ),
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
+    "sentry": Key(optional(keys(SENTRY_KEYS, "a mapping such as {dsn: {secretsmanager: platform/production/sentry}}"))),
     "aws": Key(optional(provisioning.check)),
 }
 

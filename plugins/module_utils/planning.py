@@ -27,6 +27,8 @@ LABEL = "(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 # Longer than the 60 s that load balancers and nginx keep an idle connection.
 KEEP_ALIVE_MS = "75000"
 BUDGET_SHARE = 0.8
+# What the secret is called that says where errors are sent. Names of the environment's own have no dot.
+SENTRY_SECRET = "sentry.dsn"  # noqa: S105
 
 
 @dataclass
@@ -356,6 +358,9 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
             "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
         }
     )
+    if model.environment["sentry"]:
+        variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
+        variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])
     if kind.websocket:
         # nginx does not see messages: the application has to know the limit.
         variables["MAX_MESSAGE_BYTES"] = str(size_in_bytes(service["body_limit"]))
@@ -555,6 +560,8 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
     known = dict(model.environment["secrets"])
     for database, access in model.environment["databases"].items():
         known[f"{database}.password"] = access["password"]
+    if model.environment["sentry"]:
+        known[SENTRY_SECRET] = model.environment["sentry"]["dsn"]
     return [{"name": name, **located(model, known[name])} for name in names]
 
 
@@ -585,6 +592,8 @@ def plan(model: Model) -> dict[str, Any]:
             "front_door": environment["front_door"],
             "brand": environment["brand"] or environment["domain"],
             "deployment": environment["deployment"],
+            # Of CloudWatch, for the marks of deployments; empty where provision.yml makes none.
+            "dashboard": aws_name(model, "platform") if environment["aws"] is not None else "",
             "artifacts": artifact_store(environment["artifacts"]),
         },
         "batches": deploy_order(model),

@@ -20,6 +20,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils import (
     aws_dns,
     aws_hosts,
     aws_load_balancer,
+    aws_monitoring,
     aws_network,
     aws_security_groups,
 )
@@ -35,6 +36,7 @@ LAYERS: dict[str, ModuleType] = {
     "load_balancer": aws_load_balancer,
     "hosts": aws_hosts,
     "dns": aws_dns,
+    "monitoring": aws_monitoring,
 }
 
 FIELDS: dict[str, Key] = {layer: Key(module.CHECK) for layer, module in LAYERS.items()}

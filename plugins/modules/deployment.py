@@ -134,6 +134,11 @@ outcome:
   description: V(committed), V(taken back) or V(failed).
   returned: V(state=ended)
   type: str
+services:
+  description: The services that were to change.
+  returned: V(state=ended)
+  type: list
+  elements: str
 table:
   description: The report as text.
   returned: V(state=ended)

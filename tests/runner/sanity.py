@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What the collection ships, and what ansible-test reads about it.
 SHIPPED = ("LICENSE", "README.md", "changelogs", "galaxy.yml", "meta", "playbooks", "plugins", "roles")
 ABOUT = ("tests/config.yml", "tests/sanity")
+DEPENDENCIES = ("amazon/aws",)
 # Without these, the rest would say little.
 ESSENTIAL = ("ansible-doc", "compile", "import", "pep8", "pylint", "validate-modules", "yamllint")
 
@@ -70,6 +72,11 @@ def copy(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    # What modules import, and take documentation from. ansible-test looks beside the collection only.
+    for name in DEPENDENCIES:
+        place = folder / "ansible_collections" / name
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(Path(sysconfig.get_path("purelib")) / "ansible_collections" / name)
     return target
 
 

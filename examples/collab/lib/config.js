@@ -46,6 +46,10 @@ export function readConfig(environment = process.env) {
     handOffTimeout: integer('HAND_OFF_TIMEOUT', 20, 0, 3_600),
     // Where the process listens that takes over, if it is known.
     handOffPeerPort: integer('HAND_OFF_PEER_PORT', 0, 0, 65535),
+    // Where metrics are sent, if anywhere.
+    service: environment.SERVICE_NAME ?? 'collab',
+    statsdHost: environment.STATSD_HOST ?? '',
+    statsdPort: integer('STATSD_PORT', 8125, 1, 65535),
   };
   if (problems.length > 0) throw new ConfigurationError(problems);
   return config;

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { createServer, STATUS_CODES } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -44,6 +45,7 @@ export class CollabServer {
       this.#http.listen(port, host, resolve);
     });
     this.#pings = setInterval(() => this.#ping(), PING_EVERY);
+    this.#publish();
     return this.#http.address().port;
   }
 
@@ -147,7 +149,17 @@ export class CollabServer {
     for (const message of greetings(document)) connection.send(message);
   }
 
+  /** Sends the number of open sockets, where somebody takes it. A datagram that nobody takes is lost, and does no harm. */
+  #publish() {
+    const { statsdHost, statsdPort, service } = this.#config;
+    if (!statsdHost) return;
+    const metric = `OpenSockets:${this.#sockets.clients.size}|g|#Service:${service}`;
+    const udp = createSocket('udp4').on('error', () => udp.close());
+    udp.send(metric, statsdPort, statsdHost, () => udp.close());
+  }
+
   #ping() {
+    this.#publish();
     for (const socket of this.#sockets.clients) {
       if (!socket.alive) {
         socket.terminate();

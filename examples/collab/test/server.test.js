@@ -1,6 +1,7 @@
 /** The server as a process of its own, with the client that browsers use. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -298,4 +299,13 @@ test('a wrong setting is named', async () => {
   assert.equal(code, 1);
   const { problems } = JSON.parse(output);
   assert.match(problems.join(), /PORT is "x".*ALLOWED_ORIGINS contains "example.com"|ALLOWED_ORIGINS.*PORT/);
+});
+
+test('says how many sockets are open, to whoever takes metrics', async () => {
+  const statsd = createSocket('udp4');
+  cleanups.push(() => statsd.close());
+  await new Promise((resolve) => statsd.bind(0, '127.0.0.1', resolve));
+  const heard = once(statsd, 'message');
+  await server({ STATSD_HOST: '127.0.0.1', STATSD_PORT: String(statsd.address().port), SERVICE_NAME: 'relay' });
+  assert.equal(String((await heard)[0]), 'OpenSockets:0|g|#Service:relay');
 });

@@ -36,6 +36,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "brand": "example.com",
         "deployment": {"budget": {}, "rate": 20, "watch": 2},
         "artifacts": {},
+        "dashboard": "",
     }
 
 
@@ -282,6 +283,19 @@ def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
     assert spec["environment"]["GREETING"] == "hello"
     assert "DATABASE_URL" in spec["environment"]
     assert stack.plan()["services"]["frontend"]["environment"]["API_URL"] == "https://backend.example.com"
+
+
+def test_processes_learn_where_errors_are_sent_from_a_secret(stack: Any) -> None:
+    stack.set("e.sentry", {"dsn": {"secretsmanager": "platform/production/sentry", "key": "dsn"}})
+    plan = stack.plan()
+    reference = {"secretsmanager": "platform/production/sentry", "key": "dsn", "region": "ap-northeast-2"}
+    assert {"name": "sentry.dsn", **reference} in plan["secrets"]
+    for name, spec in plan["services"].items():
+        wanted = None if name == "frontend" else "${secret.sentry.dsn}"
+        assert spec["environment"].get("SENTRY_DSN") == wanted, name
+    assert plan["services"]["api"]["environment"]["SENTRY_ENVIRONMENT"] == "production"
+    stack.set("c.services.api.environment", {"SENTRY_DSN": "https://own@errors.test/1"})
+    assert stack.plan()["services"]["api"]["environment"]["SENTRY_DSN"] == "https://own@errors.test/1"
 
 
 def test_next_starts_through_the_framework_without_standalone_output(stack: Any) -> None:
