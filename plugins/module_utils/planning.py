@@ -27,6 +27,8 @@ LABEL = "(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 # Longer than the 60 s that load balancers and nginx keep an idle connection.
 KEEP_ALIVE_MS = "75000"
 BUDGET_SHARE = 0.8
+# Where the CloudWatch agent of each host takes metrics from services.
+STATSD_ADDRESS = ("127.0.0.1", 8125)
 
 
 @dataclass
@@ -356,6 +358,8 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
             "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
         }
     )
+    if service["statsd"]:
+        variables.update({"STATSD_HOST": STATSD_ADDRESS[0], "STATSD_PORT": str(STATSD_ADDRESS[1])})
     if kind.websocket:
         # nginx does not see messages: the application has to know the limit.
         variables["MAX_MESSAGE_BYTES"] = str(size_in_bytes(service["body_limit"]))
@@ -450,6 +454,8 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "spa": service["spa"],
         "drain": service["drain"],
         "hold": service["hold"] or 0,
+        "statsd": service["statsd"],
+        "process_pattern": process_pattern(model, name),
         "hand_off": service["hand_off"] or "",
         "keep": {"releases": service["keep"]["releases"], "bytes": size_in_bytes(service["keep"]["size"])},
         "body_limit": service["body_limit"],
@@ -478,8 +484,41 @@ def artifact_store(address: str | None) -> dict[str, str]:
     return {"bucket": bucket, "prefix": prefix.rstrip("/") + "/" if prefix else ""}
 
 
+def process_title(name: str) -> str:
+    """Return the first word of a service's command line: it tells what a process belongs to, whatever it runs."""
+    return "fivepointers-" + name
+
+
+def process_pattern(model: Model, name: str) -> str:
+    """Return the regular expression that matches the command lines of a service's processes; empty where none does.
+
+    None does for files, and for a program that is looked for in PATH: its first word is its own.
+    """
+    start = model.services[name]["start"]
+    if not model.is_process(name) or not start or not (start[0] == "node" or "/" in start[0]):
+        return ""
+    title = process_title(name)
+    if start[0] == "node" or start[0].startswith("/"):
+        return f"^{title}( |$)"
+    # A script's first word is its interpreter, and its second the script.
+    return f"^({title}|\\S+ /opt/fivepointers/{name}/releases/\\S+)( |$)"
+
+
+def synthetic(model: Model) -> dict[str, Any]:
+    """Return the scheduled check through the front door: the host that carries it out, and every how many seconds.
+
+    One host does it, the first edge or else the first host. Without one (switched off, no hosts, no journeys) the
+    host is empty.
+    """
+    settings = model.environment["synthetic"]
+    hosts = sorted(model.hosts or {})
+    edges = [host for host in hosts if "edge" in (model.hosts or {})[host]["services"]]
+    host = next(iter(edges + hosts), "") if settings["enabled"] and model.journeys else ""
+    return {"host": host, "interval": settings["interval"], "log_group": log_group(model, "verify")}
+
+
 def log_group(model: Model, name: str) -> str:
-    """Return the name of a service's log group."""
+    """Return the name of a service's log group; C(nginx) and C(verify) are what services cannot be called."""
     return f"/fivepointers/{model.environment['name']}/{name}"
 
 
@@ -598,12 +637,13 @@ def plan(model: Model) -> dict[str, Any]:
         "tls": tls_settings(model),
         "budget": connection_budget(model),
         "log_groups": log_groups(model),
+        "synthetic": synthetic(model),
         "secrets": secret_references(model, specs),
     }
 
 
 # Roles that run on their own and touch no service.
-ROLES_WITHOUT_SERVICES = frozenset({"nginx_proxy", "cloudwatch_agent"})
+ROLES_WITHOUT_SERVICES = frozenset({"nginx_proxy", "cloudwatch_agent", "synthetic"})
 
 
 def select_services(plan: Mapping[str, Any], tags: Sequence[str]) -> list[str]:

@@ -23,10 +23,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
     text,
 )
 
-# Words of tags and placeholders, names that derived variables and folders on hosts have already, and Ansible's tags.
+# Words of tags and placeholders, names that derived variables, folders, log groups and metrics have already, and
+# Ansible's tags.
 RESERVED_NAMES = frozenset(
     "edge platform self environment secret origins public service node nginx "
-    "all always never tagged untagged config release monitoring".split()
+    "host verify synthetic all always never tagged untagged config release monitoring".split()
 )
 # Words of a content security policy that mean what they say in single quotes only. Without, they are names of hosts.
 CSP_WORDS = re.compile(
