@@ -454,7 +454,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "spa": service["spa"],
         "drain": service["drain"],
         "hold": service["hold"] or 0,
-        "statsd": service["statsd"],
+        "statsd": "%s:%d" % STATSD_ADDRESS if service["statsd"] else "",
         "process_pattern": process_pattern(model, name),
         "hand_off": service["hand_off"] or "",
         "keep": {"releases": service["keep"]["releases"], "bytes": size_in_bytes(service["keep"]["size"])},
