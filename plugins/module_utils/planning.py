@@ -505,7 +505,7 @@ def process_pattern(model: Model, name: str) -> str:
 
 
 def synthetic(model: Model) -> dict[str, Any]:
-    """Return the scheduled check through the front door: the host that carries it out, and every how many seconds.
+    """Return the scheduled check through the front door: the host, every how many seconds, its file and log group.
 
     One host does it, the first edge or else the first host. Without one (switched off, no hosts, no journeys) the
     host is empty.
@@ -514,7 +514,12 @@ def synthetic(model: Model) -> dict[str, Any]:
     hosts = sorted(model.hosts or {})
     edges = [host for host in hosts if "edge" in (model.hosts or {})[host]["services"]]
     host = next(iter(edges + hosts), "") if settings["enabled"] and model.journeys else ""
-    return {"host": host, "interval": settings["interval"], "log_group": log_group(model, "verify")}
+    return {
+        "host": host,
+        "interval": settings["interval"],
+        "log": "/var/log/fivepointers-verify.log",
+        "log_group": log_group(model, "verify"),
+    }
 
 
 def log_group(model: Model, name: str) -> str:

@@ -81,6 +81,7 @@ def test_one_host_walks_the_journeys_on_a_schedule(stack: Any) -> None:
     assert stack.plan()["synthetic"] == {
         "host": "edge-1",
         "interval": 900,
+        "log": "/var/log/fivepointers-verify.log",
         "log_group": "/fivepointers/production/verify",
     }
     assert stack.set("e.synthetic", {"interval": 60}).plan()["synthetic"]["interval"] == 60
