@@ -98,22 +98,25 @@ def test_nothing_is_lost_or_sent_twice_while_the_agent_is_away(host: Host, logs:
         time.sleep(2)
         host.check_output("systemctl start amazon-cloudwatch-agent.service")
     assert events(logs, f'\\"number\\":{before + 40}}}')
-    after = [number for number in numbers(logs) if number > before]
+    found = numbers(logs)
+    # Since the service started last.
+    after = found[len(found) - found[::-1].index(before) :]
     assert after == list(range(before + 1, after[-1] + 1))
 
 
 def test_what_nginx_notes_arrives_as_it_is_also_when_its_file_is_rotated(host: Host, logs: Any) -> None:
     place = {"group": "/fivepointers/agent/nginx", "stream": "api-1/access"}
-    (first,) = events(logs, '"status":200', **place)
+    first = events(logs, '"status":200', **place)[0]
     assert first["message"] == '{"time":"2026-11-26T17:58:06+00:00","service":"api","status":200}'
+    run = time.time_ns()
     with host.sudo():
         assert host.check_output("stat --format %U:%G:%a /var/log/nginx/access.log") == "www-data:adm:640"
         host.check_output(
-            "cd /var/log/nginx && mv access.log access.log.1 && echo '{\"status\":501}' >> access.log.1 && "
-            "install -o www-data -g adm -m 640 /dev/null access.log && echo '{\"status\":502}' >> access.log"
+            f"cd /var/log/nginx && mv access.log access.log.1 && echo old-{run} >> access.log.1 && "
+            f"install -o www-data -g adm -m 640 /dev/null access.log && echo new-{run} >> access.log"
         )
-    assert len(events(logs, '"status":501', **place)) == 1
-    assert len(events(logs, '"status":502', **place)) == 1
+    assert len(events(logs, f"old-{run}", **place)) == 1
+    assert len(events(logs, f"new-{run}", **place)) == 1
 
 
 def lowest(cloudwatch: Any, metric: str, service: str) -> float | None:
