@@ -20,10 +20,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils import relea
 from ansible_collections.fivepointers.platform.plugins.module_utils.archive import ArchiveError, choose
 from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError, render
+from ansible_collections.fivepointers.platform.plugins.module_utils.planning import process_title
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../roles/node_service/templates")
 HANDOFF = "handoff.cjs"
+# Next.js calls its process next-server, and nobody could tell whose it is.
+KEEP_TITLE = "--import=data:text/javascript,Object.defineProperty(process,'title',{get:()=>process.argv0,set(){}})"
 RUNTIMES = "/opt/fivepointers/node"
 # Stands for the release's identifier in the texts from which this is derived.
 RELEASE = "@release@"
@@ -59,8 +62,12 @@ def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
     return environment.get_template(name).render(**variables)
 
 
-def command(argv: list[str], runtime: str, app: str) -> str:
-    """Return ExecStart= for a command of the catalogue: `node` is the runtime's, a path that of the code."""
+def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
+    """Return ExecStart= for a command of the catalogue: `node` is the runtime's, a path that of the code.
+
+    title: what the process is called in the list of processes, in place of its program. One that is looked for in
+    PATH keeps its own.
+    """
     program = argv[0]
     if program == "node":
         program = runtime + "/bin/node"
@@ -68,6 +75,8 @@ def command(argv: list[str], runtime: str, app: str) -> str:
         program = os.path.normpath(os.path.join(app, program))
     else:
         return "/usr/bin/env " + systemd.exec_start(argv)
+    if title:
+        return "@" + systemd.exec_start([program, title, *argv[1:]])
     return systemd.exec_start([program, *argv[1:]])
 
 
@@ -89,7 +98,7 @@ def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = 
             "handoff": os.path.join(releases.release_path(spec["name"], release), HANDOFF)
             if spec["hand_off"] == "bridge" and not once
             else "",
-            "start": command(spec[key], runtime, app),
+            "start": command(spec[key], runtime, app, "" if once else process_title(spec["name"])),
         },
     )
 
@@ -161,6 +170,8 @@ def compose(
         if HANDOFF in files and "NODE_OPTIONS" in environment:
             # It takes the place of the unit's. The code's directory is the process's.
             environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
+        if spec["kind"] == "nextjs":
+            environment["NODE_OPTIONS"] = " ".join([KEEP_TITLE, environment.get("NODE_OPTIONS", "")]).strip()
         variables = secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
     else:
         environment = {}

@@ -11,6 +11,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import (
     ConfigurationError,
     configuration,
+    monthly_cost,
 )
 
 DOCUMENTATION = r"""
@@ -21,7 +22,7 @@ version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Says which units' logs go to which log group, and which few metrics are measured.
+  - Says which units' and files' logs go to which log group, and which few metrics are measured.
   - Refuses names that the agent would ignore in silence, with the name that was probably meant.
 positional: _input
 options:
@@ -54,6 +55,21 @@ options:
     description: The agent's section C(metrics_collected). Empty for no metrics.
     type: dict
     required: true
+  processes:
+    description: Service name to the regular expression that matches the command lines of its processes.
+    type: dict
+    default: {}
+  files:
+    description:
+      - Files whose lines are collected, each a mapping with C(path), C(log_group), and C(timestamp_format) where the
+        lines have a time.
+    type: list
+    elements: dict
+    default: []
+  statsd:
+    description: Address and port at which services may send metrics, such as V(127.0.0.1:8125). Empty for none.
+    type: str
+    default: ''
   interval:
     description: Seconds between two measurements.
     type: int
@@ -97,9 +113,17 @@ def cloudwatch_agent_configuration(services: list[str], **arguments: t.Any) -> d
         raise AnsibleFilterError(f"cloudwatch_agent_configuration: {error}") from error
 
 
+def cloudwatch_agent_cost(hosts: list[dict[str, t.Any]]) -> str:
+    """See cloudwatch_agent_cost.yml."""
+    return str(monthly_cost(hosts)["text"])
+
+
 class FilterModule:
     """Offer the filter to Ansible."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Name to function."""
-        return {"cloudwatch_agent_configuration": cloudwatch_agent_configuration}
+        return {
+            "cloudwatch_agent_configuration": cloudwatch_agent_configuration,
+            "cloudwatch_agent_cost": cloudwatch_agent_cost,
+        }

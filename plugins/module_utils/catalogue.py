@@ -167,6 +167,7 @@ SERVICE_KEYS: dict[str, Key] = {
     ),
     "sockets_per_client": Key(integer(1, 100000)),
     "memory": Key(values.memory, "1G"),
+    "statsd": Key(boolean, False),
 }
 
 DATABASE_KEYS: dict[str, Key] = {
@@ -264,6 +265,11 @@ SENTRY_KEYS: dict[str, Key] = {
     ),
 }
 
+SYNTHETIC_KEYS: dict[str, Key] = {
+    "enabled": Key(boolean, True),
+    "interval": Key(integer(60, 86400), 900),
+}
+
 ENVIRONMENT_KEYS: dict[str, Key] = {
     "name": Key(
         text(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of lower-case letters, digits and hyphens"),
@@ -294,6 +300,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
     "sentry": Key(optional(keys(SENTRY_KEYS, "a mapping such as {dsn: {secretsmanager: platform/production/sentry}}"))),
+    "synthetic": Key(keys(SYNTHETIC_KEYS, "a mapping such as {interval: 900}")),
     "aws": Key(optional(provisioning.check)),
 }
 
@@ -359,6 +366,7 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     for key in ("databases", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
     settings["deployment"] = settings["deployment"] or {key: field.default for key, field in DEPLOYMENT_KEYS.items()}
+    settings["synthetic"] = settings["synthetic"] or {key: field.default for key, field in SYNTHETIC_KEYS.items()}
     secrets = settings["stated"].get("secrets")
     for name in secrets if isinstance(secrets, dict) else ():
         settings["secrets"].setdefault(name, {})  # one whose reference is broken is not missing as well

@@ -1,15 +1,21 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The CloudWatch agent's configuration: what it is for a host, and which mistakes the agent would not notice.
+"""The CloudWatch agent's configuration: what it is for a host, which mistakes the agent passes over, what it costs.
 
 Pure: nothing here reads or writes anything. The shape of the configuration is the agent's own
 (C(translator/config/schema.json) of aws/amazon-cloudwatch-agent).
+
+Each metric has the dimension C(Service): a service's name, C(nginx), or C(host) for what belongs to the whole host. The
+agent adds the instance, and publishes each metric a second time under C(Service) alone: an alarm on its lowest or
+highest value holds for all hosts, and needs to know no instance.
 """
 
 from __future__ import annotations
 
 import difflib
+import posixpath
+import re
 import typing as t
 
 #: Days for which CloudWatch Logs can keep events. -1 keeps them for ever.
@@ -58,6 +64,28 @@ MEASUREMENTS = {
 OPEN_COLLECTORS = ("collectd", "efa", "ethtool", "jmx", "nvidia_gpu", "nvidia_smi", "otlp", "prometheus", "statsd")
 
 
+#: Command lines of nginx, which names its processes itself.
+NGINX = "^nginx: (master|worker) process"
+#: Whether a process runs (0 where none matches), and what it uses.
+PROCESS_MEASUREMENTS = ["pid_count", "cpu_usage", "memory_rss"]
+#: What Go's regular expressions do not know, and Python's do.
+NOT_IN_GO = re.compile(r"\(\?(?:[=!>#(]|<[=!]|P=)|(?<!\\)(?:\\\\)*\\[1-9]")
+TIMESTAMP = re.compile(r"%-?.?")
+TIMESTAMP_DIRECTIVES = "%A %a %B %b %d %-d %f %H %I %-I %M %-M %m %-m %p %S %-S %Y %y %Z %z".split()
+OWN_DIMENSIONS = {key: f"${{aws:{key}}}" for key in ("AutoScalingGroupName", "ImageId", "InstanceId", "InstanceType")}
+
+#: AWS's list prices in USD, without tax and free allowances. Other regions differ somewhat.
+PRICED = "list prices of us-east-1, February 2026"
+#: The price of one metric a month, up to so many metrics.
+METRIC_PRICES: tuple[tuple[float, float], ...] = (
+    (10_000, 0.30),
+    (250_000, 0.10),
+    (1_000_000, 0.05),
+    (float("inf"), 0.02),
+)
+LOGS_PRICE = 0.50
+
+
 class ConfigurationError(ValueError):
     """The configuration is wrong. The text names every mistake, the value and the fix."""
 
@@ -74,6 +102,9 @@ def configuration(
     interval: int = 60,
     user: str = "cwagent",
     endpoint_url: str = "",
+    processes: t.Mapping[str, str] | None = None,
+    files: t.Sequence[t.Mapping[str, str]] = (),
+    statsd: str = "",
     additional: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
     """Derive the agent's configuration for one host.
@@ -81,6 +112,9 @@ def configuration(
     :param services: names of what runs on the host; C(nginx) stands for the front and the edge.
     :param log_groups: service name to log group. Services without one are not collected.
     :param metrics: the section C(metrics_collected), as the agent wants it; empty for no metrics.
+    :param processes: service name to the regular expression of its command lines; an empty one is left out.
+    :param files: files to collect line by line: C(path), C(log_group), and C(timestamp_format) where lines have a time.
+    :param statsd: address and port at which services may send metrics; empty for none.
     :param additional: merged over the result; lists are appended.
     :raises ConfigurationError: with all mistakes at once.
     """
@@ -99,17 +133,62 @@ def configuration(
     }
     if collected:
         result["logs"] = {"logs_collected": {"journald": {"collect_list": collected}}, **endpoint}
-    if metrics:
+    lines = [_file(entry, log_stream, retention_days) for entry in files]
+    if lines:
+        result.setdefault("logs", {"logs_collected": {}, **endpoint})["logs_collected"]["files"] = {
+            "collect_list": lines
+        }
+    runs = {**(processes or {}), **({"nginx": NGINX} if "nginx" in services else {})}
+    measured = _collectors(metrics, runs if metrics else {}, statsd)
+    if measured:
         result["metrics"] = {
             "namespace": namespace,
-            "append_dimensions": {"InstanceId": "${aws:InstanceId}"},
-            "metrics_collected": dict(metrics),
+            "append_dimensions": {"InstanceId": OWN_DIMENSIONS["InstanceId"]},
+            "aggregation_dimensions": [["Service"]],
+            "metrics_collected": measured,
             **endpoint,
         }
     result = merge(result, additional or {})
     mistakes = problems(result)
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
+    return result
+
+
+def _file(entry: t.Mapping[str, str], log_stream: str, retention_days: int) -> dict[str, t.Any]:
+    path = entry.get("path", "")
+    result: dict[str, t.Any] = {
+        "file_path": path,
+        "log_group_name": entry.get("log_group", ""),
+        # Two sources of one stream would each wait for the other's time stamps.
+        "log_stream_name": f"{log_stream}/{posixpath.splitext(posixpath.basename(path))[0]}",
+        "retention_in_days": retention_days,
+    }
+    if entry.get("timestamp_format"):
+        result.update(timestamp_format=entry["timestamp_format"], timezone="Local")
+    return result
+
+
+def _collectors(metrics: t.Mapping[str, t.Any], processes: t.Mapping[str, str], statsd: str) -> dict[str, t.Any]:
+    """The section C(metrics_collected)."""
+    result: dict[str, t.Any] = {}
+    for collector, content in metrics.items():
+        if isinstance(content, t.Mapping) and collector not in OPEN_COLLECTORS:
+            content = {**content, "append_dimensions": {"Service": "host", **content.get("append_dimensions", {})}}
+        result[collector] = content
+    entries = [
+        {"pattern": pattern, "append_dimensions": {"Service": service}, "measurement": list(PROCESS_MEASUREMENTS)}
+        for service, pattern in sorted(processes.items())
+        if pattern
+    ]
+    if entries:
+        result["procstat"] = entries + list(result.get("procstat") or [])
+    if statsd:
+        result["statsd"] = {
+            "service_address": statsd,
+            "metrics_collection_interval": 60,
+            "metrics_aggregation_interval": 60,
+        }
     return result
 
 
@@ -146,9 +225,61 @@ def problems(config: t.Mapping[str, t.Any]) -> list[str]:
     for collector, content in config.get("logs", {}).get("logs_collected", {}).items():
         for index, entry in enumerate(content.get("collect_list", [])):
             found += _log_problems(collector, entry, f"logs.logs_collected.{collector}.collect_list[{index}]")
-    for collector, content in config.get("metrics", {}).get("metrics_collected", {}).items():
+    found += _double_files(config)
+    metrics = config.get("metrics", {})
+    namespace = str(metrics.get("namespace", ""))
+    if namespace.startswith(("AWS/", ":")):
+        found.append(f"metrics.namespace: {namespace!r} is refused by CloudWatch; AWS/ is its own, choose another")
+    for key, value in metrics.get("append_dimensions", {}).items():
+        if OWN_DIMENSIONS.get(key) != value:
+            usable = ", ".join(f"{name}: {own}" for name, own in OWN_DIMENSIONS.items())
+            found.append(f"metrics.append_dimensions.{key}: {value!r} is left out by the agent; known are {usable}")
+    for collector, content in metrics.get("metrics_collected", {}).items():
         found += _metric_problems(collector, content, f"metrics.metrics_collected.{collector}")
+    user = config.get("agent", {}).get("run_as_user", "root")
+    for index, entry in enumerate(_procstat(config)):
+        found += _process_problems(entry, user, f"metrics.metrics_collected.procstat[{index}]")
     return found
+
+
+def _procstat(config: t.Mapping[str, t.Any]) -> list[t.Mapping[str, t.Any]]:
+    entries = config.get("metrics", {}).get("metrics_collected", {}).get("procstat", [])
+    return [entry for entry in entries if isinstance(entry, t.Mapping)] if isinstance(entries, list) else []
+
+
+def _process_problems(entry: t.Mapping[str, t.Any], user: str, where: str) -> list[str]:
+    found = []
+    for key in ("exe", "pattern"):
+        if key not in entry:
+            continue
+        expression = str(entry[key])
+        try:
+            re.compile(expression)
+            wrong = "it knows no look-around and no back references" if NOT_IN_GO.search(expression) else ""
+        except re.error as error:
+            wrong = str(error)
+        if wrong:
+            found.append(f"{where}.{key}: {expression!r} is no regular expression of the agent's ({wrong}); correct it")
+    if "exe" in entry and user != "root":
+        found.append(
+            f"{where}.exe: {entry['exe']!r} would never match, since {user} may not see which program another user "
+            "runs; use pattern, which looks at command lines"
+        )
+    if "pid_file" in entry and not str(entry["pid_file"]).startswith("/"):
+        found.append(f"{where}.pid_file: {entry['pid_file']!r} is no absolute path; write one")
+    return found
+
+
+def _double_files(config: t.Mapping[str, t.Any]) -> list[str]:
+    paths = [
+        str(entry.get("file_path"))
+        for entry in config.get("logs", {}).get("logs_collected", {}).get("files", {}).get("collect_list", [])
+    ]
+    return [
+        f"logs.logs_collected.files: {path} stands {paths.count(path)} times and would be sent as often; remove one"
+        for path in sorted(set(paths))
+        if paths.count(path) > 1
+    ]
 
 
 def _log_problems(collector: str, entry: t.Mapping[str, t.Any], where: str) -> list[str]:
@@ -159,12 +290,34 @@ def _log_problems(collector: str, entry: t.Mapping[str, t.Any], where: str) -> l
         found.append(
             f"{where}.retention_in_days: {days!r} is not a time that CloudWatch Logs knows; use one of {known}"
         )
-    if collector == "journald" and not entry.get("log_group_name"):
+    group = str(entry.get("log_group_name", ""))
+    # Without one a file's is its path, and one that is stated may not be empty.
+    if not group and (collector == "journald" or "log_group_name" in entry):
         found.append(f"{where}.log_group_name: missing; name the log group")
+    # The agent puts its own values into braces.
+    if re.search(r"[^A-Za-z0-9._/#{}-]", group):
+        found.append(f"{where}.log_group_name: {group!r} is no name for one; use letters, digits and . _ / # -")
+    stream = str(entry.get("log_stream_name", ""))
+    if re.search("[:*]", stream):
+        found.append(f"{where}.log_stream_name: {stream!r} is no name for one; leave : and * out")
+    if collector == "files":
+        path = str(entry.get("file_path", ""))
+        if not path.startswith("/"):
+            found.append(f"{where}.file_path: {path!r} is no absolute path; write one")
+        unknown = [
+            word for word in TIMESTAMP.findall(entry.get("timestamp_format", "")) if word not in TIMESTAMP_DIRECTIVES
+        ]
+        if unknown:
+            known = " ".join(TIMESTAMP_DIRECTIVES)
+            found.append(f"{where}.timestamp_format: {', '.join(unknown)} means nothing to the agent; use {known}")
     return found
 
 
 def _metric_problems(collector: str, content: t.Any, where: str) -> list[str]:
+    if collector == "statsd" and isinstance(content, t.Mapping) and content.get("service_address", "") != "":
+        address = str(content["service_address"])
+        if not address.startswith(("127.", "localhost:", "[::1]:")):
+            return [f"{where}.service_address: {address!r} takes metrics from everybody; write 127.0.0.1:8125"]
     if collector in OPEN_COLLECTORS:
         return []
     if collector not in MEASUREMENTS:
@@ -183,6 +336,58 @@ def _metric_problems(collector: str, content: t.Any, where: str) -> list[str]:
                 prefixed = [f"{collector}_{it}" for it in names]
                 found.append(f"{where}.measurement: unknown name {name!r}{_meant(name, names + prefixed)}")
     return found
+
+
+def published(config: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What a host's agent publishes: how many metrics of its own, and which ones it shares with other hosts.
+
+    Resources that are not named (C(*)) count once, and what services send to StatsD is not known here.
+    """
+    metrics = config.get("metrics", {})
+    rollups = [list(dimensions) for dimensions in metrics.get("aggregation_dimensions", [])]
+    own, shared = 0, set()
+    for collector, content in metrics.get("metrics_collected", {}).items():
+        for entry in content if isinstance(content, list) else [content]:
+            if not isinstance(entry, t.Mapping):
+                continue
+            stated = entry.get("append_dimensions", {})
+            for item in entry.get("measurement", []):
+                name = metric_name(collector, str(item["name"] if isinstance(item, t.Mapping) else item))
+                own += max(1, len(entry.get("resources", [])))
+                shared |= {
+                    f"{name} {key}={stated[key]}"
+                    for rollup in rollups
+                    if len(rollup) == 1
+                    for key in rollup
+                    if key in stated
+                }
+    return {"own": own, "shared": sorted(shared)}
+
+
+def metric_name(collector: str, measurement: str) -> str:
+    """A metric's name in CloudWatch."""
+    name = measurement[len(collector) + 1 :] if measurement.startswith(f"{collector}_") else measurement
+    return "procstat_lookup_pid_count" if (collector, name) == ("procstat", "pid_count") else f"{collector}_{name}"
+
+
+def monthly_cost(hosts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    """What the metrics of these hosts cost a month, from what L(published) says of each."""
+    shared = {name for host in hosts for name in host["shared"]}
+    count = sum(host["own"] for host in hosts) + len(shared)
+    cost, below = 0.0, 0.0
+    for most, price in METRIC_PRICES:
+        above = min(count, most)
+        cost += (above - below) * price
+        below = above
+    return {
+        "metrics": count,
+        "usd": round(cost, 2),
+        "text": (
+            f"{len(hosts)} host{'s' if len(hosts) != 1 else ''} publish {count} metrics: about {cost:.2f} USD a month "
+            f"({PRICED}). Not in it: logs, {LOGS_PRICE:.2f} USD for each GB that is taken in; what services send to "
+            f"StatsD, {METRIC_PRICES[0][1]:.2f} USD for each combination of name and tags."
+        ),
+    }
 
 
 def _unknown(section: t.Mapping[str, t.Any], known: t.Sequence[str], where: str) -> list[str]:

@@ -46,7 +46,9 @@ class Kind(NamedTuple):
 
 
 NO_PAGES = frozenset({"csp", "csp_report_only", "spa"})
-FILES_ONLY = frozenset({"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory"})
+FILES_ONLY = frozenset(
+    {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd"}
+)
 # Long enough to see that something is wrong, and to go back without a start.
 HOLD = 300
 

@@ -29,6 +29,8 @@ KEEP_ALIVE_MS = "75000"
 BUDGET_SHARE = 0.8
 # What the secret is called that says where errors are sent. Names of the environment's own have no dot.
 SENTRY_SECRET = "sentry.dsn"  # noqa: S105
+# Where the CloudWatch agent of each host takes metrics from services.
+STATSD_ADDRESS = ("127.0.0.1", 8125)
 
 
 @dataclass
@@ -361,6 +363,8 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
     if model.environment["sentry"]:
         variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
         variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])
+    if service["statsd"]:
+        variables.update({"STATSD_HOST": STATSD_ADDRESS[0], "STATSD_PORT": str(STATSD_ADDRESS[1])})
     if kind.websocket:
         # nginx does not see messages: the application has to know the limit.
         variables["MAX_MESSAGE_BYTES"] = str(size_in_bytes(service["body_limit"]))
@@ -455,6 +459,8 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "spa": service["spa"],
         "drain": service["drain"],
         "hold": service["hold"] or 0,
+        "statsd": "%s:%d" % STATSD_ADDRESS if service["statsd"] else "",
+        "process_pattern": process_pattern(model, name),
         "hand_off": service["hand_off"] or "",
         "keep": {"releases": service["keep"]["releases"], "bytes": size_in_bytes(service["keep"]["size"])},
         "body_limit": service["body_limit"],
@@ -483,8 +489,46 @@ def artifact_store(address: str | None) -> dict[str, str]:
     return {"bucket": bucket, "prefix": prefix.rstrip("/") + "/" if prefix else ""}
 
 
+def process_title(name: str) -> str:
+    """Return the first word of a service's command line: it tells what a process belongs to, whatever it runs."""
+    return "fivepointers-" + name
+
+
+def process_pattern(model: Model, name: str) -> str:
+    """Return the regular expression that matches the command lines of a service's processes; empty where none does.
+
+    None does for files, and for a program that is looked for in PATH: its first word is its own.
+    """
+    start = model.services[name]["start"]
+    if not model.is_process(name) or not start or not (start[0] == "node" or "/" in start[0]):
+        return ""
+    title = process_title(name)
+    if start[0] == "node" or start[0].startswith("/"):
+        return f"^{title}( |$)"
+    # A script's first word is its interpreter, and its second the script.
+    return f"^({title}|\\S+ /opt/fivepointers/{name}/releases/\\S+)( |$)"
+
+
+def synthetic(model: Model) -> dict[str, Any]:
+    """Return the scheduled check through the front door: the host, every how many seconds, its file and log group.
+
+    One host does it, the first edge or else the first host. Without one (switched off, no hosts, no journeys) the
+    host is empty.
+    """
+    settings = model.environment["synthetic"]
+    hosts = sorted(model.hosts or {})
+    edges = [host for host in hosts if "edge" in (model.hosts or {})[host]["services"]]
+    host = next(iter(edges + hosts), "") if settings["enabled"] and model.journeys else ""
+    return {
+        "host": host,
+        "interval": settings["interval"],
+        "log": "/var/log/fivepointers-verify.log",
+        "log_group": log_group(model, "verify"),
+    }
+
+
 def log_group(model: Model, name: str) -> str:
-    """Return the name of a service's log group."""
+    """Return the name of a service's log group; C(nginx) and C(verify) are what services cannot be called."""
     return f"/fivepointers/{model.environment['name']}/{name}"
 
 
@@ -607,12 +651,13 @@ def plan(model: Model) -> dict[str, Any]:
         "tls": tls_settings(model),
         "budget": connection_budget(model),
         "log_groups": log_groups(model),
+        "synthetic": synthetic(model),
         "secrets": secret_references(model, specs),
     }
 
 
 # Roles that run on their own and touch no service.
-ROLES_WITHOUT_SERVICES = frozenset({"nginx_proxy", "cloudwatch_agent"})
+ROLES_WITHOUT_SERVICES = frozenset({"nginx_proxy", "cloudwatch_agent", "synthetic"})
 
 
 def select_services(plan: Mapping[str, Any], tags: Sequence[str]) -> list[str]:

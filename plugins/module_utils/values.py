@@ -23,11 +23,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
     text,
 )
 
-# Words of tags and placeholders, names that derived variables and folders on hosts have already, ends of flows that
-# are no service, and Ansible's tags.
+# Words of tags and placeholders, names that derived variables, folders, log groups and metrics have already, ends of
+# flows that are no service, and Ansible's tags.
 RESERVED_NAMES = frozenset(
     "edge platform self environment secret origins public service node nginx "
-    "world load-balancer hosts instance-connect "
+    "host verify synthetic world load-balancer hosts instance-connect "
     "all always never tagged untagged config release monitoring".split()
 )
 # Words of a content security policy that mean what they say in single quotes only. Without, they are names of hosts.

@@ -17,7 +17,7 @@ description:
   - Compares the configuration with the one that the agent runs with, and hands it over only where they differ.
   - Keeps the source outside the agent's own directory, which the agent clears, and leaves other configurations that
     the agent has alone.
-  - Lets the agent's user read the journal, and starts and enables the agent.
+  - Lets the agent's user read the journal and the logs of C(/var/log), and starts and enables the agent.
   - Puts the former source back where the agent refuses the new one.
 options:
   configuration:
@@ -46,7 +46,7 @@ options:
       - Groups that O(user) needs to read what is collected.
     type: list
     elements: str
-    default: [systemd-journal]
+    default: [adm, systemd-journal]
   agent_directory:
     description:
       - Where the agent is installed.
@@ -91,6 +91,15 @@ reasons:
   type: list
   elements: str
   sample: [the agent runs with another configuration]
+metrics:
+  description:
+    - What the agent publishes with this configuration, for P(fivepointers.platform.cloudwatch_agent_cost#filter).
+  returned: always
+  type: dict
+  contains:
+    own: {description: Number of metrics of this host alone., type: int}
+    shared: {description: Metrics that all hosts with this service publish together., type: list, elements: str}
+  sample: {own: 9, shared: [mem_used_percent Service=host]}
 restarted:
   description: Whether the agent was, or would be, restarted.
   returned: always
@@ -105,6 +114,7 @@ import pathlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import published
 from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
 
 UNIT = "amazon-cloudwatch-agent.service"
@@ -241,6 +251,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
             agent.run(["systemctl", "status", "--no-pager", "--lines=20", UNIT])
     return {
         "changed": bool(reasons),
+        "metrics": published(wanted),
         "reasons": reasons,
         "restarted": bool(to_apply or tree["changed"]),
         "diff": tree["diff"],
@@ -255,7 +266,7 @@ def main() -> None:
             "name": {"type": "str", "default": "fivepointers"},
             "mode": {"type": "str", "choices": ["auto", "ec2", "onPremise"], "default": "ec2"},
             "user": {"type": "str", "default": "cwagent"},
-            "groups": {"type": "list", "elements": "str", "default": ["systemd-journal"]},
+            "groups": {"type": "list", "elements": "str", "default": ["adm", "systemd-journal"]},
             "agent_directory": {"type": "path", "default": "/opt/aws/amazon-cloudwatch-agent"},
             "source_directory": {"type": "path", "default": "/etc/fivepointers"},
             "state_directory": {"type": "path", "default": "/var/lib/fivepointers/trees"},

@@ -25,7 +25,8 @@ Section: admin
 Priority: optional
 Description: STAND-IN for the Amazon CloudWatch agent, for the sandbox only
  Not made by Amazon. Has the agent's commands, checks configurations against
- its published schema, and ships logs to the CloudWatch API of the sandbox.
+ its published schema, and ships logs and metrics to the CloudWatch API of the
+ sandbox.
 """
 
 PREINST = """\
@@ -98,7 +99,8 @@ def _fill(root: Path) -> None:
     _write(root / "etc/systemd/system/amazon-cloudwatch-agent.service", UNIT)
     _write(root / f"{program}/CWAGENT_VERSION", VERSION + "\n")
     _write(root / f"{program}/amazon-cloudwatch-agent", (HERE / "agent.py").read_text(), 0o755)
-    _write(root / f"{program}/standin_schema.py", (HERE / "standin_schema.py").read_text())
+    for name in ("standin_metrics.py", "standin_schema.py"):
+        _write(root / f"{program}/{name}", (HERE / name).read_text())
     _write(root / f"{program}/schema.json", (HERE / "schema.json").read_text())
     _write(root / f"{AGENT}/doc/schema.LICENSE", (HERE / "schema.LICENSE").read_text())
     _write(root / f"{AGENT}/etc/common-config.toml", "# Read by the real agent only.\n")

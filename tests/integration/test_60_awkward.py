@@ -45,7 +45,7 @@ def test_a_second_run_changes_nothing(awkward: Sandbox) -> None:
 
 
 def test_two_services_of_one_host_use_different_versions_of_node(awkward: Sandbox) -> None:
-    commands = awkward.ssh("old-1", "ps -eo args | grep '^/opt/fivepointers/node/'").splitlines()
+    commands = awkward.ssh("old-1", "pgrep -f ^fivepointers- | sudo xargs -I @ readlink /proc/@/exe").splitlines()
     versions = {line.split("/")[4].split(".")[0] for line in commands}
     assert versions == {"22", "24"}, commands
 

@@ -1,10 +1,12 @@
-"""What a host's services write can be read in CloudWatch Logs."""
+"""What a host's services write and use can be read in CloudWatch, and what the scheduled check found."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +20,45 @@ CTL = "/opt/aws/amazon-cloudwatch-agent/bin/amazon-cloudwatch-agent-ctl"
 
 
 @pytest.fixture(scope="module")
-def logs() -> Any:
+def endpoints() -> dict[str, Any]:
+    return json.loads((STATE / "endpoints.json").read_text())
+
+
+def client(service: str, endpoints: dict[str, Any]) -> Any:
     return boto3.client(
-        "logs",
+        service,
         region_name="ap-northeast-2",
-        endpoint_url=json.loads((STATE / "endpoints.json").read_text())["aws_endpoint"],
+        endpoint_url=endpoints["aws_endpoint"],
         aws_access_key_id="reader",
         aws_secret_access_key="reader-of-the-logs",
     )
 
 
-def events(logs: Any, wanted: str, seconds: float = 20) -> list[dict[str, Any]]:
-    """The events of the API's log group in which `wanted` stands, as soon as there is one."""
+@pytest.fixture(scope="module")
+def logs(endpoints: dict[str, Any]) -> Any:
+    return client("logs", endpoints)
+
+
+@pytest.fixture(scope="module")
+def cloudwatch(endpoints: dict[str, Any]) -> Any:
+    return client("cloudwatch", endpoints)
+
+
+def until(condition: Callable[[], Any], seconds: float = 25) -> Any:
+    limit = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < limit:
+        time.sleep(1)
+    return found
+
+
+def events(
+    logs: Any, wanted: str, seconds: float = 20, group: str = GROUP, stream: str = "api-1"
+) -> list[dict[str, Any]]:
+    """The events of a log group in which `wanted` stands, as soon as there is one."""
     until = time.monotonic() + seconds
     while True:
         try:
-            found = logs.get_log_events(logGroupName=GROUP, logStreamName="api-1", startFromHead=False)["events"]
+            found = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=False)["events"]
         except logs.exceptions.ResourceNotFoundException:
             found = []
         matching = [event for event in found if wanted in event["message"]]
@@ -73,8 +98,80 @@ def test_nothing_is_lost_or_sent_twice_while_the_agent_is_away(host: Host, logs:
         time.sleep(2)
         host.check_output("systemctl start amazon-cloudwatch-agent.service")
     assert events(logs, f'\\"number\\":{before + 40}}}')
-    after = [number for number in numbers(logs) if number > before]
+    found = numbers(logs)
+    # Since the service started last.
+    after = found[len(found) - found[::-1].index(before) :]
     assert after == list(range(before + 1, after[-1] + 1))
+
+
+def test_what_nginx_notes_arrives_as_it_is_also_when_its_file_is_rotated(host: Host, logs: Any) -> None:
+    place = {"group": "/fivepointers/agent/nginx", "stream": "api-1/access"}
+    first = events(logs, '"status":200', **place)[0]
+    assert first["message"] == '{"time":"2026-11-26T17:58:06+00:00","service":"api","status":200}'
+    run = time.time_ns()
+    with host.sudo():
+        assert host.check_output("stat --format %U:%G:%a /var/log/nginx/access.log") == "www-data:adm:640"
+        host.check_output(
+            f"cd /var/log/nginx && mv access.log access.log.1 && echo old-{run} >> access.log.1 && "
+            f"install -o www-data -g adm -m 640 /dev/null access.log && echo new-{run} >> access.log"
+        )
+    assert len(events(logs, f"old-{run}", **place)) == 1
+    assert len(events(logs, f"new-{run}", **place)) == 1
+
+
+def lowest(cloudwatch: Any, metric: str, service: str) -> float | None:
+    """The lowest value of the last moments."""
+    now = datetime.now(UTC)
+    points = cloudwatch.get_metric_statistics(
+        Namespace="FivePointers/agent", MetricName=metric, Dimensions=[{"Name": "Service", "Value": service}],
+        StartTime=now - timedelta(seconds=8), EndTime=now + timedelta(seconds=5), Period=60, Statistics=["Minimum"],
+    )["Datapoints"]  # fmt: skip
+    return min((point["Minimum"] for point in points), default=None)
+
+
+def test_the_hosts_state_is_measured_under_its_instance(cloudwatch: Any, endpoints: dict[str, Any]) -> None:
+    instance = {"Name": "InstanceId", "Value": endpoints["hosts"]["api-1"]["instance_id"]}
+
+    def names() -> set[str]:
+        metrics = cloudwatch.list_metrics(Namespace="FivePointers/agent", Dimensions=[instance])["Metrics"]
+        return {metric["MetricName"] for metric in metrics}
+
+    wanted = {"mem_used_percent", "disk_used_percent", "swap_used_percent", "procstat_lookup_pid_count"}
+    assert until(lambda: wanted <= names()), names()
+    for metric in ("mem_used_percent", "disk_used_percent"):
+        assert 0 < (until(lambda name=metric: lowest(cloudwatch, name, "host")) or 0) < 100
+    assert lowest(cloudwatch, "procstat_lookup_pid_count", "nginx") == 0
+
+
+def test_a_service_that_stops_is_seen_within_two_intervals(host: Host, cloudwatch: Any) -> None:
+    assert until(lambda: lowest(cloudwatch, "procstat_lookup_pid_count", "api")) == 1
+    with host.sudo():
+        host.check_output("systemctl stop fivepointers-api@blue.service")
+        try:
+            gone = until(lambda: lowest(cloudwatch, "procstat_lookup_pid_count", "api") == 0, seconds=12)
+        finally:
+            host.check_output("systemctl start fivepointers-api@blue.service")
+    assert gone
+
+
+def test_a_service_sends_metrics_of_its_own(host: Host, cloudwatch: Any) -> None:
+    host.check_output("bash -c 'echo -n jobs.done:3\\|c\\|#Service:api > /dev/udp/127.0.0.1/8125'")
+    assert until(lambda: cloudwatch.list_metrics(Namespace="FivePointers/agent", MetricName="jobs_done")["Metrics"])
+
+
+def test_the_scheduled_check_publishes_what_it_found(host: Host, logs: Any) -> None:
+    with host.sudo():
+        host.check_output("systemctl start fivepointers-synthetic.service")
+        said = host.check_output("journalctl --identifier=synthetic --output=cat --no-pager")
+    place = {"group": "/fivepointers/agent/verify", "stream": "api-1/fivepointers-verify"}
+    event = json.loads(events(logs, '"verify"', **place)[-1]["message"])
+    assert event["verify"]["succeeded"] == 0
+    (failure,) = event["verify"]["failures"]
+    assert failure.startswith("collab: co-edit: "), failure
+    assert "refused" in failure, failure
+    assert "1 failed" in said
+    assert host.service("fivepointers-synthetic.timer").is_running
+    assert host.service("fivepointers-synthetic.timer").is_enabled
 
 
 def test_the_log_group_forgets_after_two_weeks(host: Host, logs: Any) -> None:

@@ -8,11 +8,15 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.filter.cloudwatch_agent_configuration import (
     cloudwatch_agent_configuration,
+    cloudwatch_agent_cost,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import (
     MEASUREMENTS,
     merge,
+    metric_name,
+    monthly_cost,
     problems,
+    published,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +26,9 @@ GROUPS = {"api": "/fivepointers/test/api", "collab": "/fivepointers/test/collab"
 METRICS = {
     "mem": {"measurement": ["used_percent"]},
     "disk": {"resources": ["/"], "measurement": ["used_percent"], "drop_device": True},
-    "procstat": [{"exe": "nginx", "measurement": ["cpu_usage", "memory_rss"]}],
 }
+PROCESSES = {"api": "^fivepointers-api( |$)", "frontend": ""}
+ACCESS = {"path": "/var/log/nginx/access.log", "log_group": GROUPS["nginx"], "timestamp_format": "%Y-%m-%dT%H:%M:%S"}
 
 
 def derive(services: list[str], **changes: Any) -> dict[str, Any]:
@@ -59,6 +64,52 @@ def test_a_host_without_services_collects_no_logs() -> None:
     assert "metrics" not in derive([], metrics={})
 
 
+def test_each_service_has_its_own_process_metrics_and_files_have_none() -> None:
+    entries = derive(["api", "frontend", "nginx"], processes=PROCESSES)["metrics"]["metrics_collected"]["procstat"]
+    assert {entry["append_dimensions"]["Service"]: entry["pattern"] for entry in entries} == {
+        "api": "^fivepointers-api( |$)",
+        "nginx": "^nginx: (master|worker) process",
+    }
+    assert {tuple(entry["measurement"]) for entry in entries} == {("pid_count", "cpu_usage", "memory_rss")}
+
+
+def test_whatever_is_measured_tells_what_it_belongs_to_and_is_there_for_all_hosts_together() -> None:
+    more = {"metrics": {"metrics_collected": {"procstat": [{"pattern": "^sshd", "measurement": ["pid_count"]}]}}}
+    metrics = derive(["api"], processes=PROCESSES, additional=more)["metrics"]
+    assert metrics["aggregation_dimensions"] == [["Service"]]
+    assert metrics["append_dimensions"] == {"InstanceId": "${aws:InstanceId}"}
+    collected = metrics["metrics_collected"]
+    assert collected["mem"] == {"measurement": ["used_percent"], "append_dimensions": {"Service": "host"}}
+    assert [entry["pattern"] for entry in collected["procstat"]] == ["^fivepointers-api( |$)", "^sshd"]
+    stated = {"mem": {"measurement": ["used"], "append_dimensions": {"Service": "memory"}}}
+    kept = derive(["api"], metrics=stated)["metrics"]["metrics_collected"]["mem"]["append_dimensions"]
+    assert kept == {"Service": "memory"}
+
+
+def test_a_file_is_shipped_line_by_line_to_a_stream_of_its_own() -> None:
+    config = derive(["nginx"], files=[ACCESS])
+    assert config["logs"]["logs_collected"]["files"]["collect_list"] == [
+        {
+            "file_path": "/var/log/nginx/access.log",
+            "log_group_name": "/fivepointers/test/nginx",
+            "log_stream_name": "api-1_i-0123/access",
+            "retention_in_days": 30,
+            "timestamp_format": "%Y-%m-%dT%H:%M:%S",
+            "timezone": "Local",
+        }
+    ]
+    assert collected(config)["/fivepointers/test/nginx"]["units"] == ["nginx.service"]
+    plain = derive([], files=[{"path": "/a.log", "log_group": "a"}], endpoint_url="http://10.0.0.9:5000")
+    assert "timezone" not in plain["logs"]["logs_collected"]["files"]["collect_list"][0]
+    assert plain["logs"]["endpoint_override"] == "http://10.0.0.9:5000"
+
+
+def test_services_may_send_metrics_of_their_own() -> None:
+    config = derive([], metrics={}, statsd="127.0.0.1:8125")
+    assert config["metrics"]["metrics_collected"]["statsd"]["service_address"] == "127.0.0.1:8125"
+    assert "statsd" not in derive([])["metrics"]["metrics_collected"]
+
+
 def test_an_endpoint_of_ones_own_is_used_for_logs_and_metrics() -> None:
     config = derive(["api"], endpoint_url="http://10.0.0.9:5000")
     assert config["logs"]["endpoint_override"] == config["metrics"]["endpoint_override"] == "http://10.0.0.9:5000"
@@ -74,11 +125,18 @@ def test_additions_are_merged_and_lists_are_appended() -> None:
     assert config["agent"]["region"] == "ap-northeast-2"
 
 
-@given(st.lists(st.sampled_from(sorted(GROUPS)), unique=True), st.sampled_from([1, 30, 3653]), st.booleans())
+@given(
+    st.lists(st.sampled_from(sorted(GROUPS)), unique=True),
+    st.sampled_from([1, 30, 3653]),
+    st.sampled_from([{}, METRICS]),
+    st.lists(st.sampled_from([ACCESS, {"path": "/a.log", "log_group": "a"}]), unique_by=lambda entry: entry["path"]),
+    st.sampled_from(["", "127.0.0.1:8125"]),
+)
 def test_whatever_is_derived_fits_the_published_schema(
-    schema: dict[str, Any], services: list[str], days: int, metrics: bool
+    schema: dict[str, Any], services: list[str], days: int, metrics: Any, files: list[dict[str, str]], statsd: str
 ) -> None:
-    config = derive(services, retention_days=days, metrics=METRICS if metrics else {})
+    processes = {service: f"^fivepointers-{service}( |$)" for service in services}
+    config = derive(services, retention_days=days, metrics=metrics, processes=processes, files=files, statsd=statsd)
     Draft4Validator(schema).validate(config)
 
 
@@ -102,6 +160,29 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"metrics": {"mem": {"measurement": ["x"]}}, "retention_days": 2}, ["retention_in_days", "unknown name 'x'"]),
     ({"colour": "blue"}, ["colour"]),
+    ({"processes": {"api": "^api("}}, ["procstat[0].pattern: '^api(' is no regular expression", "correct it"]),
+    ({"processes": {"api": "^(?!x)api"}}, ["procstat[0].pattern", "no look-around"]),
+    ({"processes": {"api": r"(a)\1"}}, ["procstat[0].pattern", "no back references"]),
+    (
+        {"metrics": {"procstat": [{"exe": "nginx", "measurement": ["pid_count"]}]}},
+        ["procstat[0].exe: 'nginx' would never match", "cwagent", "use pattern"],
+    ),
+    (
+        {"metrics": {"procstat": [{"pid_file": "nginx.pid", "measurement": ["pid_count"]}]}},
+        ["procstat[0].pid_file: 'nginx.pid' is no absolute path"],
+    ),
+    ({"files": [{"path": "access.log", "log_group": "a"}]}, ["files.collect_list[0].file_path: 'access.log'"]),
+    ({"files": [{"path": "/a.log"}]}, ["files.collect_list[0].log_group_name: missing"]),
+    ({"files": [{"path": "/a.log", "log_group": "a b"}]}, ["log_group_name: 'a b' is no name", "letters"]),
+    ({"files": [ACCESS, {**ACCESS, "log_group": "b"}]}, ["/var/log/nginx/access.log stands 2 times", "remove one"]),
+    ({"files": [{**ACCESS, "timestamp_format": "%F %T"}]}, ["timestamp_format: %F, %T means nothing", "%Y"]),
+    ({"log_stream": "api:1"}, ["journald.collect_list[0].log_stream_name: 'api:1'", "leave : and * out"]),
+    ({"namespace": "AWS/EC2"}, ["metrics.namespace: 'AWS/EC2' is refused by CloudWatch"]),
+    ({"statsd": ":8125"}, ["statsd.service_address: ':8125' takes metrics from everybody", "127.0.0.1:8125"]),
+    (
+        {"additional": {"metrics": {"append_dimensions": {"Host": "api-1"}}}},
+        ["metrics.append_dimensions.Host: 'api-1' is left out by the agent", "${aws:InstanceId}"],
+    ),
 ]
 
 
@@ -127,6 +208,49 @@ def test_no_valid_sample_of_the_agent_is_refused(samples: dict[str, Any]) -> Non
     for name, config in samples.items():
         if name.startswith("valid") and name != "validWindowsMetrics.json":
             assert problems(config) == [], name
+
+
+def test_root_may_look_for_programs() -> None:
+    entry = {"exe": "nginx", "measurement": ["pid_count"]}
+    assert derive([], metrics={"procstat": [entry]}, user="root")["metrics"]["metrics_collected"]["procstat"] == [entry]
+
+
+def test_metrics_are_counted_as_cloudwatch_counts_them() -> None:
+    config = derive(["api", "nginx"], processes=PROCESSES)
+    counted = published(config)
+    # mem and disk, and three of each of api and nginx.
+    assert counted["own"] == 2 + 2 * 3
+    assert counted["shared"] == sorted(
+        [f"{name} Service=host" for name in ("mem_used_percent", "disk_used_percent")]
+        + [
+            f"{name} Service={service}"
+            for name in ("procstat_lookup_pid_count", "procstat_cpu_usage", "procstat_memory_rss")
+            for service in ("api", "nginx")
+        ]
+    )
+    two = published(derive(["api"], metrics={"disk": {"measurement": ["free", "used"], "resources": ["/", "/srv"]}}))
+    assert (two["own"], len(two["shared"])) == (4, 2)
+    assert published(derive([], metrics={})) == {"own": 0, "shared": []}
+
+
+@pytest.mark.parametrize(
+    ("count", "usd"), [(0, 0), (1, 0.30), (10_000, 3000), (10_001, 3000.10), (250_000, 27_000), (1_000_010, 64_500.2)]
+)
+def test_the_price_falls_with_the_number(count: int, usd: float) -> None:
+    assert monthly_cost([{"own": count, "shared": []}])["usd"] == usd
+
+
+def test_what_hosts_share_is_paid_once() -> None:
+    hosts = [published(derive(["api", "nginx"], processes=PROCESSES))] * 2
+    assert monthly_cost(hosts)["metrics"] == 2 * 8 + 8
+    said = cloudwatch_agent_cost(hosts)
+    assert said.startswith("2 hosts publish 24 metrics: about 7.20 USD a month (list prices of us-east-1")
+    assert "logs, 0.50 USD for each GB" in said
+
+
+def test_names_are_those_of_cloudwatch() -> None:
+    assert metric_name("mem", "used_percent") == metric_name("mem", "mem_used_percent") == "mem_used_percent"
+    assert metric_name("procstat", "pid_count") == "procstat_lookup_pid_count"
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.lists(st.integers()))))

@@ -115,10 +115,10 @@ def test_a_refused_configuration_changes_nothing(agent: ModuleType, tmp_path: Pa
 
 
 def test_an_event_has_the_shape_of_the_agents_own(agent: ModuleType) -> None:
-    entry = {"MESSAGE": '{"level":"info"}', "__REALTIME_TIMESTAMP": "1700000000123456", "PRIORITY": "6"}
-    event = agent.Shipper._event(entry)
-    assert event["timestamp"] == 1700000000123
-    assert json.loads(event["message"]) == {"body": {"MESSAGE": '{"level":"info"}', "PRIORITY": "6"}}
+    entry = {"MESSAGE": '{"level":"info"}', "__REALTIME_TIMESTAMP": "1700000000123456", "__CURSOR": "s=1"}
+    timestamp, message, position = agent.Journal.event(entry)
+    assert (timestamp, position) == (1700000000123, "s=1")
+    assert json.loads(message) == {"body": {"MESSAGE": '{"level":"info"}', "__CURSOR": "s=1"}}
 
 
 def test_the_same_sources_give_the_same_package(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "tls",
         "budget",
         "log_groups",
+        "synthetic",
         "secrets",
     }
     assert json.loads(json.dumps(plan)) == plan
@@ -38,6 +39,62 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "artifacts": {},
         "dashboard": "",
     }
+
+
+def matches(pattern: str, *lines: str) -> list[bool]:
+    return [bool(re.search(pattern, line)) for line in lines]
+
+
+def test_command_lines_tell_the_services_apart(stack: Any) -> None:
+    services = stack.plan()["services"]
+    assert services["frontend"]["process_pattern"] == ""
+    api = services["api"]["process_pattern"]
+    lines = ("fivepointers-api dist/main.js", "fivepointers-api", "fivepointers-api-2 dist/main.js", "tail api")
+    assert matches(api, *lines) == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("start", "lines"),
+    [
+        ("/usr/bin/python3 app.py", {"fivepointers-api app.py": True, "/usr/bin/python3 app.py": False}),
+        (
+            "./serve --fast",
+            {
+                "fivepointers-api --fast": True,
+                "/bin/sh /opt/fivepointers/api/releases/0a1b/app/serve --fast": True,
+                "/bin/sh /opt/fivepointers/api-2/releases/0a1b/app/serve --fast": False,
+            },
+        ),
+    ],
+)
+def test_programs_of_ones_own_are_told_apart_as_well(stack: Any, start: str, lines: dict[str, bool]) -> None:
+    stack.set("c.services.api.start", start)
+    pattern = stack.plan()["services"]["api"]["process_pattern"]
+    assert dict(zip(lines, matches(pattern, *lines), strict=True)) == lines
+
+
+def test_a_program_that_is_looked_for_cannot_be_told_apart(stack: Any) -> None:
+    stack.set("c.services.api.start", "deno run main.ts")
+    assert stack.plan()["services"]["api"]["process_pattern"] == ""
+
+
+def test_one_host_walks_the_journeys_on_a_schedule(stack: Any) -> None:
+    assert stack.plan()["synthetic"] == {
+        "host": "edge-1",
+        "interval": 900,
+        "log": "/var/log/fivepointers-verify.log",
+        "log_group": "/fivepointers/production/verify",
+    }
+    assert stack.set("e.synthetic", {"interval": 60}).plan()["synthetic"]["interval"] == 60
+    assert stack.set("e.synthetic", {"enabled": False}).plan()["synthetic"]["host"] == ""
+    stack.set("e.synthetic", {}).set("c.journeys", [])
+    assert stack.plan()["synthetic"]["host"] == ""
+
+
+def test_a_service_that_asks_for_it_finds_where_metrics_go(stack: Any) -> None:
+    assert "STATSD_HOST" not in stack.plan()["services"]["api"]["environment"]
+    environment = stack.set("c.services.api.statsd", True).plan()["services"]["api"]["environment"]
+    assert (environment["STATSD_HOST"], environment["STATSD_PORT"]) == ("127.0.0.1", "8125")
 
 
 def test_tls_settings_hold_references_with_their_region(stack: Any) -> None:

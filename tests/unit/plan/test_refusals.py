@@ -341,6 +341,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "sockets_per_client",
         ("static_frontend",),
     ),
+    "metrics of files": ({f"{FRONTEND}.statsd": True}, "services.frontend.statsd", "statsd", ("static_frontend",)),
+    "a check each second": ({"e.synthetic": {"interval": 1}}, "platform_environment.synthetic.interval", "1", ("60",)),
+    "a check that is turned off by a word": (
+        {"e.synthetic": {"enabled": "off"}},
+        "platform_environment.synthetic.enabled",
+        "off",
+        ("true or false",),
+    ),
+    "name of a log group": ({"c.services.verify": {}}, "services.verify", "verify", ("reserved",)),
     "negative drain": ({f"{API}.drain": -1}, "services.api.drain", "-1", ("out of range",)),
     "unknown CORS": ({f"{API}.cors": "applcation"}, "services.api.cors", "applcation", ("'application'?",)),
     "start through npm": (

@@ -88,7 +88,7 @@ def test_units_are_what_operators_rely_on(kind: str) -> None:
     unit = systemd.parse_unit(request["unit"])
     service = unit["Service"]
     app = f"/opt/fivepointers/orders/releases/{request['release']}/app"
-    assert service["ExecStart"] == [f"/opt/fivepointers/node/{NODE}/bin/node dist/main.js"]
+    assert service["ExecStart"] == [f"@/opt/fivepointers/node/{NODE}/bin/node fivepointers-orders dist/main.js"]
     assert service["WorkingDirectory"] == [app]
     assert service["User"] == ["fp-orders"]
     assert service["EnvironmentFile"] == ["/etc/fivepointers/orders/%i.env"]
@@ -127,6 +127,21 @@ def test_migrations_run_in_the_same_sandbox_once() -> None:
 )
 def test_programs_are_the_runtimes_the_codes_or_the_hosts(argv: list[str], line: str) -> None:
     assert action.command(argv, "/node", "/app") == line
+
+
+def test_a_process_is_called_by_its_service_unless_its_program_is_looked_for() -> None:
+    titled = "@/node/bin/node fivepointers-api a.js"
+    assert action.command(["node", "a.js"], "/node", "/app", "fivepointers-api") == titled
+    assert action.command(["tsx", "x.ts"], "/node", "/app", "fivepointers-api") == "/usr/bin/env tsx x.ts"
+
+
+def test_next_keeps_the_title_and_what_the_catalogue_says() -> None:
+    stated = make_spec("nextjs")
+    stated["environment"] = {"NODE_OPTIONS": "--max-old-space-size=300"}
+    options = make_request(stated)["environment"]["NODE_OPTIONS"]
+    assert options == f"{action.KEEP_TITLE} --max-old-space-size=300"
+    assert make_request(make_spec("nextjs"))["environment"]["NODE_OPTIONS"] == action.KEEP_TITLE
+    assert "NODE_OPTIONS" not in make_request(make_spec("nestjs_api"))["environment"]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
