@@ -13,11 +13,15 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_database_access, aws_schedule
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Key, Report, any_mapping, keys
 
 # Layer -> its module, in the order in which they are made.
-LAYERS: dict[str, ModuleType] = {}
+LAYERS: dict[str, ModuleType] = {
+    "database_access": aws_database_access,
+    "schedule": aws_schedule,
+}
 
 FIELDS: dict[str, Key] = {layer: Key(module.CHECK) for layer, module in LAYERS.items()}
 
