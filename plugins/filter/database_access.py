@@ -67,7 +67,7 @@ def database_access_table(rules: Sequence[Any], schedules: Sequence[Any]) -> str
     return access.table(plain(rules), [item["name"] for item in plain(schedules)])
 
 
-def database_access_tunnel(catalogue: Any, environment: Any, asked: Any, instances: Sequence[Any]) -> list[str]:
+def database_access_tunnel(catalogue: Any, environment: Any, asked: Any, instances: Sequence[Any]) -> str:
     """Return the commands of a tunnel."""
     return access.tunnel(_model(catalogue, environment), plain(asked)["database"], plain(instances))
 

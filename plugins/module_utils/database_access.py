@@ -57,9 +57,12 @@ def refuse(path: str, value: Any, problem: str, fix: str) -> AccessError:
 def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     """Check what is asked for, and return it with what follows from it; raise AccessError.
 
-    asked: access, address, hours, owner, reason, database; None where not given.
+    asked: access, address, hours, owner, reason, database; None where not given. words: what -e left over.
     """
     report = Report()
+    if asked.get("words"):
+        fix = "Put quotes inside of the quotes: -e \"reason='what it is for'\"."
+        report.add("-e", asked["words"], "these words belong to no variable", fix)
     settings = model.environment["aws"]["database_access"]
     action = asked["access"]
     if action not in ACTIONS:
@@ -188,7 +191,7 @@ def _owner(report: Report, value: Any) -> str:
 def _reason(report: Report, value: Any) -> str:
     reason = value.strip() if isinstance(value, str) else value
     if not reason:
-        report.add("reason", value, "it is not said why", "Write -e reason='what it is for'.")
+        report.add("reason", value, "it is not said why", "Write -e \"reason='what it is for'\".")
     elif not isinstance(reason, str) or not re.fullmatch(f"{CHARACTERS}+", reason):
         strange = sorted(set(re.sub(CHARACTERS, "", str(reason))))
         fix = "Write letters from a to z, digits, spaces and ._-:/()#,@[]+=&;{}!$*"
@@ -330,7 +333,7 @@ def _left(seconds: int | None) -> str:
 # --- the tunnel -------------------------------------------------------------------
 
 
-def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> list[str]:
+def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> str:
     """Return the commands of a tunnel through a host that may connect to the database; raise AccessError.
 
     instances: those of the environment that run, as ec2_instance_info shows them.
@@ -349,9 +352,15 @@ def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mappin
         )
     local = LOCAL_PORT + database["port"] if database["port"] + LOCAL_PORT <= 65535 else database["port"]
     ports = {"portNumber": [str(database["port"])], "localPortNumber": [str(local)]}
-    session = ["aws", "ssm", "start-session", "--region", model.environment["region"], "--target", item["instance_id"],
-               "--document-name", "AWS-StartPortForwardingSessionToRemoteHost",
-               "--parameters", json.dumps({"host": [database["host"]], **ports}, separators=(",", ":"))]  # fmt: skip
-    client = ["mysql", "--host=127.0.0.1", f"--port={local}", f"--user={database['user']}", "--password",
-              "--ssl-mode=REQUIRED", database["schema"]]  # fmt: skip
-    return [shlex.join(session), shlex.join(client)]
+    parameters = json.dumps({"host": [database["host"]], **ports}, separators=(",", ":"))
+    region, document = model.environment["region"], "AWS-StartPortForwardingSessionToRemoteHost"
+    return "\n".join(
+        [
+            f"aws ssm start-session --region {region} --target {item['instance_id']} \\",
+            f"  --document-name {document} \\",
+            f"  --parameters {shlex.quote(parameters)}",
+            "",
+            f"mysql --host=127.0.0.1 --port={local} --user={shlex.quote(database['user'])} --password \\",
+            f"  --ssl-mode=REQUIRED {shlex.quote(database['schema'])}",
+        ]
+    )
