@@ -22,5 +22,6 @@ CHECK = keys(KEYS, "a mapping such as {hours: 8}")
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return the name that security group, role and group of schedules have in common, and their tags."""
-    return {"name": aws_name(model, "database-access"), "tags": aws_tags(model, "database")}
+    """Return the security group of grants (empty without a database), and the name of the role and of the schedules."""
+    name = aws_name(model, "database-access")
+    return {"group": name if model.databases else "", "name": name, "tags": aws_tags(model, "database")}

@@ -377,24 +377,36 @@ def access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
             "Resource": f"arn:aws:ec2:ap-northeast-2:123456789012:security-group/{server.group}",
         }
     ]
-    # A rule that somebody made by hand, and one that is over and whose schedule failed.
     permission = {"IpProtocol": "tcp", "FromPort": 3306, "ToPort": 3306}
-    ranges = [
-        {"CidrIp": "203.0.113.50/32", "Description": "by hand"},
-        {"CidrIp": "203.0.113.60/32", "Description": "owner=lee until=2020-01-01T00:00Z reason=forgotten"},
-    ]
-    server.client("ec2").authorize_security_group_ingress(
-        GroupId=server.group, IpPermissions=[{**permission, "IpRanges": ranges}]
-    )
+    by_hand = {"CidrIp": "203.0.113.50/32", "Description": "by hand"}
+    over = {"CidrIp": "203.0.113.60/32", "Description": "owner=lee until=2020-01-01T00:00Z reason=forgotten"}
+    full = [{"CidrIp": f"8.8.{i}.8/32"} for i in range(59)]
 
+    def change(action: str, *ranges: dict[str, str]) -> None:
+        call = getattr(server.client("ec2"), f"{action}_security_group_ingress")
+        call(GroupId=server.group, IpPermissions=[{**permission, "IpRanges": list(ranges)}])
+
+    change("authorize", by_hand)
     refused = server.play("db_access.yml", "-e", "access=grant", "-e", "address=0.0.0.0/0", "-e", "hours=1")
     assert refused.returncode != 0
     assert "this is everybody" in refused.stdout
-    assert server.rules() == ranges
+    assert server.rules() == [by_hand]
 
-    before = datetime.now(UTC)
+    # EC2 has no room for another rule: what was begun is taken back.
+    change("authorize", *full)
     wanted = ("access=grant", "address=203.0.113.7", "hours=1", "owner=kim", "reason='order 17'")
-    done = server.play("db_access.yml", *(word for item in wanted for word in ("-e", item)))
+    grant = [word for item in wanted for word in ("-e", item)]
+    failed = server.play("db_access.yml", *grant)
+    assert failed.returncode != 0
+    assert "RulesPerSecurityGroupLimitExceeded" in failed.stdout
+    assert "203.0.113.7/32 got no access" in failed.stdout
+    assert server.schedules("development-database-access") == []
+    change("revoke", *full)
+
+    # One whose schedule failed is swept by the next run.
+    change("authorize", over)
+    before = datetime.now(UTC)
+    done = server.play("db_access.yml", *grant)
     assert done.returncode == 0, done.stdout
     assert re.search(r"203\.0\.113\.7/32 +3306 +kim .* schedule +order 17", done.stdout)
     assert [rule["CidrIp"] for rule in server.rules()] == ["203.0.113.50/32", "203.0.113.7/32"], "swept, granted"
@@ -405,7 +417,7 @@ def access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     assert len(server.rules()) == 2
     [made] = run_due(server.client, datetime.now(UTC) + timedelta(hours=1))
     assert (made.action, made.error) == ("ec2:revokeSecurityGroupIngress", "")
-    assert server.rules() == ranges[:1], "only what was granted is gone"
+    assert server.rules() == [by_hand], "only what was granted is gone"
     assert server.schedules("development-database-access") == []
 
 
@@ -419,15 +431,25 @@ def development_stops_and_starts_at_its_hours(server: Account) -> None:
     weekend = run_due(server.client, friday + timedelta(days=2), friday + timedelta(minutes=1))
     assert (weekend, server.states()) == ([], stopped)
 
-    refused = server.play("site.yml")
-    assert refused.returncode != 0
-    assert "1 are stopped. Start them" in " ".join(refused.stdout.split())
     done = server.play("power.yml", "-e", "state=running")
     assert done.returncode == 0, done.stdout
     assert server.states() == every
 
     instances = [item for item in server.statements("development-schedule") if item["Action"][0].startswith("ec2")]
     assert [len(item["Resource"]) for item in instances] == [1], "only the environment's own"
+
+
+def test_an_environment_that_is_stopped_says_how_to_start_it(template: Callable[[str, dict[str, Any]], Any]) -> None:
+    tasks = yaml.safe_load((ROOT / "playbooks/plan.yml").read_text())[0]["tasks"]
+    [message] = [task["ansible.builtin.assert"]["fail_msg"] for task in tasks if "ansible.builtin.assert" in task]
+    variables = {
+        "ansible_inventory_sources": ["inventories/development"],
+        "platform_environment": {"name": "x", "region": "y"},
+    }
+    for stopped, words in (({"instances": [{}, {}]}, "2 are stopped. Start them:"), ({}, "Tag the instances")):
+        text = " ".join(template(message, {**variables, "__stopped": stopped}).split())
+        assert words in text
+        assert ("power.yml -e state=running" in text) == bool(stopped)
 
 
 # --- hours -------------------------------------------------------------------------------------
