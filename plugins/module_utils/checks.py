@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_schedule, planning
 from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import (
     Placeholder,
     PlaceholderError,
@@ -429,6 +429,7 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 CHECKS: tuple[Callable[[Report, Model], None], ...] = (
+    aws_schedule.check_production,
     check_tls,
     check_origins,
     check_databases,

@@ -17,11 +17,13 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.module_utils import (
     aws_artifacts,
     aws_database,
+    aws_database_access,
     aws_dns,
     aws_hosts,
     aws_load_balancer,
     aws_monitoring,
     aws_network,
+    aws_schedule,
     aws_security_groups,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
@@ -36,6 +38,8 @@ LAYERS: dict[str, ModuleType] = {
     "load_balancer": aws_load_balancer,
     "hosts": aws_hosts,
     "dns": aws_dns,
+    "database_access": aws_database_access,
+    "schedule": aws_schedule,
     "monitoring": aws_monitoring,
 }
 

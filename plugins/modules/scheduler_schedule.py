@@ -1,0 +1,287 @@
+#!/usr/bin/python
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Manage schedules of Amazon EventBridge Scheduler."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: scheduler_schedule
+short_description: Manage schedules of Amazon EventBridge Scheduler
+version_added: '0.1.0'
+author:
+  - Five Pointers (@fivepointers)
+description:
+  - Creates, updates and deletes schedules, one-time and recurring ones.
+  - An option that is not given has its default; EventBridge Scheduler keeps nothing of a former state on an update.
+  - Schedules carry no tags. Their group does, M(fivepointers.platform.scheduler_schedule_group).
+options:
+  name:
+    description:
+      - Name of the schedule, unique in its group.
+    type: str
+    required: true
+  group_name:
+    description:
+      - Group of the schedule, which has to exist.
+    type: str
+    default: default
+  state:
+    description:
+      - Whether the schedule exists.
+    type: str
+    choices: [present, absent]
+    default: present
+  description:
+    description:
+      - What the schedule is for.
+    type: str
+    default: ''
+  schedule_expression:
+    description:
+      - When the target is invoked, such as V(at(2030-01-31T12:00:00\)), V(rate(5 minutes\)) or
+        V(cron(0 8 ? * MON-FRI *\)).
+      - Required where O(state=present).
+    type: str
+  schedule_expression_timezone:
+    description:
+      - Time zone of O(schedule_expression), by its name in the IANA database.
+    type: str
+    default: UTC
+  flexible_time_window:
+    description:
+      - Minutes within which the target may be invoked after the scheduled time. V(0) turns the window off.
+    type: int
+    default: 0
+  action_after_completion:
+    description:
+      - Whether the schedule is deleted after its last invocation.
+    type: str
+    choices: [NONE, DELETE]
+    default: NONE
+  enabled:
+    description:
+      - Whether the target is invoked.
+    type: bool
+    default: true
+  target:
+    description:
+      - What is invoked. Required where O(state=present).
+    type: dict
+    suboptions:
+      arn:
+        description:
+          - ARN of the target. V(arn:aws:scheduler:::aws-sdk:ec2:stopInstances) calls that action of the API.
+        type: str
+        required: true
+      role_arn:
+        description:
+          - ARN of the role with which the target is invoked.
+        type: str
+        required: true
+      input:
+        description:
+          - What the target is given. For actions of the API, their parameters, with names as the AWS SDK for Java has
+            them, C(DbInstanceIdentifier) for example.
+        type: json
+      dead_letter_arn:
+        description:
+          - ARN of a queue that gets what could not be delivered.
+        type: str
+      maximum_event_age:
+        description:
+          - Seconds for which an invocation that failed is tried again.
+        type: int
+        default: 86400
+      maximum_retry_attempts:
+        description:
+          - How often an invocation that failed is tried again.
+        type: int
+        default: 185
+attributes:
+  check_mode:
+    description: Says what would change.
+    support: full
+  diff_mode:
+    description: Shows how the schedule changes.
+    support: full
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+"""
+
+EXAMPLES = r"""
+- name: Stop a development host in the evening
+  fivepointers.platform.scheduler_schedule:
+    name: stop-development
+    schedule_expression: cron(0 20 ? * MON-FRI *)
+    schedule_expression_timezone: Asia/Seoul
+    target:
+      arn: arn:aws:scheduler:::aws-sdk:ec2:stopInstances
+      role_arn: arn:aws:iam::123456789012:role/development-schedule
+      input: {InstanceIds: [i-0123456789abcdef0]}
+
+- name: Do it once, and forget the schedule
+  fivepointers.platform.scheduler_schedule:
+    name: stop-tonight
+    schedule_expression: at(2030-01-31T20:00:00)
+    action_after_completion: DELETE
+    target:
+      arn: arn:aws:scheduler:::aws-sdk:ec2:stopInstances
+      role_arn: arn:aws:iam::123456789012:role/development-schedule
+      input: {InstanceIds: [i-0123456789abcdef0]}
+
+- name: Delete a schedule
+  fivepointers.platform.scheduler_schedule:
+    name: stop-development
+    state: absent
+"""
+
+RETURN = r"""
+schedule:
+  description: The schedule as it is, or would be in check mode; empty where it is absent.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the schedule.
+      type: str
+      returned: where present
+    schedule_expression:
+      description: When the target is invoked.
+      type: str
+      returned: where present
+    target:
+      description: What is invoked.
+      type: dict
+      returned: where present
+"""
+
+import contextlib
+import json
+from typing import Any
+
+with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+    import botocore
+
+from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
+from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
+
+KEYS = (
+    "Name", "GroupName", "Description", "ScheduleExpression", "ScheduleExpressionTimezone", "FlexibleTimeWindow",
+    "ActionAfterCompletion", "State", "Target",
+)  # fmt: skip
+
+
+def wanted(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that make the schedule, as CreateSchedule and UpdateSchedule take them."""
+    target = params["target"]
+    window = params["flexible_time_window"]
+    return {
+        "Name": params["name"],
+        "GroupName": params["group_name"],
+        "Description": params["description"],
+        "ScheduleExpression": params["schedule_expression"],
+        "ScheduleExpressionTimezone": params["schedule_expression_timezone"],
+        "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": window} if window else {"Mode": "OFF"},
+        "ActionAfterCompletion": params["action_after_completion"],
+        "State": "ENABLED" if params["enabled"] else "DISABLED",
+        "Target": {
+            "Arn": target["arn"],
+            "RoleArn": target["role_arn"],
+            **({"Input": target["input"]} if target["input"] is not None else {}),
+            **({"DeadLetterConfig": {"Arn": target["dead_letter_arn"]}} if target["dead_letter_arn"] else {}),
+            "RetryPolicy": {
+                "MaximumEventAgeInSeconds": target["maximum_event_age"],
+                "MaximumRetryAttempts": target["maximum_retry_attempts"],
+            },
+        },
+    }
+
+
+def comparable(schedule: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a schedule can be stated, with its input read, so that spaces make no difference."""
+    found = {"Description": "", **{key: schedule[key] for key in KEYS if key in schedule}}
+    if "Input" in found.get("Target", {}):
+        found["Target"] = {**found["Target"], "Input": _read(found["Target"]["Input"])}
+    return found
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def current(client: Any, name: str, group: str) -> dict[str, Any]:
+    """Return the schedule, or nothing where it, or its group, does not exist."""
+    try:
+        return client.get_schedule(Name=name, GroupName=group, aws_retry=True)
+    except is_boto3_error_code("ResourceNotFoundException"):
+        return {}
+
+
+def apply(client: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Make the schedule what it shall be."""
+    if not after:
+        client.delete_schedule(Name=before["Name"], GroupName=before["GroupName"], aws_retry=True)
+    elif before:
+        client.update_schedule(**after, aws_retry=True)
+    else:
+        client.create_schedule(**after, aws_retry=True)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleAWSModule(
+        argument_spec={
+            "name": {"required": True},
+            "group_name": {"default": "default"},
+            "state": {"choices": ["present", "absent"], "default": "present"},
+            "description": {"default": ""},
+            "schedule_expression": {},
+            "schedule_expression_timezone": {"default": "UTC"},
+            "flexible_time_window": {"type": "int", "default": 0},
+            "action_after_completion": {"choices": ["NONE", "DELETE"], "default": "NONE"},
+            "enabled": {"type": "bool", "default": True},
+            "target": {
+                "type": "dict",
+                "options": {
+                    "arn": {"required": True},
+                    "role_arn": {"required": True},
+                    "input": {"type": "json"},
+                    "dead_letter_arn": {},
+                    "maximum_event_age": {"type": "int", "default": 86400},
+                    "maximum_retry_attempts": {"type": "int", "default": 185},
+                },
+            },
+        },
+        required_if=[("state", "present", ("schedule_expression", "target"))],
+        supports_check_mode=True,
+    )
+    name, group = module.params["name"], module.params["group_name"]
+    try:
+        client = module.client("scheduler", retry_decorator=AWSRetry.jittered_backoff())
+        before = current(client, name, group)
+        after = wanted(module.params) if module.params["state"] == "present" else {}
+        shown = [comparable(item) if item else {} for item in (before, after)]
+        changed = shown[0] != shown[1]
+        if changed and not module.check_mode:
+            apply(client, before, after)
+    except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+        module.fail_json_aws(error, msg=f"The schedule {group}/{name} cannot be made {module.params['state']}")
+    module.exit_json(
+        changed=changed,
+        schedule=camel_dict_to_snake_dict(shown[1], ignore_list=["Input"]),
+        diff={"before": shown[0], "after": shown[1]},
+    )
+
+
+if __name__ == "__main__":
+    main()
