@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 HOURS = 730  # of a month, as AWS counts it
@@ -136,9 +136,7 @@ def table(resources: Iterable[Mapping[str, Any]]) -> list[str]:
         for entry in resources
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return [
-        "  ".join([*(row[n].ljust(widths[n]) for n in range(3)), row[3].rjust(widths[3]), row[4]]) for row in rows
-    ]
+    return ["  ".join([*(row[n].ljust(widths[n]) for n in range(3)), row[3].rjust(widths[3]), row[4]]) for row in rows]
 
 
 def decide(
@@ -192,12 +190,12 @@ def tags_of(resource: Mapping[str, Any]) -> dict[str, str]:
 def stamp(value: datetime | str) -> datetime:
     """Return a moment; some services answer with text."""
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.replace("Z", "+00:00"))
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def text(moment: datetime | str) -> str:
     """Return a moment as text, in seconds and UTC."""
-    return stamp(moment).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age(moment: datetime | str, rules: Rules) -> int:
@@ -315,7 +313,7 @@ def volumes(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def load_balancers(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Balancers that have nothing to send requests to. Redirects alone are a purpose; beside empty groups they are not."""
+    """Balancers that have nothing to send to. Redirects alone are a purpose; beside empty groups they are not."""
     for balancer in facts["load_balancers"]:
         arn = balancer["LoadBalancerArn"]
         groups = [group for group in facts["target_groups"] if arn in group["LoadBalancerArns"]]
@@ -329,7 +327,9 @@ def load_balancers(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             balancer["LoadBalancerName"],
             {"created": text(balancer["CreatedTime"]), "type": balancer["Type"], "targets": len(targets)},
             tags_of(balancer),
-            f"none of its {len(targets)} targets is healthy: see first whether it should be" if targets else "no targets",
+            f"none of its {len(targets)} targets is healthy: see first whether it should be"
+            if targets
+            else "no targets",
             monthly=cost,
             note=note,
             protected="deletion protection is on" if balancer["Protected"] else "",
@@ -350,9 +350,10 @@ SERVING = ("healthy", "initial", "draining", "unavailable")
 
 def target_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
     """Target groups without targets that no balancer in use sends to."""
-    idle = {item.id: item for item in map(settle, load_balancers(facts, rules)) if not item.used}
+    balancers = {item.id: item for item in map(settle, load_balancers(facts, rules))}
     for group in facts["target_groups"]:
-        busy = [arn.split("/")[-2] for arn in group["LoadBalancerArns"] if arn not in idle]
+        senders = [balancers[arn] for arn in group["LoadBalancerArns"] if arn in balancers]
+        busy = [item.name for item in senders if item.used]
         verdict = Verdict(
             "target_group",
             group["TargetGroupArn"],
@@ -360,7 +361,7 @@ def target_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             {"type": group["TargetType"], "vpc": group.get("VpcId", "")},
             tags_of(group),
             "no targets, and no balancer in use sends to it",
-            after=sorted(group["LoadBalancerArns"]),
+            after=sorted(item.id for item in senders),
         )
         if group["Targets"]:
             verdict.used = f"it has {len(group['Targets'])} targets"
@@ -371,7 +372,9 @@ def target_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 def nat_gateways(facts: Facts, rules: Rules) -> Iterator[Verdict]:
     """NAT gateways that no route leads to."""
-    routed = {route.get("NatGatewayId"): item["RouteTableId"] for item in facts["route_tables"] for route in item["Routes"]}
+    routed = {
+        route.get("NatGatewayId"): item["RouteTableId"] for item in facts["route_tables"] for route in item["Routes"]
+    }
     for gateway in facts["nat_gateways"]:
         if gateway["State"] in ("deleted", "deleting", "failed"):
             continue
@@ -444,7 +447,9 @@ def is_of_endpoint(interface: Mapping[str, Any], facts: Facts) -> bool:
 
 def images(facts: Facts, rules: Rules) -> Iterator[Verdict]:
     """Old images that no instance runs and no launch template starts. Their snapshots are what costs."""
-    running = {item["ImageId"]: item["InstanceId"] for item in facts["instances"] if item["State"]["Name"] != "terminated"}
+    running = {
+        item["ImageId"]: item["InstanceId"] for item in facts["instances"] if item["State"]["Name"] != "terminated"
+    }
     named = {item["LaunchTemplateData"].get("ImageId"): item["LaunchTemplateId"] for item in facts["launch_templates"]}
     for image in facts["images"]:
         verdict = Verdict(
@@ -535,7 +540,7 @@ def database_snapshots(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def security_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Groups that no interface has and no other group, database, balancer or launch template names. They cost nothing."""
+    """Groups that no interface has, and no other group, database, balancer or launch template names. They are free."""
     users: dict[str, str] = {}
     for group in facts["security_groups"]:
         for rule in (*group["IpPermissions"], *group["IpPermissionsEgress"]):

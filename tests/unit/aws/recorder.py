@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: MIT
 """An AWS API for playbooks, which notes every call that is made; and what a policy says to these calls.
 
-    with recorder.Api() as api:
-        api.playbook("playbooks/x.yml", inventory, {"variable": "value"})
-        assert recorder.refused("x", api.calls) == []
+with recorder.Api() as api:
+    api.playbook("playbooks/x.yml", inventory, {"variable": "value"})
+    assert recorder.refused("x", api.calls) == []
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from urllib.parse import parse_qs, unquote
 
 import boto3
 import botocore.session
-from botocore.config import Config
 import yaml
+from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -51,9 +51,11 @@ S3_ACTIONS = {
 FREE = {"sts:GetCallerIdentity"}
 
 REFUSAL = (
-    b"<Response><Errors><Error><Code>UnauthorizedOperation</Code>"
-    b"<Message>You are not authorized to perform this operation.</Message></Error></Errors></Response>"
+    b"<Response><Errors><Error><Code>DependencyViolation</Code>"
+    b"<Message>The resource has a dependent object.</Message></Error></Errors></Response>"
 )
+# Without it, there are a thousand images of others, each with a snapshot.
+SETTINGS = {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false", "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
 
 
 class Call(NamedTuple):
@@ -68,21 +70,29 @@ class Api:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        # Actions that are answered with "not authorized", so that a playbook meets a refusal.
+        # Actions that are refused, as AWS refuses them for what others use.
         self.refuse: set[str] = set()
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Api:
+        self._before = {name: os.environ.get(name) for name in SETTINGS}
+        os.environ.update(SETTINGS)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for name, value in self._before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
     def client(self, service: str) -> Any:
         """Return a client; what it calls is noted as well, so forget it with ``calls.clear()``."""
@@ -116,7 +126,9 @@ class Api:
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=120
         )
 
-    def playbook(self, book: str, inventory: str, variables: Mapping[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    def playbook(
+        self, book: str, inventory: str, variables: Mapping[str, Any], *options: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a playbook against this API."""
         return self.run("ansible-playbook", "-i", inventory, book, "-e", json.dumps(variables), *options)
 
@@ -127,7 +139,7 @@ class Api:
         if call and call.action not in FREE:
             self.calls.append(call)
         if call and call.action in self.refuse:
-            start("403 Forbidden", [("Content-Type", "text/xml")])
+            start("400 Bad Request", [("Content-Type", "text/xml")])
             return [REFUSAL]
         return self._app(environ, start)
 

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import unused
+from ansible_collections.fivepointers.platform.plugins.module_utils import unused, unused_account
 from ansible_collections.fivepointers.platform.plugins.modules import unused_resources_info as module
 
-NOW = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 RULES = unused.Rules(NOW)
 NETWORK = "vpc-1"
 
@@ -47,7 +47,12 @@ def snapshot(name: str = "snap-1", days: float = 90, **changes: Any) -> dict[str
 
 def image(name: str = "ami-1", days: float = 90, **changes: Any) -> dict[str, Any]:
     disks = [{"Ebs": {"SnapshotId": "snap-1"}}, {"VirtualName": "ephemeral0"}]
-    return {"ImageId": name, "CreationDate": f"{ago(days):%Y-%m-%dT%H:%M:%S}.000Z", "BlockDeviceMappings": disks, **changes}
+    return {
+        "ImageId": name,
+        "CreationDate": f"{ago(days):%Y-%m-%dT%H:%M:%S}.000Z",
+        "BlockDeviceMappings": disks,
+        **changes,
+    }
 
 
 def template(**data: Any) -> dict[str, Any]:
@@ -55,7 +60,11 @@ def template(**data: Any) -> dict[str, Any]:
 
 
 def balancer(name: str = "lb", days: float = 7, **changes: Any) -> dict[str, Any]:
-    found = {"LoadBalancerArn": f"arn:aws:e:r:1:loadbalancer/app/{name}/1", "LoadBalancerName": name, "Type": "application"}
+    found = {
+        "LoadBalancerArn": f"arn:aws:e:r:1:loadbalancer/app/{name}/1",
+        "LoadBalancerName": name,
+        "Type": "application",
+    }
     return {**found, "CreatedTime": ago(days), "Actions": ["redirect", "forward"], "Protected": False, **changes}
 
 
@@ -91,7 +100,7 @@ def database_snapshot(days: float = 90, kind: str = "manual") -> dict[str, Any]:
 
 
 def look(kind: str, **facts: list[dict[str, Any]]) -> list[unused.Verdict]:
-    return unused.judge({**{source: [] for source in module.CALLS}, **facts}, RULES, [kind])
+    return unused.judge({**{source: [] for source in unused_account.CALLS}, **facts}, RULES, [kind])
 
 
 # kind, facts → (price a month, or None) of what is unused, or the words that say why it is in use.
@@ -109,7 +118,11 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
     ("instance", {"instances": [instance(StateTransitionReason="")]}, 0.0),
     ("instance", {"instances": [instance(StateTransitionReason="", LaunchTime=ago(29))]}, "stopped 29 days ago"),
     ("instance", {"instances": [instance(state="running")]}, "it is running"),
-    ("instance", {"instances": [instance(Tags=[{"Key": "aws:autoscaling:groupName", "Value": "w"}])]}, "aws:autoscaling"),
+    (
+        "instance",
+        {"instances": [instance(Tags=[{"Key": "aws:autoscaling:groupName", "Value": "w"}])]},
+        "aws:autoscaling",
+    ),
     ("environment", {"instances": [running("a", "dev", 14), running("b", "dev", 20)]}, 37.96),
     ("environment", {"instances": [running("a", "dev", 13.9999), running("b", "dev", 20)]}, "started 13 days ago"),
     ("environment", {"instances": [running("a", "production", 400)]}, "it is production"),
@@ -166,7 +179,11 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
         },
         "db has it",
     ),
-    ("security_group", {"security_groups": [security_group("a")], "load_balancers": [balancer(SecurityGroups=["sg-a"])]}, "lb"),
+    (
+        "security_group",
+        {"security_groups": [security_group("a")], "load_balancers": [balancer(SecurityGroups=["sg-a"])]},
+        "lb",
+    ),
     ("log_group", {"log_groups": [{"logGroupName": "/a", "storedBytes": 100_000_000_000}]}, 3.14),
     ("log_group", {"log_groups": [{"logGroupName": "/a", "retentionInDays": 30}]}, "for 30 days"),
     ("database_snapshot", {"database_snapshots": [database_snapshot()]}, 1.9),
@@ -175,7 +192,10 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
     ("nat_gateway", {"nat_gateways": [gateway(days=6)]}, "made 6 days ago"),
     (
         "nat_gateway",
-        {"nat_gateways": [gateway()], "route_tables": [{"RouteTableId": "rtb-1", "Routes": [{"NatGatewayId": "nat-1"}]}]},
+        {
+            "nat_gateways": [gateway()],
+            "route_tables": [{"RouteTableId": "rtb-1", "Routes": [{"NatGatewayId": "nat-1"}]}],
+        },
         "rtb-1 leads to it",
     ),
     ("endpoint", {"endpoints": [endpoint()], "interfaces": [interface("eni-own")]}, 18.98),
@@ -212,7 +232,7 @@ def test_what_is_gone_or_free_or_ends_by_itself_is_not_there(kind: str, facts: d
 def test_every_kind_and_every_limit_has_a_case() -> None:
     assert {case[0] for case in CASES} == set(unused.KINDS)
     limited = {case[0] for case in CASES if isinstance(case[2], str) and "ago" in case[2]}
-    assert limited >= {kind for kind in unused.DAYS}
+    assert limited >= set(unused.DAYS)
 
 
 def test_groups_that_refer_to_each_other_keep_each_other() -> None:
@@ -227,12 +247,18 @@ def test_the_last_snapshot_of_a_volume_is_told() -> None:
 
 
 def test_dearest_first_and_unknown_prices_are_said() -> None:
-    facts = {"volumes": [volume("cheap", Size=1), volume("dear"), volume("odd", VolumeType="io2"), volume("new", days=1)]}
+    facts = {
+        "volumes": [volume("cheap", Size=1), volume("dear"), volume("odd", VolumeType="io2"), volume("new", days=1)]
+    }
     entries = unused.unused(look("volume", **facts))
     assert [entry["id"] for entry in entries] == ["dear", "cheap", "odd"]
     total, lines = module.summary(entries, "ap-northeast-2")
     assert total == 9.21
-    assert [line.split()[:3] for line in lines[1:4]] == [["volume", "dear", "9.12"], ["volume", "cheap", "0.09"], ["volume", "odd", "unknown"]]
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["volume", "dear", "9.12"],
+        ["volume", "cheap", "0.09"],
+        ["volume", "odd", "unknown"],
+    ]
     assert lines[-1] == "9.21 USD a month, at list prices of ap-northeast-2, October 2026."
     assert "prices differ" in module.summary(entries, "eu-west-1")[1][-1]
 
@@ -283,7 +309,7 @@ resources:
 
 
 def test_a_plan_is_read() -> None:
-    plan, wrong = module.read_plan(PLAN, "123456789012", "ap-northeast-2")
+    plan, wrong = unused_account.read_plan(PLAN, "123456789012", "ap-northeast-2")
     assert wrong == [] and plan is not None and plan["resources"][0]["id"] == "vol-1"
 
 
@@ -305,7 +331,7 @@ def test_a_plan_is_read() -> None:
 )
 def test_a_wrong_plan_is_refused_with_the_reason(before: str, after: str, words: str) -> None:
     assert before in PLAN
-    wrong = module.read_plan(PLAN.replace(before, after), "123456789012", "ap-northeast-2")[1]
+    wrong = unused_account.read_plan(PLAN.replace(before, after), "123456789012", "ap-northeast-2")[1]
     assert words in "\n".join(wrong)
 
 
@@ -314,4 +340,4 @@ def test_the_documented_kinds_are_those_that_there_are() -> None:
 
     options = yaml.safe_load(module.DOCUMENTATION)["options"]
     assert options["kinds"]["choices"] == list(unused.KINDS)
-    assert {source for kind in unused.KINDS.values() for source in kind.sources} == set(module.CALLS)
+    assert {source for kind in unused.KINDS.values() for source in kind.sources} == set(unused_account.CALLS)
