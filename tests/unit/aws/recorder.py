@@ -47,6 +47,8 @@ S3_ACTIONS = {
     "ListObjectsV2": "ListBucket",
     "ListBuckets": "ListAllMyBuckets",
 }
+# Look like PutObject and UploadPart but for a header; what they need is what these and GetObject need.
+COPIES = {"CopyObject", "UploadPartCopy"}
 # Every call is allowed for everybody.
 FREE = {"sts:GetCallerIdentity"}
 
@@ -179,7 +181,7 @@ def routes(service: str) -> list[tuple[str, re.Pattern[str], set[str], str]]:
     """Return the operations of a service by method and path, those with most demands first."""
     model = botocore.session.get_session().get_service_model(MODELS.get(service, service))
     found = []
-    for name in model.operation_names:
+    for name in set(model.operation_names) - COPIES:
         http = model.operation_model(name).http
         path, _, query = http.get("requestUri", "/").partition("?")
         pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.sub(r"\\\{\w+\\\+\\\}", ".+", re.escape(path)))
