@@ -488,11 +488,11 @@ def snapshots(facts: Facts, rules: Rules) -> Iterator[Verdict]:
     idle = {item.id for item in map(settle, images(facts, rules)) if not item.used}
     holders: dict[str, list[str]] = defaultdict(list)
     for image in facts["images"]:
-        for snapshot in snapshots_of(image):
-            holders[snapshot].append(image["ImageId"])
+        for name in snapshots_of(image):
+            holders[name].append(image["ImageId"])
     for template in facts["launch_templates"]:
-        for snapshot in snapshots_of(template["LaunchTemplateData"]):
-            holders[snapshot].append(template["LaunchTemplateId"])
+        for name in snapshots_of(template["LaunchTemplateData"]):
+            holders[name].append(template["LaunchTemplateId"])
     existing = {volume["VolumeId"] for volume in facts["volumes"]}
     newest: dict[str, str] = {}
     for item in sorted(facts["snapshots"], key=lambda item: stamp(item["StartTime"])):

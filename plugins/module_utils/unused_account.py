@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,11 +25,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
     text,
 )
 
-try:
+with suppress(ImportError):  # the modules say what is missing
     import yaml
     from botocore.exceptions import BotoCoreError, ClientError
-except ImportError:  # the modules say what is missing
-    yaml = None
 
 Client = Callable[[str], Any]
 

@@ -10,7 +10,6 @@ other work needs.
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -19,8 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.unit.aws import recorder
 
@@ -57,7 +55,7 @@ def measure(environment: Mapping[str, str], inventory: str, rounds: int = 5) -> 
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         output = subprocess.run(
             ["ansible-inventory", "-i", inventory, "--list"],
-            cwd=ROOT,
+            cwd=recorder.ROOT,
             env=dict(environment),
             check=True,
             capture_output=True,
