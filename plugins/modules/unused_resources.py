@@ -1,0 +1,143 @@
+#!/usr/bin/python
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Remove the unused resources that a plan file marks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: unused_resources
+short_description: Remove the unused resources that a plan marks
+version_added: '0.1.0'
+author:
+  - Five Pointers (@fivepointers)
+description:
+  - Reads the plan that P(fivepointers.platform.unused_resources_info#module) reported and a human marked, and removes
+    what it marks, in the order in which it can go. What the plan does not mark is never touched.
+  - Looks at each resource again right before its removal. What is in use again, is protected, or is not as the plan
+    describes it, is left, with the reason.
+  - Of an environment, the instances are stopped. Of a log group, the retention is set.
+  - Goes on where something cannot be removed, and fails at the end with all that went wrong.
+options:
+  plan:
+    description:
+      - The file with C(remove) set to true where a resource shall go. Its days hold.
+    type: path
+    required: true
+  production:
+    description:
+      - Values of the tag C(Environment) of instances that are meant to run all the time.
+    type: list
+    elements: str
+    default: [production]
+  retention:
+    description:
+      - Days that log groups keep their lines.
+    type: int
+    default: 30
+    choices: [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653]
+  snapshot:
+    description:
+      - Whether to make a snapshot of a volume first, and to wait until it is complete.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Says what would go, and removes nothing.
+    support: full
+  diff_mode:
+    description: There is nothing to compare; what went is told.
+    support: none
+extends_documentation_fragment:
+  - amazon.aws.common.modules
+  - amazon.aws.region.modules
+  - amazon.aws.boto3
+"""
+
+EXAMPLES = r"""
+- name: Remove what the plan marks, and keep a snapshot of each volume
+  fivepointers.platform.unused_resources:
+    region: ap-northeast-2
+    plan: unused.yml
+    snapshot: true
+"""
+
+RETURN = r"""
+removed:
+  description: Ids of what went, or would go in check mode.
+  returned: where the plan can be used
+  type: list
+  elements: str
+left:
+  description: A line for each that the plan marks and that was left, with the reason.
+  returned: where the plan can be used
+  type: list
+  elements: str
+failed_to_remove:
+  description: A line for each that could not be removed, with what AWS answered.
+  returned: where the plan can be used
+  type: list
+  elements: str
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
+from ansible_collections.fivepointers.platform.plugins.module_utils import unused
+from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.unused_account import (
+    RETENTIONS,
+    clean,
+    clients,
+    read_plan,
+    remove,
+)
+
+with suppress(ImportError):  # AnsibleAWSModule says what is missing
+    from botocore.exceptions import BotoCoreError, ClientError
+
+
+def main() -> None:
+    """Run the module."""
+    spec = {
+        "plan": {"type": "path", "required": True},
+        "production": {"type": "list", "elements": "str", "default": ["production"]},
+        "retention": {"type": "int", "default": 30, "choices": list(RETENTIONS)},
+        "snapshot": {"type": "bool", "default": False},
+    }
+    module = AnsibleAWSModule(argument_spec=spec, supports_check_mode=True)
+    settings = plain(module.params)
+    path = Path(settings["plan"])
+    if not path.is_file():
+        module.fail_json(msg=f"There is no plan {path}: write a report first, or give its path.")
+    client = clients(module)
+
+    def act(entry: dict[str, Any]) -> None:
+        if not module.check_mode:
+            remove(client, entry, settings["retention"], settings["snapshot"])
+
+    try:
+        account = client("sts").get_caller_identity()["Account"]
+        plan, wrong = read_plan(path.read_text(), account, module.region)
+        if plan is None or wrong:
+            module.fail_json(msg="\n".join([f"Nothing was removed. The plan {path} cannot be used:", *wrong]))
+            return
+        days = {kind: value for kind, value in plan["days"].items() if value is not None}
+        rules = unused.Rules(datetime.now(UTC), {**unused.DAYS, **days}, production=tuple(settings["production"]))
+        marked = [entry for entry in plan["resources"] if entry["remove"]]
+        removed, left, failed = clean(client, marked, rules, act)
+    except (BotoCoreError, ClientError) as error:
+        module.fail_json_aws(error, msg="The account cannot be read")
+    result = {"changed": bool(removed), "removed": removed, "left": left, "failed_to_remove": failed}
+    if failed:
+        module.fail_json(msg="\n".join(["These could not be removed:", *failed]), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

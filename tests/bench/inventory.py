@@ -1,0 +1,87 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Measure the inventory over an account with 200 instances: python3 tests/bench/inventory.py
+
+Prints seconds of `ansible-inventory --list`: asked of the API, from the cache, and what of that is the start of
+ansible-core itself (the same command over a file with one host). Best of five; processor time is what a machine without
+other work needs.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.unit.aws import recorder
+
+INSTANCES = 200
+INVENTORY = "inventories/production/aws_ec2.yml"
+
+
+def fill(api: recorder.Api, count: int) -> None:
+    """Run instances as production has them."""
+    ec2 = api.client("ec2")
+    services = ("edge", "frontend", "api", "sites", "collab")
+    for number in range(count):
+        tags = {
+            "Name": f"host-{number}",
+            "Platform": "fivepointers",
+            "Environment": "production",
+            "Services": services[number % len(services)],
+        }
+        ec2.run_instances(
+            ImageId="ami-12c6146b",
+            InstanceType="t3.small",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[
+                {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+            ],
+        )
+
+
+def measure(environment: Mapping[str, str], inventory: str, rounds: int = 5) -> tuple[float, float, str]:
+    """Return the best wall and processor seconds, and the output."""
+    walls, processors, output = [], [], ""
+    for _round in range(rounds):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        output = subprocess.run(
+            ["ansible-inventory", "-i", inventory, "--list"],
+            cwd=recorder.ROOT,
+            env=dict(environment),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        walls.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processors.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(walls), min(processors), output
+
+
+def main() -> None:
+    """Print the figures."""
+    with recorder.Api() as api, tempfile.TemporaryDirectory() as folder:
+        fill(api, INSTANCES)
+        base = api.environment | {"ANSIBLE_INVENTORY_CACHE_CONNECTION": folder}
+        cases = {
+            "asked": (base | {"ANSIBLE_INVENTORY_CACHE": "false"}, INVENTORY),
+            "cached": (base | {"ANSIBLE_INVENTORY_CACHE": "true"}, INVENTORY),
+            "start alone": (base, "localhost,"),
+        }
+        for name, (environment, inventory) in cases.items():
+            wall, processor, output = measure(environment, inventory)
+            hosts = output.count('"ansible_host":')
+            print(f"{name}: {wall:.2f} s ({processor:.2f} s of processor time), {hosts} hosts", flush=True)
+
+
+if __name__ == "__main__":
+    main()
