@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Problem, Report, listed
@@ -30,7 +30,7 @@ DESCRIPTION = re.compile(r"owner=(\S+) until=(\d{4}-\d\d-\d\dT\d\d:\d\dZ) reason
 MINUTE = "%Y-%m-%dT%H:%MZ"
 LOCAL_PORT = 10000
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007 - pylint of ansible-test knows no other
 # Nobody has these, so that a manual's example may be tried.
 DOCUMENTATION = [ipaddress.ip_network(item) for item in
                  ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]  # fmt: skip

@@ -65,7 +65,7 @@ def layout(
         [source, *(f"{number} {between}" for between in range(column[source] + 1, column[target])), target]
         for number, (source, target) in enumerate(arrows)
     ]
-    order: list[list[str]] = [[] for _ in range(max(column.values(), default=-1) + 1)]
+    order: list[list[str]] = [[] for _number in range(max(column.values(), default=-1) + 1)]
     for name in sizes:
         order[column[name]].append(name)
     for path in paths:
@@ -169,7 +169,7 @@ def _heights(
         for names in order
     ]  # fmt: skip
     middle = {name: y for names, apart in zip(order, gaps, strict=True) for name, y in _stacked(names, apart)}
-    weights = {name: sum(weight for *_, weight in found) for name, found in pulls.items()}
+    weights = {name: sum(item[-1] for item in found) for name, found in pulls.items()}
     for _round in range(ROUNDS):
         before = dict(middle)
         for names, apart in [*zip(order, gaps, strict=True), *zip(order[::-1], gaps[::-1], strict=True)]:
@@ -206,5 +206,5 @@ def settled(wanted: Sequence[float], gaps: Sequence[float], weights: Sequence[fl
             level = (other * more + level * weight) / (more + weight)
             weight, count = weight + more, count + many
         blocks.append((level, weight, count))
-    flat = [level for level, _weight, count in blocks for _ in range(count)]
+    flat = [level for level, _weight, count in blocks for _number in range(count)]
     return [place + gap for place, gap in zip(flat, least, strict=True)]

@@ -145,17 +145,17 @@ def add_tags(client: Client, resources: list[dict[str, Any]], arn: str) -> None:
         item["Tags"] = found.get(item[arn], [])
 
 
-def read_plan(content: str, account: str, region: str) -> tuple[dict[str, Any] | None, list[str]]:
+def read_plan(content: str, account: str, region: str) -> tuple[dict[str, Any], list[str]]:
     """Return a plan, and what is wrong with it: nothing may be removed then."""
     try:
         data = plain(yaml.safe_load(content))
     except yaml.YAMLError as error:
-        return None, [f"it is not YAML: {' '.join(str(error).split())}"]
+        return {}, [f"it is not YAML: {' '.join(str(error).split())}"]
     report = Report()
     plan = PLAN(report, "", data)
     wrong = [f"{item.path or 'the file'} = {item.value}: {item.problem}. {item.fix}" for item in report.problems]
     if plan is None or wrong:
-        return None, wrong
+        return {}, wrong
     for key, value in (("account", account), ("region", region)):
         if plan[key] != value:
             wrong.append(f"{key} = {plan[key]}: this is {value}. Use the plan of this {key}, or write a report.")

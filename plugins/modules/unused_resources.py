@@ -124,9 +124,8 @@ def main() -> None:
     try:
         account = client("sts").get_caller_identity()["Account"]
         plan, wrong = read_plan(path.read_text(), account, module.region)
-        if plan is None or wrong:
+        if wrong:
             module.fail_json(msg="\n".join([f"Nothing was removed. The plan {path} cannot be used:", *wrong]))
-            return
         days = {kind: value for kind, value in plan["days"].items() if value is not None}
         rules = unused.Rules(datetime.now(UTC), {**unused.DAYS, **days}, production=tuple(settings["production"]))
         marked = [entry for entry in plan["resources"] if entry["remove"]]
