@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.nginx.conftest import inputs
-from tests.unit.nginx.live import DOMAIN, SOCKET, Answer, Prefix, put_certificate, render, start
+from tests.unit.nginx.live import DOMAIN, SOCKET, Answer, Client, Prefix, put_certificate, render, start
 
 HOSTS = {"frontend": DOMAIN, "sites": f"tenant.{DOMAIN}", "api": f"api.{DOMAIN}", "collab": f"ws.{DOMAIN}"}
 PAGES = ("frontend", "sites")
@@ -36,7 +36,15 @@ def check(answer: Answer, status: int) -> None:
     """What holds for every answer; `one` refuses a header that came twice."""
     assert answer.status == status
     assert {name: answer.one(name) for name in ALWAYS} == ALWAYS
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.one("X-Request-ID") or "")
+    assert re.fullmatch(r"[0-9a-f]{8}-\d+-\d+\.\d{3}-\d+-\d+", answer.one("X-Request-ID") or "")
+
+
+def test_ids_of_requests_do_not_come_twice(edge: Any) -> None:
+    """On one connection within a millisecond, and over several connections."""
+    ids = [edge.ask(HOSTS["api"], "/").one("X-Request-ID") for _number in range(30)]
+    again = Client(edge.address, edge.ca_file, edge.ports)
+    ids += [again.ask(HOSTS["api"], "/").one("X-Request-ID") for _number in range(30)]
+    assert len(set(ids)) == len(ids)
 
 
 @pytest.mark.parametrize("status", STATUSES)
