@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import yaml
 
 from sandbox import certificates
+from sandbox.scheduler import run_due
 from tests.integration.harness import ROOT
 
 REGION = "ap-northeast-2"
@@ -70,9 +72,10 @@ class Account:
         keys = {"AWS_ACCESS_KEY_ID": "TRIAL12345", "AWS_SECRET_ACCESS_KEY": "unusual-trial-key"}
         self.environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         session = boto3.session.Session(*keys.values(), region_name=REGION)
+        self.client: Callable[[str], Any] = lambda name: session.client(name, endpoint_url=url)
         names = ("ec2", "rds", "s3", "elbv2", "route53", "acm", "cloudwatch")
         self.ec2, self.rds, self.s3, self.elbv2, self.route53, self.acm, self.cloudwatch = (
-            session.client(name, endpoint_url=url) for name in names
+            self.client(name) for name in names
         )  # type: Any, Any, Any, Any, Any, Any, Any
         inventory = folder / "inventories" / "trial"
         (inventory / "group_vars" / "all").mkdir(parents=True)
@@ -93,7 +96,8 @@ class Account:
 
     def host(self) -> dict[str, Any]:
         """Return the one instance."""
-        reservations = self.ec2.describe_instances()["Reservations"]
+        filters = [{"Name": "tag:Environment", "Values": ["trial"]}]
+        reservations = self.ec2.describe_instances(Filters=filters)["Reservations"]
         (found,) = [instance for item in reservations for instance in item["Instances"]]
         return found
 
@@ -103,6 +107,29 @@ class Account:
             "SecurityGroups"
         ]
         return found
+
+    def another(self) -> str:
+        """Launch a host of another environment; return its id."""
+        tags = [{"Key": key, "Value": value} for key, value in {**TAGS, "Environment": "other"}.items()]
+        made = self.ec2.run_instances(
+            ImageId="ami-12c6146b",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        return str(made["Instances"][0]["InstanceId"])
+
+    def statements(self, role: str) -> list[dict[str, Any]]:
+        """Return what a role of the same name's policy allows."""
+        found = self.client("iam").get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]["Statement"]
+        return list(found)
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each host and database."""
+        items = [item for group in self.ec2.describe_instances()["Reservations"] for item in group["Instances"]]
+        found = {item["InstanceId"]: item["State"]["Name"] for item in items}
+        databases = self.rds.describe_db_instances()["DBInstances"]
+        return found | {item["DBInstanceIdentifier"]: item["DBInstanceStatus"] for item in databases}
 
     def certificate(self) -> None:
         """Import a certificate of the public names."""
@@ -192,7 +219,11 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     environment = {**os.environ, "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "--port", str(port)], env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "sandbox.cloudwatch", "--port", str(port)],
+            env=environment,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
         )
     try:
         until = time.monotonic() + 60
@@ -227,6 +258,7 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     assert account.cloudwatch.describe_alarms()["MetricAlarms"] == []
 
     account.certificate()
+    other = account.another()
     code, _changed, output = account.provision()
     assert code == 0, output
     host = account.host()
@@ -252,6 +284,18 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     assert secure["Certificates"] and secure["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
     names = {item["Name"] for item in made["records"] if "AliasTarget" in item}
     assert names == {"api.example.com.", "example.com."}
+
+    allowed = {
+        statement["Action"] if isinstance(statement["Action"], str) else statement["Action"][0]: statement["Resource"]
+        for role in ("trial-database-access", "trial-schedule")
+        for statement in account.statements(role)
+    }
+    arn = f"arn:aws:ec2:{REGION}:123456789012"
+    assert allowed == {
+        "ec2:RevokeSecurityGroupIngress": f"{arn}:security-group/{account.group('trial-database-access')['GroupId']}",
+        "ec2:StartInstances": [f"{arn}:instance/{host['InstanceId']}"],
+        "rds:StartDBInstance": [database["DBInstanceArn"]],
+    }
 
     # By hand, at night: the database open to a network, a host in a group of another, tags and records gone.
     account.drift()
@@ -282,3 +326,14 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     code, changed, output = account.provision()
     assert code == 0 and changed == 0, output
     assert account.everything() == made
+
+    # From here on no controller: the stand-in's clock moves, and only the API is asked.
+    running = account.states()
+    friday = datetime(2026, 11, 27, 11, 0, 20, tzinfo=UTC)  # 20:00 in Seoul
+    assert len(run_due(account.client, friday)) == 2
+    stopped = account.states()
+    assert stopped == {host["InstanceId"]: "stopped", "trial-database": "stopped", other: "running"}
+    weekend = run_due(account.client, friday + timedelta(days=2), friday + timedelta(minutes=1))
+    assert (weekend, account.states()) == ([], stopped)
+    assert len(run_due(account.client, datetime(2026, 11, 29, 23, 0, 20, tzinfo=UTC))) == 2  # Monday, 8:00 in Seoul
+    assert account.states() == running
