@@ -68,6 +68,8 @@ class FilterModule:
             "found_tables": _found(aws_network.found_tables),
             "found_endpoints": _found(aws_network.found_endpoints),
             "found_groups": _found(aws_security_groups.found_groups),
+            "group_ids": _found(aws_security_groups.group_ids),
+            "foreign": lambda found, wanted: aws_network.foreign(plain(found), plain(wanted)),
             "found_hosts": _found(aws_hosts.found_hosts),
             "found_templates": _found(aws_hosts.found_templates),
             "changed_items": changed_items,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_security_groups, planning
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws_schedule import is_production
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
     Key,
@@ -95,7 +96,7 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def _made(model: Model, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    production = model.environment["name"] == "production"
+    production = is_production(model.environment["name"])
     access = model.environment["databases"][name]
     stated = {key: _parameter(value) for key, value in settings["parameters"].items()}
     return {

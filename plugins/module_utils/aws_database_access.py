@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import values
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_security_groups, values
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model, aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Key, integer, items, keys
 
@@ -24,4 +24,5 @@ CHECK = keys(KEYS, "a mapping such as {hours: 8}")
 def derive(model: Model) -> dict[str, Any]:
     """Return the security group of grants (empty without a database), and the name of the role and of the schedules."""
     name = aws_name(model, "database-access")
-    return {"group": name if model.databases else "", "name": name, "tags": aws_tags(model, "database")}
+    group = aws_security_groups.group_name(model, "database-access") if model.databases else ""
+    return {"group": group, "name": name, "tags": aws_tags(model, "database")}

@@ -13,7 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_security_groups
-from ansible_collections.fivepointers.platform.plugins.module_utils.aws_network import FoundError, lacks
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws_network import (
+    FoundError,
+    elsewhere,
+    foreign,
+    lacks,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.flows import EDGE
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import (
     MANAGED_BY,
@@ -358,6 +363,12 @@ def found_templates(
         wanted["security_group_ids"] = [security_groups.get(name, "") for name in group["security_groups"]]
         content = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
         found = by_name.get(group["name"])
+        reason = foreign(found["tags"], group["tags"]) if found and group["count"] else ""
+        if reason:
+            raise FoundError(
+                f"The launch template '{group['name']}' {reason}. Rename the group of hosts '{group['group']}'; or "
+                "if it is this environment's, give it the tags ManagedBy and Environment."
+            )
         newest = max(found["versions"], key=lambda version: int(version["version_number"])) if found else {}
         if group["count"] and (
             not found
@@ -384,6 +395,9 @@ def _adopt(
                 f"aws.hosts.{group['group']}.adopt: the VPC of this environment has no instance {name}. Correct the "
                 "id; or state the VPC that it is in: aws.network.vpc and aws.network.subnets."
             )
+        other = elsewhere(item["tags"], group["tags"]["Environment"])
+        if other:
+            raise FoundError(f"aws.hosts.{group['group']}.adopt: {name} {other}. Correct the id.")
         others = [entry["group_name"] for entry in item["security_groups"] if entry["group_id"] not in wanted_groups]
         if len(others) + len(wanted_groups) > most:
             raise FoundError(
@@ -399,6 +413,8 @@ def _adopt(
 def _is_ours(derived: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
     """Whether the collection made this host: its tags say so, or the profile that it alone gives, if a tag was lost."""
     tags = item["tags"]
+    if elsewhere(tags, derived["environment"]):
+        return False
     if tags.get("ManagedBy") == MANAGED_BY and tags.get("Environment") == derived["environment"]:
         return True
     profile = str((item.get("iam_instance_profile") or {}).get("arn", "")).rpartition("/")[2]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_security_groups, edge, flows, planning
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws_schedule import is_production
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
     Key,
@@ -62,7 +63,7 @@ def derive(model: Model) -> dict[str, Any]:
         "region": model.environment["region"],
         "policy": settings["policy"],
         "idle_timeout": settings["idle_timeout"],
-        "deletion_protection": model.environment["name"] == "production" if protection is None else protection,
+        "deletion_protection": is_production(model.environment["name"]) if protection is None else protection,
         "target_group": {"name": name, **target_group(model)},
         "tags": planning.aws_tags(model, "edge"),
     }

@@ -207,6 +207,24 @@ def lacks(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return any(found.get(key) != value for key, value in wanted.items())
 
 
+def foreign(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Return why a resource that has the wanted name is not this environment's; empty if its tags say that it is.
+
+    The names of two environments can meet: service eu-api of production, and api of production-eu.
+    """
+    if found.get("ManagedBy") != MANAGED_BY:
+        return f"has no tag ManagedBy={MANAGED_BY}, so it was made by others"
+    return elsewhere(found, wanted["Environment"])
+
+
+def elsewhere(found: Mapping[str, str], environment: str) -> str:
+    """Return of which other environment a resource is, as its tags say; empty if it is not."""
+    other = found.get("Environment", environment)
+    if found.get("ManagedBy") != MANAGED_BY or other == environment:
+        return ""
+    return f"has the tag Environment={other}, so it is of that environment and not of {environment}"
+
+
 def found_network(
     derived: Mapping[str, Any], vpcs: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:

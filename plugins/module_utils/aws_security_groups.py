@@ -13,7 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_network
-from ansible_collections.fivepointers.platform.plugins.module_utils.aws_network import FoundError, lacks
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws_network import (
+    FoundError,
+    elsewhere,
+    foreign,
+    lacks,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.flows import (
     EDGE,
     HOSTS,
@@ -137,22 +142,29 @@ def problems(report: Report, model: Model) -> None:
             path = f"{'services' if name in model.services else 'databases'}.{name}"
             report.add(path, name, f"the security group '{name}' is another's", "Choose another name.")
     root = "platform_environment.aws.security_groups"
-    known = [*model.services, *model.databases, EDGE, LOAD_BALANCER]
-    for thing in model.environment["aws"]["security_groups"]["adopt"] or {}:
+    known = [*model.services, *model.databases, EDGE, LOAD_BALANCER, DATABASE_ACCESS]
+    adopted: dict[str, str] = model.environment["aws"]["security_groups"]["adopt"] or {}
+    owners: dict[str, str] = {}
+    for thing in sorted([*known, INSTANCE_CONNECT, ENDPOINTS], key=lambda item: item in adopted):
+        owners.setdefault(group_name(model, thing), thing)
+    for thing, name in adopted.items():
         if thing not in known:
             problem = f"the catalogue has no '{thing}'"
             report.add(f"{root}.adopt.{thing}", thing, problem, f"Use one of: {listed(known)}.")
+        elif owners[name] != thing:
+            problem = f"this is the group of '{owners[name]}' already, and each has one of its own"
+            report.add(f"{root}.adopt.{thing}", name, problem, f"Remove it, and '{aws_name(model, thing)}' is made.")
     most = limits(model)["rules"]
     opened = openings(model)
     for side, direction in ((1, "in"), (0, "out")):
         ends = [item[side] for item in opened if side or item[side] in (LOAD_BALANCER, INSTANCE_CONNECT)]
-        for thing in dict.fromkeys(ends):
-            count = ends.count(thing)
-            if thing != WORLD and count > most:
+        for end in dict.fromkeys(ends):
+            count = ends.count(end)
+            if end != WORLD and count > most:
                 report.add(
                     f"{root}.limits.rules",
                     most,
-                    f"the security group of '{thing}' would have {count} rules for what goes {direction}",
+                    f"the security group of '{end}' would have {count} rules for what goes {direction}",
                     f"Let fewer services need it; or have AWS raise the quota 'rules per security group', and state "
                     f"it: rules: {count}.",
                 )
@@ -208,12 +220,34 @@ def _refuse_foreign(wanted: Sequence[Mapping[str, Any]], by_name: Mapping[str, M
                 f"aws.security_groups.adopt.{group['thing']}: the VPC has no group '{group['name']}'. Correct the "
                 "name; or remove the line, and a group is made."
             )
-        if found and not group["adopted"] and found["tags"].get("ManagedBy") != MANAGED_BY:
+    refuse_taken(wanted, by_name)
+
+
+def group_ids(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the ids of groups by name; refuse a name that others have."""
+    by_name = {group["group_name"]: group for group in there}
+    refuse_taken(derived["groups"].values(), by_name)
+    return {name: str(group["group_id"]) for name, group in by_name.items()}
+
+
+def refuse_taken(wanted: Iterable[Mapping[str, Any]], by_name: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse groups of others, and of another environment."""
+    for group in wanted:
+        found = by_name.get(group["name"])
+        if not found:
+            continue
+        other = elsewhere(found["tags"], group["tags"]["Environment"])
+        if other:
             raise FoundError(
-                f"The security group {found['group_id']} is named '{group['name']}' and has no tag "
-                f"ManagedBy={MANAGED_BY}, so it was made by others. Take it in with aws.security_groups.adopt: "
-                f"{{{group['thing']}: {group['name']}}}: rules are added and none is removed. Or give it that tag: "
-                "then its rules become those of the catalogue."
+                f"The security group {found['group_id']} is named '{group['name']}' and {other}. Rename "
+                f"'{group['thing']}' in the catalogue, or have the environments in VPCs of their own."
+            )
+        reason = "" if group["adopted"] else foreign(found["tags"], group["tags"])
+        if reason:
+            raise FoundError(
+                f"The security group {found['group_id']} is named '{group['name']}' and {reason}. Take it in with "
+                f"aws.security_groups.adopt: {{{group['thing']}: {group['name']}}}: rules are added and none is "
+                "removed. Or give it that tag: then its rules become those of the catalogue."
             )
 
 

@@ -300,12 +300,12 @@ def check_hosts(report: Report, model: Model) -> None:
             fix = f"Add '{name}' to the tag Services of an instance, or remove the service."
             report.add(service["path"], name, problem, fix)
     public = [name for name, service in model.services.items() if service["public"]]
-    if public and not edge and model.environment["tls"]["mode"] != "load_balancer":
+    if public and not edge:
         report.add(
             "hosts",
             listed(public, 5),
             f"these services are public and no host is the edge; looked for {tags(model, 'edge')}",
-            "Add 'edge' to the tag Services of an instance, or set tls.mode to load_balancer.",
+            "Add 'edge' to the tag Services of an instance; a load balancer, too, sends what it takes to edges.",
         )
 
 

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws_schedule import is_production
+
 HOURS = 730  # of a month, as AWS counts it
 
 # List prices in USD. What is not here is unknown, and told so.
@@ -253,7 +255,7 @@ def environments(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             monthly=cost,
             note=notes(note, "cleanup stops the instances, and their volumes stay"),
         )
-        if name in rules.production:
+        if name in rules.production or is_production(name):
             verdict.used = "it is production"
         verdict.used = verdict.used or young("environment", newest, rules, "an instance started")
         yield verdict

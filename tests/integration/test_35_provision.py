@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""provision.yml on an account of its own: a dry run, a first run, drift made by hand, and a run that mends it."""
+"""provision.yml on an account of its own: a dry run, a first run, one that mends drift, and one with nothing to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import boto3
 import pytest
 import yaml
 
+from sandbox import certificates
+from sandbox.scheduler import run_due
 from tests.integration.harness import ROOT
 
 REGION = "ap-northeast-2"
@@ -49,10 +52,16 @@ ENVIRONMENT: dict[str, Any] = {
             "max_connections": 100,
         }
     },
-    "aws": {"network": {"nat": "none", "endpoints": []}, "hosts": {"all": {"services": ["edge", "api"]}}},
+    "artifacts": "s3://trial-builds",
+    "aws": {
+        "network": {"nat": "none", "endpoints": []},
+        "hosts": {"all": {"services": ["edge", "api"]}},
+        # moto tells nothing of gp3's throughput, without which the module breaks.
+        "database": {"storage_type": "gp2"},
+        "schedule": {"start": "08:00", "stop": "20:00", "timezone": "Asia/Seoul"},
+    },
 }
-# Of this playbook's layers, those that need nothing but the catalogue.
-LAYERS = "network,security_groups,hosts"
+TAGS = {"Platform": "fivepointers", "Environment": "trial", "ManagedBy": "fivepointers.platform"}
 
 
 class Account:
@@ -63,31 +72,32 @@ class Account:
         keys = {"AWS_ACCESS_KEY_ID": "TRIAL12345", "AWS_SECRET_ACCESS_KEY": "unusual-trial-key"}
         self.environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         session = boto3.session.Session(*keys.values(), region_name=REGION)
-        self.ec2: Any = session.client("ec2", endpoint_url=url)
+        self.client: Callable[[str], Any] = lambda name: session.client(name, endpoint_url=url)
+        names = ("ec2", "rds", "s3", "elbv2", "route53", "acm", "cloudwatch")
+        self.ec2, self.rds, self.s3, self.elbv2, self.route53, self.acm, self.cloudwatch = (
+            self.client(name) for name in names
+        )  # type: Any, Any, Any, Any, Any, Any, Any
         inventory = folder / "inventories" / "trial"
         (inventory / "group_vars" / "all").mkdir(parents=True)
         (inventory.parent / "services.yml").write_text(yaml.safe_dump(CATALOGUE))
         python = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         (inventory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": python}}}))
         self.inventory = inventory
-        self.state(ENVIRONMENT)
+        path = inventory / "group_vars" / "all" / "environment.yml"
+        path.write_text(yaml.safe_dump({"platform_environment": ENVIRONMENT}))
 
-    def state(self, environment: dict[str, Any]) -> None:
-        """Write what differs in the environment."""
-        path = self.inventory / "group_vars" / "all" / "environment.yml"
-        path.write_text(yaml.safe_dump({"platform_environment": environment}))
-
-    def provision(self, *arguments: str, layers: str = LAYERS) -> tuple[int, int, str]:
+    def provision(self, *arguments: str) -> tuple[int, int, str]:
         """Run the playbook; return its code, how many tasks changed something, and its output."""
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory)]
-        command += [str(ROOT / "playbooks" / "provision.yml"), "--tags", layers, *arguments]
+        command += [str(ROOT / "playbooks" / "provision.yml"), *arguments]
         run = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
         changed = re.search(r"changed=(\d+)", run.stdout)
         return run.returncode, int(changed[1]) if changed else -1, run.stdout + run.stderr
 
     def host(self) -> dict[str, Any]:
         """Return the one instance."""
-        reservations = self.ec2.describe_instances()["Reservations"]
+        filters = [{"Name": "tag:Environment", "Values": ["trial"]}]
+        reservations = self.ec2.describe_instances(Filters=filters)["Reservations"]
         (found,) = [instance for item in reservations for instance in item["Instances"]]
         return found
 
@@ -98,12 +108,58 @@ class Account:
         ]
         return found
 
+    def another(self) -> str:
+        """Launch a host of another environment; return its id."""
+        tags = [{"Key": key, "Value": value} for key, value in {**TAGS, "Environment": "other"}.items()]
+        made = self.ec2.run_instances(
+            ImageId="ami-12c6146b",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        return str(made["Instances"][0]["InstanceId"])
+
+    def statements(self, role: str) -> list[dict[str, Any]]:
+        """Return what a role of the same name's policy allows."""
+        found = self.client("iam").get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]["Statement"]
+        return list(found)
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each host and database."""
+        items = [item for group in self.ec2.describe_instances()["Reservations"] for item in group["Instances"]]
+        found = {item["InstanceId"]: item["State"]["Name"] for item in items}
+        databases = self.rds.describe_db_instances()["DBInstances"]
+        return found | {item["DBInstanceIdentifier"]: item["DBInstanceStatus"] for item in databases}
+
+    def certificate(self) -> None:
+        """Import a certificate of the public names."""
+        pem, key = self.folder / "certificate.pem", self.folder / "key.pem"
+        certificates.ensure(self.folder / "ca.pem", pem, key, ["example.com", "api.example.com"], "trial")
+        self.acm.import_certificate(Certificate=pem.read_bytes(), PrivateKey=key.read_bytes())
+
+    def targets(self) -> dict[str, Any]:
+        """Return the group of targets."""
+        found: dict[str, Any] = self.elbv2.describe_target_groups()["TargetGroups"][0]
+        return found
+
+    def attributes(self) -> dict[str, str]:
+        """Return the load balancer's attributes."""
+        arn = self.elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"]
+        found = self.elbv2.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]
+        return {item["Key"]: item["Value"] for item in found}
+
     def everything(self) -> dict[str, Any]:
-        """Return what the layers made, as the API tells it."""
+        """Return what the layers made, as the API tells it, without what is anew in each answer."""
         asked = ("vpcs", "subnets", "internet_gateways", "route_tables", "vpc_endpoints", "security_groups")
         answers = {name: getattr(self.ec2, f"describe_{name}")() for name in asked}
         versions = self.ec2.describe_launch_template_versions(LaunchTemplateName="trial-all")["LaunchTemplateVersions"]
         host = self.host()
+        arn = self.elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"]
+        (instance,) = self.rds.describe_db_instances()["DBInstances"]
+        del instance["LatestRestorableTime"]
+        (zone,) = self.route53.list_hosted_zones()["HostedZones"]
+        parameters = self.rds.describe_db_parameters(DBParameterGroupName="trial-database")["Parameters"]
+        target_health = self.elbv2.describe_target_health(TargetGroupArn=self.targets()["TargetGroupArn"])
         return {
             **{
                 name: [item for key, item in answer.items() if key != "ResponseMetadata"]
@@ -111,7 +167,41 @@ class Account:
             },
             "versions": [version["LaunchTemplateData"] for version in versions],
             "host": (host["InstanceId"], _tags(host), sorted(group["GroupId"] for group in host["SecurityGroups"])),
+            "instance": instance,
+            "parameters": {item["ParameterName"]: item["ParameterValue"] for item in parameters},
+            "bucket": self.s3.get_public_access_block(Bucket="trial-builds")["PublicAccessBlockConfiguration"],
+            "lifecycle": self.s3.get_bucket_lifecycle_configuration(Bucket="trial-builds")["Rules"],
+            "listeners": self.elbv2.describe_listeners(LoadBalancerArn=arn)["Listeners"],
+            "target group": self.targets(),
+            "targets": [item["Target"]["Id"] for item in target_health["TargetHealthDescriptions"]],
+            "records": self.route53.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"],
+            "alarms": sorted(item["AlarmName"] for item in self.cloudwatch.describe_alarms()["MetricAlarms"]),
         }
+
+    def drift(self) -> None:
+        """Change something in each layer by hand."""
+        host, database = self.host()["InstanceId"], self.group("trial-database")["GroupId"]
+        opened = {"IpProtocol": "tcp", "FromPort": 3306, "ToPort": 3306, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+        self.ec2.authorize_security_group_ingress(GroupId=database, IpPermissions=[opened])
+        self.ec2.delete_tags(Resources=[host], Tags=[{"Key": "Name"}])
+        self.ec2.modify_instance_attribute(InstanceId=host, Groups=[database])
+        arn = self.elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"]
+        lax = {"idle_timeout.timeout_seconds": "60", "routing.http.drop_invalid_header_fields.enabled": "false"}
+        attributes = [{"Key": key, "Value": value} for key, value in lax.items()]
+        self.elbv2.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=attributes)
+        group = self.targets()["TargetGroupArn"]
+        self.elbv2.modify_target_group(TargetGroupArn=group, HealthCheckPath="/nothing")
+        self.elbv2.deregister_targets(TargetGroupArn=group, Targets=[{"Id": host}])
+        self.s3.delete_public_access_block(Bucket="trial-builds")
+        without_tls = {"ParameterName": "require_secure_transport", "ParameterValue": "0", "ApplyMethod": "immediate"}
+        self.rds.modify_db_parameter_group(DBParameterGroupName="trial-database", Parameters=[without_tls])
+        self.rds.modify_db_instance(DBInstanceIdentifier="trial-database", BackupRetentionPeriod=1)
+        (zone,) = self.route53.list_hosted_zones()["HostedZones"]
+        elsewhere = {"Name": "api.example.com", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.9"}]}
+        self.route53.change_resource_record_sets(
+            HostedZoneId=zone["Id"], ChangeBatch={"Changes": [{"Action": "UPSERT", "ResourceRecordSet": elsewhere}]}
+        )
+        self.cloudwatch.delete_alarms(AlarmNames=[self.cloudwatch.describe_alarms()["MetricAlarms"][0]["AlarmName"]])
 
 
 def _tags(resource: dict[str, Any]) -> dict[str, str]:
@@ -129,7 +219,11 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     environment = {**os.environ, "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "--port", str(port)], env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "sandbox.cloudwatch", "--port", str(port)],
+            env=environment,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
         )
     try:
         until = time.monotonic() + 60
@@ -150,40 +244,96 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     """The whole life: a dry run makes nothing and tells all; drift is mended, and nothing else is touched."""
     code, changed, output = account.provision("--check")
     assert code == 0 and changed > 0, output
-    names = ["trial-public-1", "trial-private-2", "trial (internet gateway)", "trial-s3", "trial-host", "trial-all-1"]
-    names += [f"trial-{thing}" for thing in ("load-balancer", "edge", "api", "database", "database-access")]
+    words = ["trial-public-1", "trial-private-2", "trial (internet gateway)", "trial-s3", "trial-host", "trial-all-1"]
+    words += [f"trial-{thing}" for thing in ("load-balancer", "edge", "api", "database", "database-access")]
+    words += ["trial-database: parameters", "trial-builds, made anew", "trial-edge, a load balancer"]
+    words += ["zone example.com", "database_access: would change role", "schedule: would change"]
+    words += ["monitoring: would change"]
     summary = output[output.index("network: would change") :]
-    assert [name for name in names if name not in summary] == [], summary
+    assert [word for word in words if word not in summary] == [], summary
+    assert "aws acm request-certificate" in summary
     assert account.ec2.describe_vpcs(Filters=[{"Name": "cidr", "Values": ["10.20.0.0/16"]}])["Vpcs"] == []
+    assert account.rds.describe_db_instances()["DBInstances"] == []
+    assert account.route53.list_hosted_zones()["HostedZones"] == []
+    assert account.cloudwatch.describe_alarms()["MetricAlarms"] == []
 
+    account.certificate()
+    other = account.another()
     code, _changed, output = account.provision()
     assert code == 0, output
     host = account.host()
-    tags = {"Platform": "fivepointers", "Environment": "trial", "ManagedBy": "fivepointers.platform"}
-    assert _tags(host) == {**tags, "Name": "trial-all-1", "Service": "all", "Services": "edge,api"}
+    assert _tags(host) == {**TAGS, "Name": "trial-all-1", "Service": "all", "Services": "edge,api"}
     assert not host.get("PublicIpAddress")
     assert {group["GroupName"] for group in host["SecurityGroups"]} == {"trial-edge", "trial-api"}
-    database = account.group("trial-database")
     assert [
         (rule["FromPort"], [pair["GroupId"] for pair in rule["UserIdGroupPairs"]], rule["IpRanges"])
-        for rule in database["IpPermissions"]
+        for rule in account.group("trial-database")["IpPermissions"]
     ] == [(3306, [account.group("trial-api")["GroupId"]], [])]
     made = account.everything()
     assert made["versions"][-1]["MetadataOptions"]["HttpTokens"] == "required"
     assert made["versions"][-1]["BlockDeviceMappings"][0]["Ebs"]["Encrypted"]
+    database = made["instance"]
+    assert not database["PubliclyAccessible"] and database["StorageEncrypted"]
+    assert database["BackupRetentionPeriod"] == 7 and database["MasterUserSecret"]["SecretArn"]
+    assert f"answers at {database['Endpoint']['Address']}" in " ".join(output.split())
+    assert made["parameters"]["require_secure_transport"] == "1" and made["parameters"]["max_connections"] == "100"
+    assert set(made["bucket"].values()) == {True}
+    assert made["targets"] == [host["InstanceId"]]
+    plain, secure = sorted(made["listeners"], key=lambda item: item["Port"])
+    assert plain["DefaultActions"][0]["RedirectConfig"]["Protocol"] == "HTTPS"
+    assert secure["Certificates"] and secure["SslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+    names = {item["Name"] for item in made["records"] if "AliasTarget" in item}
+    assert names == {"api.example.com."}
 
-    # By hand, at night: the database open to a network, a tag gone, a host in a group of another.
-    opened = {"IpProtocol": "tcp", "FromPort": 3306, "ToPort": 3306, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
-    account.ec2.authorize_security_group_ingress(GroupId=database["GroupId"], IpPermissions=[opened])
-    account.ec2.delete_tags(Resources=[host["InstanceId"]], Tags=[{"Key": "Name"}])
-    account.ec2.modify_instance_attribute(InstanceId=host["InstanceId"], Groups=[database["GroupId"]])
-    code, changed, output = account.provision("--diff", layers="security_groups,hosts")
-    assert code == 0 and changed == 3, output
-    assert "security_groups: changed rules of trial-database\n" in output, output
-    assert "hosts: changed tags of trial-all-1; groups of trial-all-1\n" in output, output
-    assert "- tcp 3306 from 10.0.0.0/8" in output, output
+    allowed = {
+        statement["Action"] if isinstance(statement["Action"], str) else statement["Action"][0]: statement["Resource"]
+        for role in ("trial-database-access", "trial-schedule")
+        for statement in account.statements(role)
+    }
+    arn = f"arn:aws:ec2:{REGION}:123456789012"
+    assert allowed == {
+        "ec2:RevokeSecurityGroupIngress": f"{arn}:security-group/{account.group('trial-database-access')['GroupId']}",
+        "ec2:StartInstances": [f"{arn}:instance/{host['InstanceId']}"],
+        "rds:StartDBInstance": [database["DBInstanceArn"]],
+    }
+
+    # By hand, at night: the database open to a network, a host in a group of another, tags and records gone.
+    account.drift()
+    code, changed, output = account.provision("--diff")
+    assert code == 0, output
     assert account.everything() == made
+    attributes = account.attributes()
+    assert attributes["idle_timeout.timeout_seconds"] == "3600"
+    assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"
+    assert "- tcp 3306 from 10.0.0.0/8" in output, output
+    summary = output[output.index("network: as it shall be") :]
+    for line in (
+        "security_groups: changed rules of trial-database",
+        "database: changed trial-database; trial-database: parameters",
+        "artifacts: changed trial-builds: private true instead of false",
+        f"load_balancer: changed targets; attributes; targets {host['InstanceId']}",
+        "hosts: changed tags of trial-all-1; groups of trial-all-1",
+        "dns: changed records api.example.com",
+        "database_access: as it shall be",
+        "schedule: as it shall be",
+        "monitoring: changed alarms",
+    ):
+        assert f"{line}\n" in summary, summary
+    # Rules; tags and groups of the host; instance, parameters, block of public access, group of targets, attributes,
+    # target, record; alarm.
+    assert changed == 11, output
 
     code, changed, output = account.provision()
     assert code == 0 and changed == 0, output
     assert account.everything() == made
+
+    # From here on no controller: the stand-in's clock moves, and only the API is asked.
+    running = account.states()
+    friday = datetime(2026, 11, 27, 11, 0, 20, tzinfo=UTC)  # 20:00 in Seoul
+    assert len(run_due(account.client, friday)) == 2
+    stopped = account.states()
+    assert stopped == {host["InstanceId"]: "stopped", "trial-database": "stopped", other: "running"}
+    weekend = run_due(account.client, friday + timedelta(days=2), friday + timedelta(minutes=1))
+    assert (weekend, account.states()) == ([], stopped)
+    assert len(run_due(account.client, datetime(2026, 11, 29, 23, 0, 20, tzinfo=UTC))) == 2  # Monday, 8:00 in Seoul
+    assert account.states() == running

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from ansible_collections.fivepointers.platform.plugins.filter import aws as filters
 from ansible_collections.fivepointers.platform.plugins.module_utils import (
+    aws_database_access,
     aws_hosts,
     aws_network,
     aws_security_groups,
     catalogue,
     planning,
+    provisioning,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.aws_network import FoundError
 from ansible_collections.fivepointers.platform.plugins.module_utils.flows import Flow, flows
@@ -254,6 +256,70 @@ def test_a_group_made_by_others_is_refused_until_it_is_taken_in(load: Load) -> N
     assert "old api" in str(derived["groups"]["database"]["rules"])
     with pytest.raises(FoundError, match="no group 'old api'"):
         aws_security_groups.found_groups(derived, [])
+
+
+def test_what_another_environment_has_is_never_taken_for_ones_own(load: Load, environment: dict[str, Any]) -> None:
+    """production-eu-api is eu-api of production, and api of production-eu: groups, templates and hosts alike."""
+    rest = ["edge", "frontend", "sites", "collab"]
+    hosts: dict[str, Any] = {"eu-api": {"services": ["api"], "count": 1}, "all": {"services": rest}}
+    environment["name"] = "production"
+    model = load(hosts=hosts)
+    groups, mine = aws_security_groups.derive(model), aws_hosts.derive(model)
+    there = as_found(groups)
+    one(there, "production-api")["tags"]["Environment"] = "production-eu"
+    refused = "'production-api' and has the tag Environment=production-eu"
+    for compared in (aws_security_groups.found_groups, aws_security_groups.group_ids):
+        with pytest.raises(FoundError, match=refused):
+            compared(groups, there)
+    adopting = aws_security_groups.derive(load(hosts=hosts, security_groups={"adopt": {"api": "other"}}))
+    one(there, "production-api")["group_name"] = "other"
+    with pytest.raises(FoundError, match=refused.replace("production-api", "other")):
+        aws_security_groups.found_groups(adopting, there)
+
+    tags = {**mine["groups"]["all"]["tags"], "Environment": "production-eu"}
+    template = {"launch_template_name": "production-eu-api", "versions": [], "tags": tags}
+    with pytest.raises(FoundError, match="'production-eu-api' has the tag Environment=production-eu"):
+        aws_hosts.found_templates(mine, [template], {})
+    with pytest.raises(FoundError, match="'production-eu-api' has no tag ManagedBy"):
+        aws_hosts.found_templates(mine, [{**template, "tags": {}}], {})
+
+    launch = aws_hosts.found_hosts(mine, [], NETWORK, {})["launch"]
+    theirs = instances({"launch": launch})
+    for item in theirs:
+        item["tags"]["Environment"] = "production-eu"
+        item["iam_instance_profile"]["arn"] = "arn:aws:iam::1:instance-profile/production-host"
+    assert aws_hosts.found_hosts(mine, theirs, NETWORK, {})["launch"] == launch
+    taken = {**hosts, "eu-api": {"services": ["api"], "adopt": [theirs[0]["instance_id"]]}}
+    with pytest.raises(FoundError, match="i-00000000 has the tag Environment=production-eu"):
+        aws_hosts.found_hosts(aws_hosts.derive(load(hosts=taken)), theirs, NETWORK, {})
+
+
+def test_whose_a_resource_is_stands_in_its_tags() -> None:
+    """Both tags have to be there; one that was never tagged is of nobody here."""
+    assert aws_network.foreign(OURS, OURS) == ""
+    assert aws_network.foreign({**OURS, "Environment": "other"}, OURS).startswith("has the tag Environment=other")
+    assert "made by others" in aws_network.foreign({"Environment": "staging"}, OURS)
+    assert aws_network.elsewhere({"Environment": "other"}, "staging") == ""
+
+
+def test_the_group_of_developers_access_can_be_taken_in(load: Load) -> None:
+    """The layer that grants access then uses that one."""
+    model = load(hosts=HOSTS, security_groups={"adopt": {"database-access": "developers"}})
+    assert aws_database_access.derive(model)["group"] == "developers"
+    assert aws_database_access.derive(model)["name"] == "staging-database-access"
+    assert aws_security_groups.derive(model)["groups"]["database-access"]["name"] == "developers"
+
+
+@pytest.mark.parametrize("name, careful", [("eu-prod", True), ("production", True), ("staging", False)])
+def test_production_is_known_by_its_name_everywhere(
+    load: Load, environment: dict[str, Any], name: str, careful: bool
+) -> None:
+    """What users depend on is protected and has no hours."""
+    environment["name"] = name
+    derived = provisioning.provision(load(hosts=HOSTS))
+    (database,) = derived["database"]["instances"]
+    found = (database["multi_az"], database["deletion_protection"], derived["load_balancer"]["deletion_protection"])
+    assert {*found, derived["schedule"]["production"]} == {careful}
 
 
 def test_a_group_that_serves_nothing_is_reported_and_deleted_by_name_only(load: Load) -> None:
@@ -600,6 +666,9 @@ ALL = ["edge", "frontend", "api", "sites", "collab"]
             "means nothing for a VPC that exists",
         ),
         ({"security_groups": {"adopt": {"apis": "x"}}}, "security_groups.adopt.apis", "no 'apis'"),
+        ({"security_groups": {"adopt": {"api": "staging-sites"}}}, "security_groups.adopt.api", "of 'sites' already"),
+        ({"security_groups": {"adopt": {"sites": "x", "api": "x"}}}, "security_groups.adopt.sites", "of 'api' already"),
+        ({"security_groups": {"adopt": {"api": "staging-endpoints"}}}, "security_groups.adopt.api", "of 'endpoints'"),
         ({"security_groups": {"adopt": {"api": "sg-0abc1234"}}}, "security_groups.adopt.api", "cannot be used"),
         ({"hosts": {"all": {"services": ["apis"]}}}, "hosts.all.services", "no service 'apis'"),
         ({"hosts": {"all": {"services": [*ALL, "edge"]}}, "security_groups": {"limits": {"groups": 4}}},

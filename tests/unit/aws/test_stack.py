@@ -13,6 +13,7 @@ from typing import Any
 
 import boto3
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.module_utils import (
     aws_artifacts,
@@ -312,10 +313,11 @@ def test_the_edge_keeps_connections_longer_than_the_load_balancer(template: Call
     """Whoever closes first decides whether a request on its way is lost."""
     text = (ROOT / "roles/nginx_proxy/templates/edge-server.conf.j2").read_text()
     tls = {"mode": "load_balancer", "trusted": ["10.0.0.0/16"]}
-    rendered = template(text, {"nginx_proxy_tls": tls})
+    defaults = yaml.safe_load((ROOT / "roles/nginx_proxy/defaults/main.yml").read_text())
+    rendered = template(text, {**defaults, "nginx_proxy_tls": tls})
     (seconds,) = re.findall(r"(?m)^keepalive_timeout (\d+)s;$", rendered)
     assert int(seconds) > aws_load_balancer.IDLE_TIMEOUT
-    assert "keepalive_timeout" not in template(text, {"nginx_proxy_tls": {**tls, "mode": "files"}})
+    assert "keepalive_timeout" not in template(text, {**defaults, "nginx_proxy_tls": {**tls, "mode": "files"}})
 
 
 def test_without_tls_at_a_load_balancer_there_is_none(load: Load, environment: dict[str, Any]) -> None:

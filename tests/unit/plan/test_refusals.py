@@ -626,7 +626,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"h.edge-1.services": []},
         "hosts",
         "api, frontend",
-        ("no host is the edge", "load_balancer", "…edge…"),
+        ("no host is the edge", "load balancer", "…edge…"),
     ),
     "host without address": ({"h.web-1.address": None}, "hosts.web-1.address", "null", ("IPv4",)),
     "two hosts with one address": ({"h.web-1.address": "10.0.0.1"}, "hosts.web-1.address", "10.0.0.1", ("'edge-1'",)),
@@ -791,8 +791,11 @@ def test_what_is_right_is_accepted(stack: Any, path: str, value: Any) -> None:
     assert stack.set(path, value).problems() == []
 
 
-def test_a_load_balancer_needs_no_edge(stack: Any) -> None:
+def test_a_load_balancer_needs_an_edge_to_send_to(stack: Any) -> None:
     stack.set("e.tls", {"mode": "load_balancer"}).set("h.edge-1.services", [])
+    (found,) = stack.problems()
+    assert found.path == "hosts" and "no host is the edge" in found.problem and "load balancer" in found.fix
+    stack.hosts = None
     assert stack.problems() == []
 
 
