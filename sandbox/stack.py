@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sandbox.paths import REPO, VENV, repository_path, state_dir
 from sandbox.setup import setup
 
 # One start of Ansible for each step.
+ACCOUNT = ("Provision the account", ("playbooks/provision.yml",))
 PLAYBOOKS = (
     ("Build the applications", ("playbooks/build.yml",)),
     ("Configure, release and verify", ("playbooks/site.yml", "playbooks/topology.yml")),
@@ -22,34 +24,43 @@ PICTURES = ".artifacts"
 
 
 def stack(name: str) -> None:
-    """Set the machine up, bring the sandbox up, build the applications and release them."""
+    """Set the machine up, make an account by provision.yml, start its hosts, build the applications, release them."""
     steps = Steps()
     setup(steps)
+    with steps.step("Bring the AWS API and the database up"):
+        endpoints = _up(name)
+    _play(steps, endpoints, *ACCOUNT)
     with steps.step("Bring the hosts up"):
-        _call([str(VENV / "bin" / "python"), "-m", "sandbox", "up", "--name", name], "")
-    state = state_dir(name)
-    endpoints: dict[str, Any] = json.loads((state / "endpoints.json").read_text())
-    inventory = repository_path(Path(endpoints["inventory"]))
+        endpoints = _up(name)
     for title, playbooks in PLAYBOOKS:
-        with steps.step(title):
-            command = f"ansible-playbook -i {inventory} {' '.join(playbooks)}"
-            say(f"  . {repository_path(state)}/env; {command}")
-            _call(
-                ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks],
-                f"{title}: the playbook failed. Its output above says what and where; "
-                "mend it and run `make up` again, or only the command above.",
-            )  # fmt: skip
+        _play(steps, endpoints, title, playbooks)
     say("\nHow long it took:")
     say(steps.table())
     say("\n" + summary(endpoints))
 
 
+def _up(name: str) -> dict[str, Any]:
+    """Bring up what there is; returns what the sandbox tells."""
+    _call([str(VENV / "bin" / "python"), "-m", "sandbox", "up", "--provisioned", "--name", name], "")
+    endpoints: dict[str, Any] = json.loads((state_dir(name) / "endpoints.json").read_text())
+    return endpoints
+
+
+def _play(steps: Steps, endpoints: Mapping[str, Any], title: str, playbooks: tuple[str, ...]) -> None:
+    state, inventory = Path(endpoints["state"]), repository_path(Path(endpoints["inventory"]))
+    with steps.step(title):
+        say(f"  . {repository_path(state)}/env; ansible-playbook -i {inventory} {' '.join(playbooks)}")
+        _call(
+            ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks],
+            f"{title}: the playbook failed. Its output above says what and where; "
+            "mend it and run `make up` again, or only the command above.",
+        )
+
+
 def summary(endpoints: dict[str, Any]) -> str:
     """What is where, and how to open it."""
     edge, domain, hosts = endpoints["edge"], endpoints["domain"], endpoints["hosts"]
-    rows = [
-        f"  {name:10} {host['address']:13} {' '.join(host['services'])}" for name, host in endpoints["hosts"].items()
-    ]
+    rows = [f"  {name:18} {host['address']:13} {' '.join(host['services'])}" for name, host in hosts.items()]
     urls = [f"  {name:10} {service['url']}" for name, service in endpoints["services"].items()]
     names = [service["url"].split("//")[1] for service in endpoints["services"].values() if "*" not in service["url"]]
     directory = repository_path(Path(endpoints["state"]))
