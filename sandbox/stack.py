@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sandbox.console import Steps, say
+from sandbox.console import LOGS, Steps, run_logged, say
 from sandbox.errors import SandboxError
 from sandbox.paths import REPO, VENV, repository_path, state_dir
 from sandbox.setup import setup
 
-# One start of Ansible for each step.
-ACCOUNT = ("Provision the account", ("playbooks/provision.yml",))
-PLAYBOOKS = (
-    ("Build the applications", ("playbooks/build.yml",)),
-    ("Configure, release and verify", ("playbooks/site.yml", "playbooks/topology.yml")),
-)
+# One start of Ansible for each.
+ACCOUNT = ("playbooks/provision.yml",)
+BUILD = ("playbooks/build.yml",)
+SITE = ("playbooks/site.yml", "playbooks/topology.yml")
 # Where playbooks/topology.yml puts its picture.
 PICTURES = ".artifacts"
 
@@ -29,11 +29,15 @@ def stack(name: str) -> None:
     setup(steps)
     with steps.step("Bring the AWS API and the database up"):
         endpoints = _up(name)
-    _play(steps, endpoints, *ACCOUNT)
+    # Neither needs the other, and Ansible keeps one core busy.
+    with steps.step("Provision the account and build the applications"), ThreadPoolExecutor(1) as pool:
+        account = pool.submit(_provision, endpoints)
+        _play(endpoints, BUILD)
+        account.result()
     with steps.step("Bring the hosts up"):
         endpoints = _up(name)
-    for title, playbooks in PLAYBOOKS:
-        _play(steps, endpoints, title, playbooks)
+    with steps.step("Configure, release and verify"):
+        _play(endpoints, SITE)
     say("\nHow long it took:")
     say(steps.table())
     say("\n" + summary(endpoints))
@@ -46,15 +50,28 @@ def _up(name: str) -> dict[str, Any]:
     return endpoints
 
 
-def _play(steps: Steps, endpoints: Mapping[str, Any], title: str, playbooks: tuple[str, ...]) -> None:
+def _playbook(endpoints: Mapping[str, Any], playbooks: tuple[str, ...]) -> list[str]:
+    """The command that runs playbooks; tells how to do that by hand."""
     state, inventory = Path(endpoints["state"]), repository_path(Path(endpoints["inventory"]))
-    with steps.step(title):
-        say(f"  . {repository_path(state)}/env; ansible-playbook -i {inventory} {' '.join(playbooks)}")
-        _call(
-            ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks],
-            f"{title}: the playbook failed. Its output above says what and where; "
-            "mend it and run `make up` again, or only the command above.",
-        )
+    say(f"  . {repository_path(state)}/env; ansible-playbook -i {inventory} {' '.join(playbooks)}")
+    return ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks]
+
+
+def _play(endpoints: Mapping[str, Any], playbooks: tuple[str, ...]) -> None:
+    _call(
+        _playbook(endpoints, playbooks),
+        f"{' or '.join(playbooks)} failed. The output above says what and where; "
+        "mend it and run `make up` again, or only the command above.",
+    )
+
+
+def _provision(endpoints: Mapping[str, Any]) -> None:
+    """Have the account made, with the output in a log: another playbook has the terminal."""
+    began = time.monotonic()
+    failure = "provision.yml failed. Its log says what and where; mend it and run `make up` again."
+    run_logged(_playbook(endpoints, ACCOUNT), "provision", failure=failure)
+    seconds = time.monotonic() - began
+    say(f"  the account is provisioned, in {seconds:.0f} s: {repository_path(LOGS)}/provision.log")
 
 
 def summary(endpoints: dict[str, Any]) -> str:
