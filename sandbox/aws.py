@@ -133,10 +133,6 @@ class Account:
             found[item["InstanceId"]] = Instance(tags_of["Name"], item["PrivateIpAddress"], tags_of)
         return dict(sorted(found.items(), key=lambda pair: ipaddress.IPv4Address(pair[1].address)))
 
-    def begin(self, name: str) -> None:
-        """Let an empty account give the same ids each time, so that inventory names outlive moto."""
-        self._seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big"))
-
     def put_secrets(self, values: Mapping[str, str]) -> None:
         """Make Secrets Manager hold these values."""
         for name, value in values.items():

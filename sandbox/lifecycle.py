@@ -295,11 +295,12 @@ def _greets(address: str, port: int) -> bool:
 def _follow(
     state: State, topology: Topology, account: aws.Account, images: tuple[str, str]
 ) -> tuple[Topology, dict[str, str]]:
-    """Have a host run for each instance of the account; returns the topology with them, and the instances' ids."""
+    """Have a host run for each instance of the account; returns the topology with them, and the instances' ids.
+
+    An account that was lost and made again gives the same addresses, in the order of the launches, and other ids.
+    """
     found = account.provisioned(topology.environment)
-    if not found:
-        account.begin(f"{topology.environment} {state.subnet}")
-    else:
+    if found:
         addresses = {item.name: item.address for item in found.values()}
         moved = [name for name, address in addresses.items() if state.addresses.get(name, address) != address]
         if moved:
