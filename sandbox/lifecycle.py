@@ -344,6 +344,7 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         topology,
         name=state.name,
         subnet=state.subnet,
+        provisioned=state.provisioned,
         addresses=state.addresses,
         instances=instances,
         services={} if state.bare else plan.services(topology.environment, topology.domain, aws.REGION),
