@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import sysconfig
 import time
 import urllib.request
@@ -46,12 +47,16 @@ class Instance:
     tags: dict[str, str]
 
 
-def container(address: str, image: str) -> Container:
-    """moto and what it lacks of CloudWatch, run by the host image's Python with the virtual environment's packages."""
+def container(address: str, image: str, provisioned: bool) -> Container:
+    """moto and what it lacks of CloudWatch, run by the host image's Python with the virtual environment's packages.
+
+    :param provisioned: whose hosts the account holds. The other way, it is another account: an empty one.
+    """
     # Writable, so that what Python compiles at the first start is there at the next.
     options = ["--stop-timeout=3", f"--volume={sysconfig.get_path('purelib')}:/opt/site-packages"]
     options += [f"--volume={Path(__file__).parent}:/opt/sandbox:ro"]
     options += [f"--env={key}={value}" for key, value in ENVIRONMENT.items()]
+    options += ["--label=fivepointers.account=provisioned"] if provisioned else []
     command = ("python3", "-m", "sandbox.cloudwatch", "--host", address, "--port", str(PORT))
     return Container("aws", "aws", address, image, tuple(options), command)
 
@@ -99,12 +104,13 @@ class Account:
     def register(self, subnet: str, instances: list[Instance]) -> dict[str, str]:
         """Make EC2 show exactly these instances; returns the id of each by name.
 
-        Whatever else was made in the account stays.
+        For small topologies that have to be there within seconds, such as tests want; `make up` has provision.yml
+        make its hosts. Whatever else was made in the account stays.
         """
         network = self._subnet(subnet)
         ids: dict[str, str] = {}
         wanted = {(item.name, item.address, _frozen(item.tags)): item for item in instances}
-        for found in self._instances():
+        for found in self._instances([{"Name": "tag:ManagedBy", "Values": [MANAGED_BY]}]):
             tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
             identity = (tags.get("Name", ""), found.get("PrivateIpAddress", ""), _frozen(tags))
             if identity in wanted:
@@ -115,6 +121,18 @@ class Account:
             ids[item.name] = self._run(item, network)
         return ids
 
+    def provisioned(self, environment: str) -> dict[str, Instance]:
+        """The instances that provision.yml made, by id, in the order of their addresses."""
+        filters = [
+            {"Name": "tag:Platform", "Values": ["fivepointers"]},
+            {"Name": "tag:Environment", "Values": [environment]},
+        ]
+        found = {}
+        for item in self._instances(filters):
+            tags_of = {tag["Key"]: tag["Value"] for tag in item["Tags"]}
+            found[item["InstanceId"]] = Instance(tags_of["Name"], item["PrivateIpAddress"], tags_of)
+        return dict(sorted(found.items(), key=lambda pair: ipaddress.IPv4Address(pair[1].address)))
+
     def put_secrets(self, values: Mapping[str, str]) -> None:
         """Make Secrets Manager hold these values."""
         for name, value in values.items():
@@ -124,12 +142,9 @@ class Account:
             except self.secretsmanager.exceptions.ResourceNotFoundException:
                 self.secretsmanager.create_secret(Name=name, SecretString=value)
 
-    def _instances(self) -> list[dict[str, Any]]:
-        filters = [
-            {"Name": "tag:ManagedBy", "Values": [MANAGED_BY]},
-            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-        ]
-        pages = self.ec2.get_paginator("describe_instances").paginate(Filters=filters)
+    def _instances(self, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        alive = {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}
+        pages = self.ec2.get_paginator("describe_instances").paginate(Filters=[*filters, alive])
         return [item for page in pages for group in page["Reservations"] for item in group["Instances"]]
 
     def _subnet(self, cidr: str) -> str:

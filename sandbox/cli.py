@@ -48,6 +48,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--name", default=DEFAULT_NAME, help="several sandboxes may be up, each with its name")
     up.add_argument("--topology", type=Path, help="YAML file with the hosts; default: by the name, or five hosts")
     up.add_argument("--bare", action="store_true", help="hosts only: no database, no AWS API, no certificates")
+    up.add_argument(
+        "--provisioned",
+        action="store_true",
+        help="the hosts are those that provision.yml made in the sandbox's account",
+    )
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", help="take a sandbox away; keys, certificates and secrets stay")
@@ -109,7 +114,9 @@ def _up(options: argparse.Namespace) -> int:
     from sandbox import lifecycle
 
     topology = options.topology and options.topology.resolve()
-    content = lifecycle.up(options.name, topology, options.bare, Steps())
+    if options.provisioned and (topology or options.bare):
+        raise SandboxError("--provisioned takes the hosts from the account: leave out --topology and --bare.")
+    content = lifecycle.up(options.name, topology, options.bare, Steps(), options.provisioned)
     for name, host in content["hosts"].items():
         say(f"  {name:12} {host['address']:15} {' '.join(host['services'])}")
     state = repository_path(Path(content["state"]))

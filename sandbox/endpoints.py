@@ -26,6 +26,7 @@ def endpoints(
     *,
     name: str,
     subnet: str,
+    provisioned: bool,
     addresses: Mapping[str, str],
     instances: Mapping[str, str],
     services: Mapping[str, Mapping[str, Any]],
@@ -37,6 +38,7 @@ def endpoints(
 ) -> dict[str, Any]:
     """The content of endpoints.json. It holds no secret.
 
+    :param provisioned: whether the hosts are what provision.yml makes.
     :param instances: host name to EC2 instance id; empty without the AWS API.
     :param services: service name to its url and port.
     :param nodejs: runtimes that are on this machine, by major version.
@@ -54,6 +56,7 @@ def endpoints(
         **paths,
         "aws_endpoint": aws_endpoint,
         "subnet": subnet,
+        "provisioned": provisioned,
         "hosts": hosts,
         "services": {
             service: {

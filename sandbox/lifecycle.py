@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sandbox.containers import Container
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME, STATE, TOPOLOGIES, VENV, repository_path
 from sandbox.state import State, check_name, others, write
-from sandbox.topology import Topology, parse
+from sandbox.topology import Host, Topology, parse
 
 DATABASE_PORT = 3306
 DATABASE_NAME = DATABASE_USER = "app"
@@ -43,29 +44,26 @@ def load_topology(name: str, path: Path | None) -> Topology:
     return parse(data, repository_path(path.resolve()), name)
 
 
-def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[str, Any]:
-    """Bring the sandbox up, whatever state it is in; returns the content of endpoints.json."""
+def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisioned: bool = False) -> dict[str, Any]:
+    """Bring the sandbox up, whatever state it is in; returns the content of endpoints.json.
+
+    :param provisioned: the hosts are those that provision.yml made in the account; until there are any, those of the
+        last time are left as they are. Otherwise they are the topology file's, and are registered with the account.
+    """
     check_name(name)
     topology = load_topology(name, topology_file)
     image.require_tools()
     with _alone(name), runtime.session():
         state = State.load(name)
+        # A sandbox that is up stays what it is, unless something else is asked for.
+        provisioned = provisioned or (state.provisioned and topology_file is None and not bare)
         with steps.step("Prepare the container runtime"):
-            host_image, database_image = image.ensure()
-        with steps.step(f"Start {len(topology.hosts)} host(s){'' if bare else ', the database and the AWS API'}"):
-            _address(state, topology)
-            state.bare = bare
-            state.ensure_keys(host.name for host in topology.hosts)
+            images = image.ensure()
+        with steps.step(f"Start the {'hosts' if bare else 'hosts that are known, the database and the AWS API'}"):
+            _address(state, topology, provisioned)
+            state.bare, state.provisioned = bare, provisioned
             state.save()
-            _write_host_files(state, bare)
-            if not bare:
-                _write_certificates(state, topology)
-                _write_database_files(state)
-            wanted = _wanted(state, topology, bare, host_image, database_image)
-            if not containers.settled(wanted, state):
-                _forget(state)
-                containers.ensure_network(name, state.subnet)
-                containers.converge(wanted, state)
+            _start(state, topology, images)
         with steps.step("Wait until they answer"):
             containers.wait_for_ssh(state.addresses, state)
             if not bare:
@@ -75,8 +73,14 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps) -> dict[
         if not bare:
             with steps.step("Pack the CloudWatch agent's stand-in"):
                 cloudwatch_agent.build(state.directory / "amazon-cloudwatch-agent.deb")
-            with steps.step("Register the hosts and secrets with the AWS API"):
-                instances = _register(state, topology)
+            account = aws.Account(_aws_endpoint(state), state.secrets())
+            if provisioned:
+                with steps.step("Start the hosts that the account has"):
+                    topology, instances = _follow(state, topology, account, images)
+            else:
+                with steps.step("Register the hosts with the AWS API"):
+                    instances = _register(state, topology, account)
+            _put_secrets(state, topology, account)
         return _tell(state, topology, instances)
 
 
@@ -88,6 +92,10 @@ def down(name: str) -> None:
     with _alone(name):
         state = State.load(name)
         _forget(state)
+        if state.provisioned:
+            # Its account is gone with it.
+            state.provisioned = False
+            state.save()
         if not runtime.STORE.exists() and not RUNTIME.exists():
             return
         with runtime.session(last=True):
@@ -151,8 +159,11 @@ def _alone(name: str) -> AbstractContextManager[None]:
     return runtime.lock(SHARED_RUNTIME / f"{RUNTIME.name}.{name}.lock", busy)
 
 
-def _address(state: State, topology: Topology) -> None:
-    """Give the sandbox its subnet and its hosts their addresses; what was given stays."""
+def _address(state: State, topology: Topology, provisioned: bool) -> None:
+    """Give the sandbox its subnet and its hosts their addresses; what was given stays.
+
+    Hosts that provision.yml makes get theirs from the account.
+    """
     with runtime.turn(SHARED_RUNTIME / "addresses.lock"):
         own = containers.inspect_network(state.name)
         taken = network.taken_networks(network.read_routes(), own["network_interface"] if own else None)
@@ -165,7 +176,10 @@ def _address(state: State, topology: Topology) -> None:
             chosen = network.choose(state.name, topology.subnet, {**taken, **reserved})
             state.subnet, state.addresses = str(chosen), {}
         subnet = ipaddress.IPv4Network(state.subnet)
-        state.addresses = network.allocate(subnet, (host.name for host in topology.hosts), state.addresses)
+        if not provisioned:
+            state.addresses = network.allocate(subnet, (host.name for host in topology.hosts), state.addresses)
+        elif not state.provisioned:
+            state.addresses = {}
         # Written at once: nobody else may choose the same.
         state.save()
 
@@ -188,13 +202,27 @@ def _aws_endpoint(state: State) -> str:
     return aws.endpoint(_part(state, network.AWS))
 
 
-def _wanted(state: State, topology: Topology, bare: bool, host_image: str, database_image: str) -> list[Container]:
-    parts = [containers.host(host.name, state.addresses[host.name], host_image, state) for host in topology.hosts]
-    if bare:
+def _start(state: State, topology: Topology, images: tuple[str, str]) -> None:
+    """Make what the containers need, and have exactly those run that the state names."""
+    state.ensure_keys(state.addresses)
+    _write_host_files(state, state.bare)
+    if not state.bare:
+        _write_certificates(state, topology)
+        _write_database_files(state)
+    wanted = _wanted(state, *images)
+    if not containers.settled(wanted, state):
+        _forget(state)
+        containers.ensure_network(state.name, state.subnet)
+        containers.converge(wanted, state)
+
+
+def _wanted(state: State, host_image: str, database_image: str) -> list[Container]:
+    parts = [containers.host(name, address, host_image, state) for name, address in state.addresses.items()]
+    if state.bare:
         return parts
     # They take longest to answer, so they start first.
     return [
-        aws.container(_part(state, network.AWS), host_image),
+        aws.container(_part(state, network.AWS), host_image, state.provisioned),
         containers.database(_part(state, network.DATABASE), database_image, state),
         *parts,
     ]
@@ -264,9 +292,28 @@ def _greets(address: str, port: int) -> bool:
         return False
 
 
-def _register(state: State, topology: Topology) -> dict[str, str]:
-    secrets = state.secrets()
-    account = aws.Account(_aws_endpoint(state), secrets)
+def _follow(
+    state: State, topology: Topology, account: aws.Account, images: tuple[str, str]
+) -> tuple[Topology, dict[str, str]]:
+    """Have a host run for each instance of the account; returns the topology with them, and the instances' ids.
+
+    An account that was lost and made again gives the same addresses, in the order of the launches, and other ids.
+    """
+    found = account.provisioned(topology.environment)
+    if found:
+        addresses = {item.name: item.address for item in found.values()}
+        moved = [name for name, address in addresses.items() if state.addresses.get(name, address) != address]
+        if moved:
+            say(f"  {', '.join(moved)}: another address in the account, so made anew")
+        state.addresses = addresses
+        state.save()
+        _start(state, topology, images)
+        containers.wait_for_ssh(state.addresses, state)
+    hosts = tuple(Host(item.name, tuple(item.tags["Services"].split(","))) for item in found.values())
+    return replace(topology, hosts=hosts), {item.name: name for name, item in found.items()}
+
+
+def _register(state: State, topology: Topology, account: aws.Account) -> dict[str, str]:
     instances = [
         aws.Instance(
             host.name,
@@ -276,9 +323,12 @@ def _register(state: State, topology: Topology) -> dict[str, str]:
         for host in topology.hosts
     ]
     ids = account.register(state.subnet, instances)
-    prefix = f"fivepointers/{topology.environment}"
-    account.put_secrets({f"{prefix}/{secret}": secrets[secret] for secret in ("database", "jwt")})
     return {host.name: ids[host.name] for host in topology.hosts}
+
+
+def _put_secrets(state: State, topology: Topology, account: aws.Account) -> None:
+    secrets, prefix = state.secrets(), f"fivepointers/{topology.environment}"
+    account.put_secrets({f"{prefix}/{secret}": secrets[secret] for secret in ("database", "jwt")})
 
 
 def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[str, Any]:
@@ -294,6 +344,7 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         topology,
         name=state.name,
         subnet=state.subnet,
+        provisioned=state.provisioned,
         addresses=state.addresses,
         instances=instances,
         services={} if state.bare else plan.services(topology.environment, topology.domain, aws.REGION),

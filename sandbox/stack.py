@@ -4,52 +4,80 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sandbox.console import Steps, say
+from sandbox.console import LOGS, Steps, run_logged, say
 from sandbox.errors import SandboxError
 from sandbox.paths import REPO, VENV, repository_path, state_dir
 from sandbox.setup import setup
 
-# One start of Ansible for each step.
-PLAYBOOKS = (
-    ("Build the applications", ("playbooks/build.yml",)),
-    ("Configure, release and verify", ("playbooks/site.yml", "playbooks/topology.yml")),
-)
+# One start of Ansible for each.
+ACCOUNT = ("playbooks/provision.yml",)
+BUILD = ("playbooks/build.yml",)
+SITE = ("playbooks/site.yml", "playbooks/topology.yml")
 # Where playbooks/topology.yml puts its picture.
 PICTURES = ".artifacts"
 
 
 def stack(name: str) -> None:
-    """Set the machine up, bring the sandbox up, build the applications and release them."""
+    """Set the machine up, make an account by provision.yml, start its hosts, build the applications, release them."""
     steps = Steps()
     setup(steps)
+    with steps.step("Bring the AWS API and the database up"):
+        endpoints = _up(name)
+    # Neither needs the other, and Ansible keeps one core busy.
+    with steps.step("Provision the account and build the applications"), ThreadPoolExecutor(1) as pool:
+        account = pool.submit(_provision, endpoints)
+        _play(endpoints, BUILD)
+        account.result()
     with steps.step("Bring the hosts up"):
-        _call([str(VENV / "bin" / "python"), "-m", "sandbox", "up", "--name", name], "")
-    state = state_dir(name)
-    endpoints: dict[str, Any] = json.loads((state / "endpoints.json").read_text())
-    inventory = repository_path(Path(endpoints["inventory"]))
-    for title, playbooks in PLAYBOOKS:
-        with steps.step(title):
-            command = f"ansible-playbook -i {inventory} {' '.join(playbooks)}"
-            say(f"  . {repository_path(state)}/env; {command}")
-            _call(
-                ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks],
-                f"{title}: the playbook failed. Its output above says what and where; "
-                "mend it and run `make up` again, or only the command above.",
-            )  # fmt: skip
+        endpoints = _up(name)
+    with steps.step("Configure, release and verify"):
+        _play(endpoints, SITE)
     say("\nHow long it took:")
     say(steps.table())
     say("\n" + summary(endpoints))
 
 
+def _up(name: str) -> dict[str, Any]:
+    """Bring up what there is; returns what the sandbox tells."""
+    _call([str(VENV / "bin" / "python"), "-m", "sandbox", "up", "--provisioned", "--name", name], "")
+    endpoints: dict[str, Any] = json.loads((state_dir(name) / "endpoints.json").read_text())
+    return endpoints
+
+
+def _playbook(endpoints: Mapping[str, Any], playbooks: tuple[str, ...]) -> list[str]:
+    """The command that runs playbooks; tells how to do that by hand."""
+    state, inventory = Path(endpoints["state"]), repository_path(Path(endpoints["inventory"]))
+    say(f"  . {repository_path(state)}/env; ansible-playbook -i {inventory} {' '.join(playbooks)}")
+    return ["sh", "-c", '. "$0" && exec ansible-playbook -i "$@"', str(state / "env"), inventory, *playbooks]
+
+
+def _play(endpoints: Mapping[str, Any], playbooks: tuple[str, ...]) -> None:
+    _call(
+        _playbook(endpoints, playbooks),
+        f"{' or '.join(playbooks)} failed. The output above says what and where; "
+        "mend it and run `make up` again, or only the command above.",
+    )
+
+
+def _provision(endpoints: Mapping[str, Any]) -> None:
+    """Have the account made, with the output in a log: another playbook has the terminal."""
+    began = time.monotonic()
+    failure = "provision.yml failed. Its log says what and where; mend it and run `make up` again."
+    run_logged(_playbook(endpoints, ACCOUNT), "provision", failure=failure)
+    seconds = time.monotonic() - began
+    say(f"  the account is provisioned, in {seconds:.0f} s: {repository_path(LOGS)}/provision.log")
+
+
 def summary(endpoints: dict[str, Any]) -> str:
     """What is where, and how to open it."""
     edge, domain, hosts = endpoints["edge"], endpoints["domain"], endpoints["hosts"]
-    rows = [
-        f"  {name:10} {host['address']:13} {' '.join(host['services'])}" for name, host in endpoints["hosts"].items()
-    ]
+    rows = [f"  {name:18} {host['address']:13} {' '.join(host['services'])}" for name, host in hosts.items()]
     urls = [f"  {name:10} {service['url']}" for name, service in endpoints["services"].items()]
     names = [service["url"].split("//")[1] for service in endpoints["services"].values() if "*" not in service["url"]]
     directory = repository_path(Path(endpoints["state"]))

@@ -56,6 +56,8 @@ class State:
     identity: str = ""
     subnet: str = ""
     bare: bool = False
+    # Whether its hosts are those that provision.yml made in its account.
+    provisioned: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -68,13 +70,14 @@ class State:
             data = json.loads(path.read_text())
             state.identity, state.subnet = data["identity"], data["subnet"]
             state.bare, state.addresses = data["bare"], data["addresses"]
+            state.provisioned = data.get("provisioned", False)
         return state
 
     def save(self) -> None:
         """Write what a later `up` must know."""
         self.identity = self.identity or secrets.token_hex(6)
         data: dict[str, Any] = {"name": self.name, "identity": self.identity, "subnet": self.subnet}
-        data |= {"bare": self.bare, "addresses": self.addresses}
+        data |= {"bare": self.bare, "provisioned": self.provisioned, "addresses": self.addresses}
         write(self.directory / "instance.json", json.dumps(data, indent=2) + "\n")
 
     @property

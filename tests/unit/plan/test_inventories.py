@@ -17,18 +17,22 @@ INVENTORIES = Path(__file__).resolve().parents[3] / "inventories"
 SANDBOX = {
     "domain": "sandbox.test",
     "edge": "10.0.0.1",
+    "subnet": "10.0.0.0/24",
     "database": {"host": "10.0.0.9", "port": 3306},
     "nodejs": {"24": {"version": "24.21.0", "url": "file:///x", "sha256": "0"}},
 }
 
 
+@pytest.mark.parametrize("provisioned", [True, False])
 @pytest.mark.parametrize("name", ["sandbox", "development", "staging", "production"])
-def test_the_catalogue_fits_each_environment(name: str, template: Any) -> None:
+def test_the_catalogue_fits_each_environment(name: str, provisioned: bool, template: Any) -> None:
     variables: dict[str, Any] = {}
     for file in sorted((INVENTORIES / name / "group_vars" / "all").glob("*.yml")):
         variables.update(DataLoader().load_from_file(str(file), trusted_as_template=True))
-    variables.update(platform_sandbox=SANDBOX, platform_sandbox_state="/state")
+    variables.update(platform_sandbox={**SANDBOX, "provisioned": provisioned}, platform_sandbox_state="/state")
     environment = template("{{ platform_environment }}", variables)
+    if name in ("sandbox", "development"):
+        assert bool(environment["aws"]) == provisioned
     catalogue = read_catalogue(str(INVENTORIES / "services.yml"))
     assert catalogues.read(catalogue, environment)[1] == []
     names = list(catalogue["services"])

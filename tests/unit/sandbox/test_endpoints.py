@@ -24,6 +24,7 @@ def told() -> dict[str, Any]:
         TOPOLOGY,
         name="sandbox",
         subnet="10.80.0.0/24",
+        provisioned=False,
         addresses=ADDRESSES,
         instances={"edge-1": "i-1", "api-1": "i-2", "api-2": "i-3"},
         services={"api": {"url": "https://api.sandbox.test", "port": 3001}},

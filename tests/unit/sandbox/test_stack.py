@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from sandbox import stack
+from sandbox.errors import SandboxError
 from sandbox.paths import REPO
 
 TOLD: dict[str, Any] = {
@@ -22,12 +25,40 @@ TOLD: dict[str, Any] = {
 
 
 def test_it_runs_playbooks_that_are_there() -> None:
-    for _title, playbooks in stack.PLAYBOOKS:
-        assert playbooks
-        assert all((REPO / playbook).is_file() for playbook in playbooks)
+    for playbook in (*stack.ACCOUNT, *stack.BUILD, *stack.SITE):
+        assert (REPO / playbook).is_file()
+
+
+def test_it_makes_the_account_before_its_hosts_and_fails_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def bring_up(name: str) -> dict[str, Any]:
+        done.append("up")
+        return TOLD
+
+    monkeypatch.setattr(stack, "setup", lambda steps: None)
+    monkeypatch.setattr(stack, "_up", bring_up)
+    monkeypatch.setattr(stack, "_play", lambda told, playbooks: done.append(playbooks[0]))
+
+    def provision(told: dict[str, Any]) -> None:
+        time.sleep(0.05)
+        done.append("provision")
+
+    monkeypatch.setattr(stack, "_provision", provision)
+    stack.stack("trial")
+    assert done == ["up", "playbooks/build.yml", "provision", "up", "playbooks/site.yml"]
+
+    def broken(told: dict[str, Any]) -> None:
+        raise SandboxError("it broke")
+
+    done.clear()
+    monkeypatch.setattr(stack, "_provision", broken)
+    with pytest.raises(SandboxError, match="it broke"):
+        stack.stack("trial")
+    assert done == ["up", "playbooks/build.yml"]
 
 
 def test_it_says_where_the_picture_is_that_its_last_playbook_draws() -> None:
-    play = yaml.safe_load((REPO / stack.PLAYBOOKS[-1][1][-1]).read_text())[0]
+    play = yaml.safe_load((REPO / stack.SITE[-1]).read_text())[0]
     drawn = Path(play["vars"]["__topology_file"].replace("{{ platform_environment.name }}", TOLD["environment"])).name
     assert f"{stack.PICTURES}/{drawn}" in stack.summary(TOLD)
