@@ -66,7 +66,7 @@ def host_stages() -> list[Stage]:
         # The same once more, on the nginx of Debian's next release.
         Stage("next-nginx", [*UNIT, "-k", "next-nginx", "tests/unit/nginx"], junit=True),
     ]
-    for name, timeout, sandboxes in (("ci", 600, ""), ("faults", 600, ""), ("integration", 2400, "test")):
+    for name, timeout, sandboxes in (("ci", 600, ""), ("faults", 600, ""), ("integration", 3600, "test")):
         stages.append(Stage(name, [*UNIT, f"tests/{name}"], timeout=timeout, junit=True, sandboxes=sandboxes))
     return stages
 
