@@ -33,7 +33,7 @@ class Kind(NamedTuple):
     :param service: boto3's name of the service.
     :param key: what the module returns it as; with an s, the list of them.
     :param current: (client, parameters) → the thing as it is.
-    :param plan: (the thing as it is, parameters) → the thing as it shall be.
+    :param plan: (the thing as it is, parameters) → the thing as it shall be. Not called for one that shall be absent.
     :param apply: (client, before, after, parameters) → warnings. Not called in check mode.
     """
 
@@ -63,7 +63,7 @@ def bring_about(module: AnsibleAWSModule, kind: Kind, things: list[Thing]) -> tu
         client = module.client(kind.service, retry_decorator=AWSRetry.jittered_backoff())
         for wanted in things:
             before.append(kind.current(client, wanted))
-            after.append(kind.plan(before[-1], wanted))
+            after.append({} if wanted["state"] == "absent" else kind.plan(before[-1], wanted))
             if before[-1] != after[-1] and not module.check_mode:
                 for warning in kind.apply(client, before[-1], after[-1], wanted):
                     module.warn(warning)

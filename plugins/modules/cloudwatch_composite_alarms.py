@@ -126,7 +126,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 composite_alarms:
-  description: The alarm as they are, or would be in check mode; an absent one is empty.
+  description: The alarms as they are, or would be in check mode; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -196,8 +196,6 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 def plan(before: Thing, wanted: Thing) -> Thing:
     """Return the alarm as it shall be."""
-    if wanted["state"] == "absent":
-        return {}
     fields = {**FIELDS, **(SUPPRESSOR if wanted["actions_suppressor"] else {})}
     return {
         "name": wanted["name"],

@@ -137,7 +137,7 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 def plan(before: Thing, wanted: Thing) -> Thing:
     """Return the dashboard as it shall be."""
-    if wanted["state"] == "absent" or not (before or wanted["body"]):
+    if not (before or wanted["body"]):
         return {}
     earlier = before.get("body", {})
     marks = markers(earlier)

@@ -211,8 +211,6 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 def plan(before: Thing, wanted: Thing) -> Thing:
     """Return the alarm as it shall be."""
-    if wanted["state"] == "absent":
-        return {}
     datapoints = wanted["datapoints_to_alarm"] or wanted["evaluation_periods"]
     return {
         "name": wanted["name"],

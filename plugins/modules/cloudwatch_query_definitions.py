@@ -74,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 query_definitions:
-  description: The query as they are, or would be in check mode; an absent one is empty.
+  description: The queries as they are, or would be in check mode; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -123,8 +123,6 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 def plan(before: Thing, wanted: Thing) -> Thing:
     """Return the query as it shall be."""
-    if wanted["state"] == "absent":
-        return {}
     return {"name": wanted["name"], "query": wanted["query"], "log_groups": sorted(wanted["log_groups"])}
 
 

@@ -114,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 metric_filters:
-  description: The filter as they are, or would be in check mode; an absent one is empty.
+  description: The filters as they are, or would be in check mode; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -181,8 +181,6 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 def plan(before: Thing, wanted: Thing) -> Thing:
     """Return the filter as it shall be."""
-    if wanted["state"] == "absent":
-        return {}
     kept = {key: wanted[key] for key in ("name", "log_group_name", "pattern")}
     return {**kept, "metric_transformation": transformation(wanted["metric_transformation"])}
 
