@@ -111,7 +111,7 @@ def configuration(
     for listener in answers["listeners"]:
         lines += _frontend(listener, attributes, names, certificate, address, ports or {})
     for arn, group in answers["groups"].items():
-        lines += _backends(names[arn], group)
+        lines += _backend(names[arn], group)
     return "\n".join(lines) + "\n"
 
 
@@ -171,8 +171,7 @@ def _action(actions: Sequence[Mapping[str, Any]], names: Mapping[str, str], when
         if len(groups) > 1:
             raise SandboxError("The load balancer's stand-in does not know weighted target groups.")
         name = names[groups[0]["TargetGroupArn"]]
-        # With no healthy target left, an ALB tries them all.
-        return f"  use_backend {name}_open {when} {{ nbsrv({name}) eq 0 }}\n  use_backend {name} {when}"
+        return f"  use_backend {name} {when}"
     if action["Type"] == "redirect":
         config = action["RedirectConfig"]
         if (config.get("Path", "/#{path}"), config.get("Query", "#{query}")) != ("/#{path}", "#{query}"):
@@ -189,33 +188,40 @@ def _action(actions: Sequence[Mapping[str, Any]], names: Mapping[str, str], when
     raise SandboxError(f"The load balancer's stand-in does not know the action {action['Type']}.")
 
 
-def _backends(name: str, group: Mapping[str, Any]) -> list[str]:
-    """A group of targets: with its health check, and once more without, for when no target is healthy."""
+def _backend(name: str, group: Mapping[str, Any]) -> list[str]:
+    """A group of targets, with its health check.
+
+    Each stands there once more without, as a backup: with no healthy target left, an ALB tries them all. A rule that
+    asks how many are healthy would not do: while HAProxy reloads, the process that ends counts none.
+    """
     attributes = group["Attributes"]
     if attributes.get("stickiness.enabled") == "true":
         raise SandboxError("The load balancer's stand-in does not know stickiness.")
     fewest = attributes.get("load_balancing.algorithm.type") == "least_outstanding_requests"
-    balance = f"  balance {'leastconn' if fewest else 'roundrobin'}"
     port = group["HealthCheckPort"]
     check = "check" if port == "traffic-port" else f"check port {port}"
+    pace = (
+        f"inter {group['HealthCheckIntervalSeconds']}s"
+        f" fall {group['UnhealthyThresholdCount']} rise {group['HealthyThresholdCount']}"
+    )
     # Named and numbered by what they are, so that a reload knows them again.
     places = [f"{host}:{its_port}" for host, its_port in group["Targets"]]
-    servers = [f"  server {place} {place} id {zlib.crc32(place.encode()) & 0x7FFFFFFF}" for place in places]
     return [
         f"backend {name}",
-        balance,
+        f"  balance {'leastconn' if fewest else 'roundrobin'}",
+        "  option allbackups",
         "  option httpchk",
         f"  http-check send meth GET uri {group['HealthCheckPath']} ver HTTP/1.1 hdr Host health"
         " hdr User-Agent ELB-HealthChecker/2.0 hdr Connection close",
         f"  http-check expect status {group['Matcher']['HttpCode']}",
         f"  timeout check {group['HealthCheckTimeoutSeconds']}s",
-        f"  default-server {check} inter {group['HealthCheckIntervalSeconds']}s"
-        f" fall {group['UnhealthyThresholdCount']} rise {group['HealthyThresholdCount']}",
-        *servers,
-        f"backend {name}_open",
-        balance,
-        *servers,
+        *(_server(place, place, f"{check} {pace}") for place in places),
+        *(_server(f"{place}:open", place, "backup") for place in places),
     ]
+
+
+def _server(name: str, place: str, options: str) -> str:
+    return f"  server {name} {place} id {zlib.crc32(name.encode()) & 0x7FFFFFFF} {options}"
 
 
 def keep_health(directory: Path) -> None:
