@@ -21,6 +21,9 @@ LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # Kinds that answer with pages; the others answer with data, or on sockets.
 PAGES = {"static_frontend", "nextjs"}
 
+# What bundlers name after its content. It comes with pages and is none: no page's policies, no maintenance.
+ASSETS = '~ "^/(?:assets|_next/static)/"'
+
 # Kinds whose pages hold inline scripts and styles that only the application itself could sign.
 INLINE = {"nextjs"}
 
@@ -257,9 +260,10 @@ def edge_configuration(
     """Return what the templates of the role nginx_proxy write down.
 
     Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(limits) (of each service, see limits_of),
-    C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, cors, body_limit, limits,
-    websocket, streams, policy, policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive)
-    and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, headers (a snippet), flags (the
+    names whose maintenance closes it), cors, body_limit, limits, websocket, streams, policy, policy_report}]}),
+    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
+    C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -276,12 +280,15 @@ def edge_configuration(
             if location["websocket"]:
                 sockets.add(service)
             tried = location.get("csp_report_only", False)
+            answers = "page" if location["kind"] in PAGES else "data"
             locations.append(
                 {
                     "match": location_match(location["path"]),
                     "service": service,
                     "upstream": f"edge_{service}",
-                    "answers": "page" if location["kind"] in PAGES else "data",
+                    "answers": answers,
+                    "headers": f"edge-headers-{answers}",
+                    "flags": ["edge", service],
                     "cors": location["cors"],
                     "body_limit": location["body_limit"],
                     "limits": limits[service],
@@ -291,6 +298,12 @@ def edge_configuration(
                     "policy_report": policies[service] if tried else "",
                 }
             )
+        # nginx takes the first pattern that matches, and / is none: other services' paths go before.
+        locations += [
+            {**location, "match": ASSETS, "headers": "edge-headers", "flags": [], "streams": False}
+            for location in locations
+            if (location["match"], location["answers"]) == ("/", "page")
+        ]
         servers.append(
             {
                 "name": server_name(host),

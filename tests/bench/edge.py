@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,10 @@ from tests.unit.release.conftest import make_spec  # noqa: E402
 BAR = 0.95
 ROUNDS, SECONDS, CONNECTIONS = 7, 2, 32
 DOCUMENTS = 10_000
-API, FRONTEND, RELAY = f"api.{live.DOMAIN}", live.DOMAIN, f"ws.{live.DOMAIN}"
+# The second API answers with what nginx holds in memory, as no service does: it shows what the edge itself costs.
+API, CONSTANT, FRONTEND, RELAY = (f"api.{live.DOMAIN}", f"dead.{live.DOMAIN}", live.DOMAIN, f"ws.{live.DOMAIN}")
+# A request without a session, refused by a guard: the least that a service of NestJS does for an answer.
+REFUSED = "/api/auth/me"
 BODY = '{"items":[' + ",".join(f'{{"id":{number},"title":"Page {number}"}}' for number in range(20)) + "]}"
 # What a bundler leaves of an application: text that shrinks to a third.
 SCRIPT = "".join(f"export const f{n}=(a,b)=>a*{n * 7919 % 10007}+b.call({n * 31 % 977});\n" for n in range(1500))
@@ -68,6 +72,10 @@ http {{
         server 127.0.0.1:{api};
         keepalive 64;
     }}
+    upstream constant {{
+        server 127.0.0.1:{constant};
+        keepalive 64;
+    }}
     upstream frontend {{
         server 127.0.0.1:{frontend};
         keepalive 64;
@@ -80,6 +88,16 @@ http {{
             proxy_set_header Connection "";
             proxy_set_header Host $host;
             proxy_pass http://api;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        server_name {constant_name};
+        location / {{
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_pass http://constant;
         }}
     }}
     server {{
@@ -144,8 +162,36 @@ def files(home: Path) -> None:
     (assets / "index-0a1b2c3d.js.gz").write_bytes(gzip.compress(SCRIPT.encode(), 9))
 
 
+@contextlib.contextmanager
+def service(folder: Path) -> Iterator[int]:
+    """Build the example API and run it in the block, without a database; yields its port."""
+    programs, port = Path(sys.executable).parent, live.free_port()
+    shutil.copytree(ROOT / "examples" / "api", folder, ignore=shutil.ignore_patterns("node_modules", "dist"))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    for command in (["npm", "ci", "--silent"], ["npm", "run", "--silent", "build"]):
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+    environment |= {
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "NODE_ENV": "production",
+        "JWT_SECRET": os.urandom(32).hex(),
+    }
+    environment |= {f"DATABASE_{name}": "none" for name in ("NAME", "USER", "PASSWORD")} | {"DATABASE_PORT": "9"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["node", "dist/main.js"], cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+        for _attempt in range(300):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def wrk(url: str, address: Path) -> float:
-    """Requests a second that wrk counts. All must be answered well."""
+    """Requests a second that wrk counts. All must be answered, and well, but for those of a session that is none."""
     # The edge gives each request an id; the front takes it from there.
     headers = f"-H 'Accept-Encoding: gzip' -H 'X-Request-ID: {os.urandom(16).hex()}'"
     command = f"wrk -t1 -c{CONNECTIONS} -d{SECONDS}s {headers} {url}"
@@ -158,7 +204,9 @@ def wrk(url: str, address: Path) -> float:
         check=True,
     )
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    if not rate or re.search(r"Non-2xx|Socket errors", done.stdout):
+    requests, others = (re.search(pattern, done.stdout) for pattern in (r"(\d+) requests in", r"Non-2xx.*: (\d+)"))
+    expected = requests[1] if requests and url.endswith(REFUSED) else "0"
+    if not rate or "Socket errors" in done.stdout or (others[1] if others else "0") != expected:
         sys.exit(f"{url} was not answered as it should be:\n{done.stdout}{done.stderr}")
     return float(rate[1])
 
@@ -190,19 +238,21 @@ def compare(cases: dict[str, tuple[tuple[Nginx, str], tuple[Nginx, str]]], hosts
     return good
 
 
-def bare(folder: Path, upstream: live.Prefix, assets: Path) -> live.Prefix:
+def bare(folder: Path, upstream: live.Prefix, api: int, assets: Path) -> live.Prefix:
     """A configuration written by hand, before the same upstreams."""
     prefix = live.Prefix(folder)
     prefix.path.mkdir()
     prefix.write({})
     text = BARE.format(
         path=prefix.path,
-        api=upstream.port(3001),
+        api=api,
+        constant=upstream.port(3001),
         frontend=upstream.port(8080),
         port=prefix.port(443),
         files=prefix.port(8080),
         assets=assets,
         api_name=API,
+        constant_name=CONSTANT,
         frontend_name=FRONTEND,
     )
     (prefix.path / "nginx.conf").write_text(("user root;\n" if os.geteuid() == 0 else "") + text)
@@ -213,7 +263,7 @@ def bare(folder: Path, upstream: live.Prefix, assets: Path) -> live.Prefix:
 def throughput(folder: Path) -> bool:
     """Compare the edge with a bare nginx; returns whether it holds the bar."""
     home, hosts = folder / "home", folder / "hosts"
-    names = [API, FRONTEND, RELAY]
+    names = [API, CONSTANT, FRONTEND]
     hosts.write_text(f"127.0.0.1 localhost {' '.join(names)}\n")
     files(home)
     with contextlib.ExitStack() as stack:
@@ -231,7 +281,12 @@ def throughput(folder: Path) -> bool:
         fronts = stack.enter_context(running(upstream))
 
         edge = live.Prefix(folder / "edge")
-        plan = live.edge_plan(api=[f"127.0.0.1:{upstream.port(3001)}"], frontend=[f"127.0.0.1:{upstream.port(8080)}"])
+        node = stack.enter_context(service(folder / "service"))
+        plan = live.edge_plan(
+            api=[f"127.0.0.1:{node}"],
+            dead=[f"127.0.0.1:{upstream.port(3001)}"],
+            frontend=[f"127.0.0.1:{upstream.port(8080)}"],
+        )
         tls = {"mode": "files", "certificate": "x", "key": "y"}
         edge.render({"nginx_proxy_domain": live.DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
         buffered(edge)
@@ -239,7 +294,7 @@ def throughput(folder: Path) -> bool:
         ours = stack.enter_context(running(edge))
 
         assets = home / "frontend" / "slots" / "blue" / "app"
-        theirs = stack.enter_context(running(bare(folder / "bare", upstream, assets)))
+        theirs = stack.enter_context(running(bare(folder / "bare", upstream, node, assets)))
 
         def https(nginx: Nginx, name: str, path: str) -> tuple[Nginx, str]:
             return nginx, f"https://{name}:{nginx.prefix.port(443)}{path}"
@@ -248,14 +303,16 @@ def throughput(folder: Path) -> bool:
             return nginx, f"http://localhost:{nginx.prefix.port(8080)}{path}"
 
         pages, asset = "/api/pages", "/assets/index-0a1b2c3d.js"
-        return compare(
+        good = compare(
             {
-                f"API requests, {len(BODY)} bytes": (https(theirs, API, pages), https(ours, API, pages)),
+                "API requests": (https(theirs, API, REFUSED), https(ours, API, REFUSED)),
                 "static files through the edge": (https(theirs, FRONTEND, asset), https(ours, FRONTEND, asset)),
                 "static files of the front": (http(theirs, asset), http(fronts, asset)),
             },
             hosts,
         )
+        compare({"constant bytes, no bar": (https(theirs, CONSTANT, pages), https(ours, CONSTANT, pages))}, hosts)
+        return good
 
 
 def placement(folder: Path, hosts: int, port: int) -> dict[str, str]:

@@ -392,8 +392,9 @@ class Live(Client):
         """Return the line of the access log that holds a text."""
         deadline = time.monotonic() + 5
         while True:
-            for line in (self.prefix.path / "access.log").read_text().splitlines():
-                if wanted in line:
+            for line in (self.prefix.path / "access.log").read_text().splitlines(keepends=True):
+                # The last may be half there.
+                if wanted in line and line.endswith("\n"):
                     return dict(json.loads(line))
             assert time.monotonic() < deadline, f"no line of the access log holds {wanted!r}"
             time.sleep(0.05)

@@ -80,6 +80,18 @@ def test_a_relay_of_several_hosts_is_chosen_by_path_and_an_api_is_not() -> None:
     assert chosen["edge_collab"] and not chosen["edge_api"]
 
 
+def test_assets_are_those_of_the_page_unless_another_service_has_their_path() -> None:
+    plan = edge_plan()
+    plan["virtual_hosts"][1]["locations"].append(location("manual", "static_frontend", "/assets"))
+    *_others, assets = edge_configuration(plan, FILES)["servers"][1]["locations"]
+    matches = [item["match"] for item in edge_configuration(plan, FILES)["servers"][1]["locations"]]
+    assert (assets["service"], assets["headers"], assets["flags"]) == ("frontend", "edge-headers", [])
+    # The first pattern that matches wins.
+    assert matches.index('~ "^/assets(?:/|$)"') < matches.index(assets["match"])
+    (data,) = edge_configuration(plan, FILES)["servers"][0]["locations"]
+    assert data["flags"] == ["edge", "api"]
+
+
 def test_adding_a_service_makes_it_served_and_allowed_by_every_page() -> None:
     plan = edge_plan()
     plan["virtual_hosts"].append(virtual_host(f"search.{DOMAIN}", location("search", "nestjs_api")))
@@ -119,7 +131,7 @@ def test_a_service_adds_to_its_policy(added: dict[str, str], directive: str, sou
 def test_a_policy_that_is_tried_blocks_nothing() -> None:
     plan = edge_plan()
     plan["virtual_hosts"][1]["locations"][1] |= {"csp": {"img-src": "https://cdn.test"}, "csp_report_only": True}
-    manual, frontend = edge_configuration(plan, FILES)["servers"][1]["locations"]
+    manual, frontend, _assets = edge_configuration(plan, FILES)["servers"][1]["locations"]
     assert frontend["policy"] == "" and " https://cdn.test; " in frontend["policy_report"]
     assert manual["policy"] and manual["policy_report"] == "" and "cdn" not in manual["policy"]
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.unit.nginx.live import DOMAIN
+from tests.unit.nginx.live import DOMAIN, SOCKET
 
 API, WS, APEX, TENANT = f"api.{DOMAIN}", f"ws.{DOMAIN}", DOMAIN, f"tenant.{DOMAIN}"
 HSTS = "max-age=63072000"
@@ -287,6 +287,19 @@ def test_an_asset_carries_no_headers_for_pages(edge: Any) -> None:
     assert answer.one("X-Content-Type-Options") == "nosniff"
     assert answer.one("Strict-Transport-Security") == HSTS
     assert answer.all("Cache-Control") == []
+
+
+@pytest.mark.parametrize("path", ["/assets/index-0a1b.js", "/_next/static/chunks/1.css"])
+def test_a_hashed_asset_carries_what_holds_for_everything(edge: Any, path: str) -> None:
+    answer = edge.ask(APEX, path)
+    assert answer.status == 200
+    assert answer.one("Strict-Transport-Security") == HSTS
+    assert (answer.one("X-Content-Type-Options"), answer.one("Vary")) == ("nosniff", "Origin")
+    assert answer.one("Cross-Origin-Resource-Policy") == "same-site"
+    assert answer.all("Content-Security-Policy") == answer.all("X-Powered-By") == []
+    asked = {"Origin": f"https://{DOMAIN}", "Access-Control-Request-Method": "GET"}
+    assert edge.ask(APEX, path, "OPTIONS", headers=asked).status == 204
+    assert edge.ask(APEX, path, headers={**SOCKET, "Origin": "https://evil.net"}).status == 403
 
 
 @pytest.mark.parametrize("host", [API, WS])
