@@ -179,7 +179,9 @@ class Account:
                 item["RoleName"]: (item["Description"], item["AssumeRolePolicyDocument"])
                 for item in self.iam.list_roles()["Roles"]
             },
-            "logs": {item["logGroupName"]: item["retentionInDays"] for item in self.logs.describe_log_groups()["logGroups"]},
+            "logs": {
+                item["logGroupName"]: item["retentionInDays"] for item in self.logs.describe_log_groups()["logGroups"]
+            },
             "alarms": sorted(item["AlarmName"] for item in self.cloudwatch.describe_alarms()["MetricAlarms"]),
         }
 

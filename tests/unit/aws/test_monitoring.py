@@ -126,7 +126,11 @@ def test_lines_with_the_level_of_an_error_are_counted(message: Any, error: bool)
 def test_log_groups_that_are_right_are_left_alone(derived: dict[str, Any]) -> None:
     wanted = derived["log_groups"]
     there = [
-        {"log_group_name": item["name"], "retention_in_days": item["retention_days"], "tags": {**item["tags"], "A": "b"}}
+        {
+            "log_group_name": item["name"],
+            "retention_in_days": item["retention_days"],
+            "tags": {**item["tags"], "A": "b"},
+        }
         for item in wanted
     ]
     assert aws_monitoring.found_log_groups(wanted, there) == []
