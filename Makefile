@@ -2,6 +2,10 @@
 NAME ?= sandbox
 PYTHON3 := $(shell command -v python3 || echo missing)
 
+# What Python compiles is kept, apart from the sources: without it, every call of a module compiles boto3 anew.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/python
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help up setup down status clean check test bench
 

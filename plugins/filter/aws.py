@@ -12,7 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import aws_hosts, aws_network, aws_security_groups
+from ansible_collections.fivepointers.platform.plugins.module_utils import (
+    aws_dns,
+    aws_hosts,
+    aws_monitoring,
+    aws_network,
+    aws_security_groups,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 
@@ -71,7 +77,10 @@ class FilterModule:
             "group_ids": _found(aws_security_groups.group_ids),
             "foreign": lambda found, wanted: aws_network.foreign(plain(found), plain(wanted)),
             "found_hosts": _found(aws_hosts.found_hosts),
+            "found_roles": _found(aws_hosts.found_roles),
             "found_templates": _found(aws_hosts.found_templates),
+            "found_log_groups": _found(aws_monitoring.found_log_groups),
+            "found_records": _found(aws_dns.found_records),
             "changed_items": changed_items,
             "provision_summary": provision_summary,
         }

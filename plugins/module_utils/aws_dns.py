@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_load_balancer, planning
@@ -117,3 +117,24 @@ def records(
         entry = {"name": name, "type": record["type"], "value": [value]}
         found.append({**entry, "alias": False, "alias_hosted_zone_id": ""})
     return found
+
+
+def found_records(
+    wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], ttl: int
+) -> list[Mapping[str, Any]]:
+    """Return the records to write: those of `records` that a zone does not have so. there: what route53_info found."""
+    # Route 53 tells a wildcard's star by its number.
+    has = {(item["name"].replace(r"\052", "*").rstrip("."), item["type"]): item for item in there}
+    return [item for item in wanted if not _same(item, has.get((item["name"], item["type"]), {}), ttl)]
+
+
+def _same(wanted: Mapping[str, Any], found: Mapping[str, Any], ttl: int) -> bool:
+    if wanted["alias"]:
+        alias = found.get("alias_target") or {}
+        return (alias.get("dns_name"), alias.get("hosted_zone_id"), alias.get("evaluate_target_health")) == (
+            wanted["value"][0],
+            wanted["alias_hosted_zone_id"],
+            True,
+        )
+    values = sorted(item["value"] for item in found.get("resource_records") or [])
+    return (found.get("ttl"), values) == (ttl, sorted(wanted["value"]))

@@ -46,6 +46,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.schema impor
 # Debian says there which image is its newest; EC2 looks at each launch. ARM processors have a g behind the number.
 DEBIAN = "/aws/service/debian/release/12/latest/"
 ARM = re.compile(r"[a-z]+\d+g[a-z]*\..+")
+# By which a host takes its role.
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
 # A tag's value.
 LONGEST_TAG = 256
 
@@ -118,7 +123,13 @@ def derive(model: Model) -> dict[str, Any]:
         policy = _policy(model, services, group["reads"])
         role = aws_name(model, f"host-{name}" if len(policy["Statement"]) > len(_basics(model)) else "host")
         if count(group):
-            roles[role] = {"name": role, "policy": json.dumps(policy), "tags": aws_tags(model)}
+            roles[role] = {
+                "name": role,
+                "description": f"Hosts of {model.environment['name']}",
+                "trust": TRUST,
+                "policy": json.dumps(policy),
+                "tags": aws_tags(model),
+            }
         architecture = "arm64" if ARM.fullmatch(group["type"]) else "amd64"
         image = group["image"] or DEBIAN + architecture
         # Service says what causes the costs; a host with several services is its group's.
@@ -145,6 +156,22 @@ def derive(model: Model) -> dict[str, Any]:
         "groups": found,
         "most_groups": most,
     }
+
+
+def found_roles(wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the roles to make or to change. there: those of these names, as the info module returns them.
+
+    What a policy says can be written in several ways: one that reads otherwise is handed on, for the module to compare.
+    """
+    by_name = {role["role_name"]: role for role in there}
+    return [
+        role
+        for role in wanted
+        if (found := by_name.get(role["name"])) is None
+        or found.get("description") != role["description"]
+        or found["assume_role_policy_document"] != role["trust"]
+        or lacks(found["tags"], role["tags"])
+    ]
 
 
 def _basics(model: Model) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def derive(model: Model) -> dict[str, Any]:
     """Return what is made of load balancer and target group; C(enabled) is false where the edges hold TLS."""
     settings = model.environment["aws"]["load_balancer"]
     protection = settings["deletion_protection"]
-    name = planning.aws_name(model, "edge")
+    name, tags = planning.aws_name(model, "edge"), planning.aws_tags(model, "edge")
     return {
         "enabled": model.environment["tls"]["mode"] == "load_balancer",
         "name": name,
@@ -64,8 +64,8 @@ def derive(model: Model) -> dict[str, Any]:
         "policy": settings["policy"],
         "idle_timeout": settings["idle_timeout"],
         "deletion_protection": is_production(model.environment["name"]) if protection is None else protection,
-        "target_group": {"name": name, **target_group(model)},
-        "tags": planning.aws_tags(model, "edge"),
+        "target_group": {"name": name, "tags": tags, **target_group(model)},
+        "tags": tags,
     }
 
 
@@ -74,6 +74,7 @@ def target_group(model: Model) -> dict[str, Any]:
     return {
         "protocol": "HTTP",
         "port": planning.EDGE_PORTS[0],
+        "health_check_protocol": "HTTP",
         # The edge answers this to whoever asks by address.
         "health_check_path": "/edge-health",
         "health_check_interval": 5,
@@ -138,6 +139,7 @@ def _missing(certificate: Mapping[str, Any], names: Iterable[str]) -> list[str]:
 FOUND_AS = {
     "protocol": "protocol",
     "port": "port",
+    "health_check_protocol": "health_check_protocol",
     "health_check_path": "health_check_path",
     "health_check_interval": "health_check_interval_seconds",
     "health_check_timeout": "health_check_timeout_seconds",
@@ -154,6 +156,9 @@ def target_group_changes(wanted: Mapping[str, Any], found: Mapping[str, Any]) ->
     pairs = {key: (found.get(name), wanted[key]) for key, name in FOUND_AS.items()}
     matcher = (found.get("matcher") or {}).get("http_code")
     pairs["successful_response_codes"] = (matcher, wanted["successful_response_codes"])
+    lacking = {key: value for key, value in wanted["tags"].items() if (found.get("tags") or {}).get(key) != value}
+    if lacking:
+        pairs["tags"] = ({key: found.get("tags", {}).get(key) for key in lacking}, lacking)
     return [
         f"{wanted['name']}: {key} {aim} instead of {now}" for key, (now, aim) in pairs.items() if str(now) != str(aim)
     ]

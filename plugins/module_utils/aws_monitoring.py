@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning, values
+from ansible_collections.fivepointers.platform.plugins.module_utils import aws_network, planning, values
 from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import (
@@ -121,6 +121,20 @@ def log_groups(model: Model, days: int) -> list[dict[str, Any]]:
     return [
         {"name": planning.log_group(model, name), "retention_days": days, "tags": planning.aws_tags(model, name)}
         for name in ("nginx", *(["verify"] if synthetic_period(model) else []), *writers(model))
+    ]
+
+
+def found_log_groups(
+    wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the log groups to make or to change. there: those of the environment, as the info module returns them."""
+    by_name = {group["log_group_name"]: group for group in there}
+    return [
+        group
+        for group in wanted
+        if (found := by_name.get(group["name"])) is None
+        or found.get("retention_in_days") != group["retention_days"]
+        or aws_network.lacks(found["tags"], group["tags"])
     ]
 
 

@@ -73,10 +73,10 @@ class Account:
         self.environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         session = boto3.session.Session(*keys.values(), region_name=REGION)
         self.client: Callable[[str], Any] = lambda name: session.client(name, endpoint_url=url)
-        names = ("ec2", "rds", "s3", "elbv2", "route53", "acm", "cloudwatch")
-        self.ec2, self.rds, self.s3, self.elbv2, self.route53, self.acm, self.cloudwatch = (
+        names = ("ec2", "rds", "s3", "elbv2", "route53", "acm", "cloudwatch", "iam", "logs")
+        self.ec2, self.rds, self.s3, self.elbv2, self.route53, self.acm, self.cloudwatch, self.iam, self.logs = (
             self.client(name) for name in names
-        )  # type: Any, Any, Any, Any, Any, Any, Any
+        )  # type: Any, Any, Any, Any, Any, Any, Any, Any, Any
         inventory = folder / "inventories" / "trial"
         (inventory / "group_vars" / "all").mkdir(parents=True)
         (inventory.parent / "services.yml").write_text(yaml.safe_dump(CATALOGUE))
@@ -121,7 +121,7 @@ class Account:
 
     def statements(self, role: str) -> list[dict[str, Any]]:
         """Return what a role of the same name's policy allows."""
-        found = self.client("iam").get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]["Statement"]
+        found = self.iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]["Statement"]
         return list(found)
 
     def states(self) -> dict[str, str]:
@@ -175,6 +175,13 @@ class Account:
             "target group": self.targets(),
             "targets": [item["Target"]["Id"] for item in target_health["TargetHealthDescriptions"]],
             "records": self.route53.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"],
+            "roles": {
+                item["RoleName"]: (item["Description"], item["AssumeRolePolicyDocument"])
+                for item in self.iam.list_roles()["Roles"]
+            },
+            "logs": {
+                item["logGroupName"]: item["retentionInDays"] for item in self.logs.describe_log_groups()["logGroups"]
+            },
             "alarms": sorted(item["AlarmName"] for item in self.cloudwatch.describe_alarms()["MetricAlarms"]),
         }
 
@@ -185,6 +192,7 @@ class Account:
         self.ec2.authorize_security_group_ingress(GroupId=database, IpPermissions=[opened])
         self.ec2.delete_tags(Resources=[host], Tags=[{"Key": "Name"}])
         self.ec2.modify_instance_attribute(InstanceId=host, Groups=[database])
+        self.iam.update_role_description(RoleName="trial-host", Description="by hand")
         arn = self.elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"]
         lax = {"idle_timeout.timeout_seconds": "60", "routing.http.drop_invalid_header_fields.enabled": "false"}
         attributes = [{"Key": key, "Value": value} for key, value in lax.items()]
@@ -201,6 +209,7 @@ class Account:
         self.route53.change_resource_record_sets(
             HostedZoneId=zone["Id"], ChangeBatch={"Changes": [{"Action": "UPSERT", "ResourceRecordSet": elsewhere}]}
         )
+        self.logs.put_retention_policy(logGroupName="/fivepointers/trial/nginx", retentionInDays=1)
         self.cloudwatch.delete_alarms(AlarmNames=[self.cloudwatch.describe_alarms()["MetricAlarms"][0]["AlarmName"]])
 
 
@@ -312,16 +321,16 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
         "database: changed trial-database; trial-database: parameters",
         "artifacts: changed trial-builds: private true instead of false",
         f"load_balancer: changed targets; attributes; targets {host['InstanceId']}",
-        "hosts: changed tags of trial-all-1; groups of trial-all-1",
+        "hosts: changed roles trial-host; tags of trial-all-1; groups of trial-all-1",
         "dns: changed records api.example.com",
         "database_access: as it shall be",
         "schedule: as it shall be",
-        "monitoring: changed alarms",
+        "monitoring: changed logs /fivepointers/trial/nginx; alarms",
     ):
         assert f"{line}\n" in summary, summary
-    # Rules; tags and groups of the host; instance, parameters, block of public access, group of targets, attributes,
-    # target, record; alarm.
-    assert changed == 11, output
+    # Rules; role, tags and groups of the host; instance, parameters, block of public access, group of targets,
+    # attributes, target, record; logs, alarm.
+    assert changed == 13, output
 
     code, changed, output = account.provision()
     assert code == 0 and changed == 0, output

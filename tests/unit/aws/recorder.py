@@ -125,7 +125,7 @@ class Api:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a program against this API."""
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=120
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=300
         )
 
     def playbook(

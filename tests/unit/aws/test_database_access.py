@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_schedule, catalogue, planning
 from ansible_collections.fivepointers.platform.plugins.module_utils import database_access as access
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from sandbox.scheduler import run_due
+from tests.unit.aws import recorder
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime(2026, 11, 27, 9, 30, 40, tzinfo=UTC)
@@ -273,22 +270,10 @@ def test_the_tunnel_goes_through_a_host_that_may_connect_to_the_database() -> No
 
 
 class Account:
-    """An account of an environment, on a server, and the playbooks run against it."""
+    """An account of an environment, and the playbooks run against it."""
 
-    def __init__(self, url: str, path: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "SANDBOX123",
-            "AWS_SECRET_ACCESS_KEY": "unusual-secret-1",
-            "AWS_DEFAULT_REGION": "ap-northeast-2",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_FORCE_COLOR": "0",
-            "NO_PROXY": "127.0.0.1",
-        }
-        session = boto3.session.Session("SANDBOX123", "unusual-secret-1", region_name="ap-northeast-2")
-        self.client: Callable[[str], Any] = lambda service: session.client(service, endpoint_url=url)
+    def __init__(self, api: recorder.Api, path: Path) -> None:
+        self.api, self.client = api, api.client
         self.inventory = path / "inventories/development"
         variables = self.inventory / "group_vars/all"
         variables.mkdir(parents=True)
@@ -321,8 +306,7 @@ class Account:
             )  # fmt: skip
 
     def play(self, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ["ansible-playbook", "-i", str(self.inventory / "hosts.ini"), f"playbooks/{playbook}", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        return self.api.playbook(f"playbooks/{playbook}", str(self.inventory / "hosts.ini"), {}, *arguments)
 
     def rules(self) -> list[dict[str, Any]]:
         found = self.client("ec2").describe_security_groups(GroupIds=[self.group])["SecurityGroups"][0]
@@ -352,18 +336,10 @@ class Account:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Account]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        account = Account(f"http://{host}:{port}", tmp_path)
-        # The server's account is the process's, where other tests may have left something.
-        request = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+    with recorder.Api() as api:
+        account = Account(api, tmp_path)
         account.seed()
         yield account
-    finally:
-        server.stop()
 
 
 def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:

@@ -123,6 +123,22 @@ def test_lines_with_the_level_of_an_error_are_counted(message: Any, error: bool)
         assert log_errors.is_error(message) is error
 
 
+def test_log_groups_that_are_right_are_left_alone(derived: dict[str, Any]) -> None:
+    wanted = derived["log_groups"]
+    there = [
+        {
+            "log_group_name": item["name"],
+            "retention_in_days": item["retention_days"],
+            "tags": {**item["tags"], "A": "b"},
+        }
+        for item in wanted
+    ]
+    assert aws_monitoring.found_log_groups(wanted, there) == []
+    assert aws_monitoring.found_log_groups(wanted, there[1:]) == wanted[:1]
+    for drift in ({"retention_in_days": 1}, {"retention_in_days": None}, {"tags": {}}):
+        assert aws_monitoring.found_log_groups(wanted, [{**there[0], **drift}, *there[1:]]) == wanted[:1], drift
+
+
 def test_only_composite_alarms_notify_and_every_alarm_is_in_one(whole: dict[str, Any]) -> None:
     names = {item["name"] for item in whole["alarms"]}
     assert not any("alarm_actions" in item for item in whole["alarms"])

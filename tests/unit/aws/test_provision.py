@@ -630,6 +630,21 @@ def test_a_host_may_do_what_hosts_do_and_no_more(load: Load, environment: dict[s
     }  # fmt: skip
 
 
+def test_roles_that_are_right_are_left_alone(load: Load) -> None:
+    """Text, trust and tags count; what others tagged does not."""
+    (wanted,) = aws_hosts.derive(load(hosts=HOSTS))["roles"]
+    found = {
+        "role_name": wanted["name"],
+        "description": wanted["description"],
+        "assume_role_policy_document": copy.deepcopy(wanted["trust"]),
+        "tags": {**wanted["tags"], "Owner": "others"},
+    }
+    assert aws_hosts.found_roles([wanted], [found]) == []
+    assert aws_hosts.found_roles([wanted], []) == [wanted]
+    for drift in ({"description": ""}, {"assume_role_policy_document": {}}, {"tags": {}}, {"role_name": "other"}):
+        assert aws_hosts.found_roles([wanted], [{**found, **drift}]) == [wanted], drift
+
+
 # --- refusals ------------------------------------------------------------------------------
 
 

@@ -393,10 +393,13 @@ def test_drift_of_the_target_group_is_told(load: Load) -> None:
     wanted = derived(load(), "load_balancer")["target_group"]
     found: dict[str, Any] = {name: wanted[key] for key, name in aws_load_balancer.FOUND_AS.items()}
     found["deregistration_delay_timeout_seconds"] = "300"
-    found["matcher"] = {"http_code": "200"}
+    found |= {"matcher": {"http_code": "200"}, "tags": {**wanted["tags"], "Owner": "others"}}
     assert aws_load_balancer.target_group_changes(wanted, found) == []
     assert aws_load_balancer.target_group_changes(wanted, {**found, "health_check_path": "/"}) == [
         "staging-edge: health_check_path /edge-health instead of /"
+    ]
+    assert aws_load_balancer.target_group_changes(wanted, {**found, "tags": {**wanted["tags"], "Service": "x"}}) == [
+        "staging-edge: tags {'Service': 'edge'} instead of {'Service': 'x'}"
     ]
     assert aws_load_balancer.target_group_changes(wanted, {}) == ["staging-edge, a group of targets"]
 
@@ -428,6 +431,30 @@ def test_all_names_lead_to_the_load_balancer(load: Load) -> None:
         "alias_hosted_zone_id": "Z1",
     }
     assert records[-1]["type"] == "CNAME" and not records[-1]["alias"]
+
+
+def test_only_records_that_differ_are_written(load: Load) -> None:
+    """As Route 53 tells them: a name with its last dot, and a wildcard's star by its number."""
+    wanted = aws_dns.records(derived(load(), "dns"), BALANCER, [], [])
+    wanted.append({"name": "_a.example.com", "type": "CNAME", "value": ["_b."], "alias": False})
+    alias = {"dns_name": wanted[0]["value"][0], "hosted_zone_id": "Z1", "evaluate_target_health": True}
+    there: list[dict[str, Any]] = [
+        {"name": f"{item['name']}.".replace("*", r"\052"), "type": "A", "alias_target": alias} for item in wanted[:-1]
+    ]
+    there.append({"name": "_a.example.com.", "type": "CNAME", "ttl": 60, "resource_records": [{"value": "_b."}]})
+    assert aws_dns.found_records(wanted, there, 60) == []
+    assert aws_dns.found_records(wanted, there, 300) == [wanted[-1]]
+    assert aws_dns.found_records(wanted, there[1:], 60) == [wanted[0]]
+    drifts: list[tuple[int, dict[str, Any]]] = [
+        (0, {"type": "AAAA"}),
+        *((0, {"alias_target": {**alias, key: "other"}}) for key in alias),
+        (0, {"alias_target": None, "ttl": 60, "resource_records": [{"value": "192.0.2.9"}]}),
+        (-1, {"resource_records": [{"value": "_b."}, {"value": "_c."}]}),
+    ]
+    for index, drift in drifts:
+        changed = list(there)
+        changed[index] = {**there[index], **drift}
+        assert aws_dns.found_records(wanted, changed, 60) == [wanted[index]], drift
 
 
 def test_without_a_load_balancer_names_lead_to_the_edges(load: Load) -> None:
