@@ -23,6 +23,7 @@ import yaml
 from sandbox import certificates
 from sandbox.scheduler import run_due
 from tests.integration.harness import ROOT
+from tests.unit.aws import recorder
 
 REGION = "ap-northeast-2"
 CATALOGUE: dict[str, Any] = {
@@ -216,7 +217,12 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    environment = {**os.environ, "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
+    environment = {
+        **os.environ,
+        "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true",
+        "MOTO_ENABLE_RECORDING": "true",
+        "MOTO_RECORDER_FILEPATH": str(folder / recorder.RECORDING),
+    }
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "sandbox.cloudwatch", "--port", str(port)],

@@ -35,6 +35,7 @@ from werkzeug.serving import make_server
 
 ROOT = Path(__file__).resolve().parents[3]
 POLICIES = ROOT / "docs" / "iam"
+RECORDING = "calls"
 REGION = "ap-northeast-2"
 # The name that signs a request → the one that policies use, and that of botocore's model, where they differ.
 POLICY_NAMES = {"monitoring": "cloudwatch"}
