@@ -5,8 +5,8 @@
 
 Prints seconds of `ansible-inventory`, asked of the API and from the cache: with --graph, which is what each playbook
 waits for, and with --list, which also writes all variables; and what of that is the start of ansible-core itself (the
-same command over one host). Best of five; processor time is what a machine without other work needs, without that of the
-API. Python keeps what it compiled, as it does where pip installed Ansible.
+same command over one host). Best of five; processor time is what a machine without other work needs, and leaves out the
+API's own. Python keeps what it compiled, as it does where pip installed Ansible.
 """
 
 from __future__ import annotations

@@ -200,7 +200,11 @@ def test_platform_hosts(template: Any) -> None:
                 "platform_services": [trust_as_template("{{ 'web' }}")],
             },
             "ec2-1": {"aws_private_ip_address": "10.0.0.3", "aws_tags": {"Services": "edge, web"}},
-            "ec2-2": {"aws_private_ip_address": "10.0.0.4", "aws_tags": {"Services": "web"}, "platform_services": ["api"]},
+            "ec2-2": {
+                "aws_private_ip_address": "10.0.0.4",
+                "aws_tags": {"Services": "web"},
+                "platform_services": ["api"],
+            },
             "bare-1": {},
         },
         template,
