@@ -161,8 +161,9 @@ def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[
 def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return {name: {address, services}} for these hosts of the inventory.
 
-    Where a host says neither, they are what EC2 says: its private address and the tag Services. Reads the variables
-    raw, which is fast, and templates them only where they are templates. What a host lacks is None; the plan refuses it.
+    Where a host says neither, they are what EC2 says: its private address and the tag Services. Reads the
+    variables raw, which is fast, and templates them only where they are templates. What a host lacks is
+    None here; the plan refuses it.
     """
     raw_get = getattr(hostvars, "raw_get", hostvars.__getitem__)
     hosts = {}
