@@ -221,7 +221,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         **os.environ,
         "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true",
         "MOTO_ENABLE_RECORDING": "true",
-        "MOTO_RECORDER_FILEPATH": str(folder / recorder.RECORDING),
+        "MOTO_RECORDER_FILEPATH": str(folder / "calls"),
     }
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen(

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.module_utils import aws_schedule, catalogue, planning
 from ansible_collections.fivepointers.platform.plugins.module_utils import database_access as access
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from sandbox.scheduler import run_due
+from tests.unit.aws import recorder
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime(2026, 11, 27, 9, 30, 40, tzinfo=UTC)
@@ -275,20 +272,10 @@ def test_the_tunnel_goes_through_a_host_that_may_connect_to_the_database() -> No
 class Account:
     """An account of an environment, on a server, and the playbooks run against it."""
 
-    def __init__(self, url: str, path: Path) -> None:
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "SANDBOX123",
-            "AWS_SECRET_ACCESS_KEY": "unusual-secret-1",
-            "AWS_DEFAULT_REGION": "ap-northeast-2",
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_FORCE_COLOR": "0",
-            "NO_PROXY": "127.0.0.1",
-        }
-        session = boto3.session.Session("SANDBOX123", "unusual-secret-1", region_name="ap-northeast-2")
-        self.client: Callable[[str], Any] = lambda service: session.client(service, endpoint_url=url)
+    def __init__(self, api: recorder.Api, path: Path) -> None:
+        self.client, self._api = api.client, api
+        # What playbooks called, as the policies of docs/iam name it.
+        self.calls: list[recorder.Call] = []
         self.inventory = path / "inventories/development"
         variables = self.inventory / "group_vars/all"
         variables.mkdir(parents=True)
@@ -321,8 +308,10 @@ class Account:
             )  # fmt: skip
 
     def play(self, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ["ansible-playbook", "-i", str(self.inventory / "hosts.ini"), f"playbooks/{playbook}", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        self._api.calls.clear()
+        done = self._api.playbook(f"playbooks/{playbook}", str(self.inventory / "hosts.ini"), {}, *arguments)
+        self.calls += [call.of_environment("development") for call in self._api.calls]
+        return done
 
     def rules(self) -> list[dict[str, Any]]:
         found = self.client("ec2").describe_security_groups(GroupIds=[self.group])["SecurityGroups"][0]
@@ -330,13 +319,6 @@ class Account:
 
     def schedules(self, group: str) -> list[str]:
         return sorted(item["Name"] for item in self.client("scheduler").list_schedules(GroupName=group)["Schedules"])
-
-    def stop(self) -> None:
-        """Stop the host and the database of development."""
-        filters = [{"Name": "tag:Environment", "Values": ["development"]}]
-        (found,) = self.client("ec2").describe_instances(Filters=filters)["Reservations"]
-        self.client("ec2").stop_instances(InstanceIds=[found["Instances"][0]["InstanceId"]])
-        self.client("rds").stop_db_instance(DBInstanceIdentifier="development-database")
 
     def states(self) -> dict[str, str]:
         """State of each host and database, by environment."""
@@ -352,18 +334,10 @@ class Account:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Account]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        account = Account(f"http://{host}:{port}", tmp_path)
-        # The server's account is the process's, where other tests may have left something.
-        request = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).close()
+    with recorder.Api() as api:
+        account = Account(api, tmp_path)
         account.seed()
         yield account
-    finally:
-        server.stop()
 
 
 def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
@@ -396,6 +370,8 @@ def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     assert re.search(r"203\.0\.113\.7/32 +3306 +kim .* schedule +order 17", done.stdout)
     assert [rule["CidrIp"] for rule in server.rules()] == ["203.0.113.50/32", "203.0.113.7/32"], "swept, granted"
     assert server.schedules("development-database-access") == ["203.0.113.7-3306"]
+    assert recorder.refused("db_access", server.calls) == []
+    assert recorder.untried(["db_access"], server.calls) == set()
 
     # From here on no controller: the stand-in's clock moves, and only the API is asked.
     assert run_due(server.client, before + timedelta(minutes=58)) == []
@@ -406,14 +382,18 @@ def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     assert server.schedules("development-database-access") == []
 
 
-def test_an_environment_that_is_stopped_is_started_and_no_other_is_touched(server: Account) -> None:
+def test_an_environment_is_stopped_and_started_and_no_other_is_touched(server: Account) -> None:
     every = server.states()
     assert len(every) == 4 and set(every.values()) == {"running", "available"}
-    server.stop()
-    assert server.states() != every
+    done = server.play("power.yml", "-e", "state=stopped")
+    assert done.returncode == 0, done.stdout
+    stopped = {"development host": "stopped", "development-database": "stopped"}
+    assert server.states() == every | stopped
     done = server.play("power.yml", "-e", "state=running")
     assert done.returncode == 0, done.stdout
     assert server.states() == every
+    assert recorder.refused(["power", "inventory"], server.calls) == []
+    assert recorder.untried(["power"], server.calls) == set()
 
 
 def test_an_environment_that_is_stopped_says_how_to_start_it(template: Callable[[str, dict[str, Any]], Any]) -> None:
