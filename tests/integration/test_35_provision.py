@@ -343,3 +343,10 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     assert (weekend, account.states()) == ([], stopped)
     assert len(run_due(account.client, datetime(2026, 11, 29, 23, 0, 20, tzinfo=UTC))) == 2  # Monday, 8:00 in Seoul
     assert account.states() == running
+
+    # What docs/iam allows is what the modules called in these runs.
+    policies = sorted(path.stem for path in recorder.POLICIES.glob("provision*.json"))
+    recording = recorder.recorded(account.folder / "calls")
+    calls = [call.of_environment("trial", "trial-builds") for call in recording]
+    assert recorder.refused(policies, calls) == []
+    assert recorder.untried(policies, calls) == set()

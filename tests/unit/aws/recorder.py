@@ -226,6 +226,8 @@ def resource(service: str, path: str, given: Mapping[str, Any]) -> str:
     if service == "secretsmanager":
         name = given.get("SecretId") or given.get("Name", "")
         return name if name.startswith("arn:") else f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf"
+    if path.startswith("/tags/arn:"):
+        return path.removeprefix("/tags/")
     if service == "scheduler" and path.startswith("/schedule"):
         kind, _, name = path.strip("/").partition("/")
         group = given.get("GroupName") or given.get("groupName", [""])[0]
@@ -247,7 +249,8 @@ def routes(service: str) -> list[tuple[str, re.Pattern[str], set[str], str]]:
     for name in set(model.operation_names) - COPIES:
         http = model.operation_model(name).http
         path, _, query = http.get("requestUri", "/").partition("?")
-        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.sub(r"\\\{\w+\\\+\\\}", ".+", re.escape(path)))
+        pattern = re.sub(r"\\\{(\w+\\\+|\w*Arn)\\\}", ".+", re.escape(path))
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", pattern)
         demands = {item.partition("=")[0] for item in query.split("&") if item}
         found.append((http.get("method", "POST"), re.compile(pattern + "/?"), demands, name))
     return sorted(found, key=lambda item: (-len(item[2]), item[3]))
