@@ -161,8 +161,9 @@ def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[
 def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return {name: {address, services}} for these hosts of the inventory.
 
-    Reads the variables raw, which is fast, and templates them only where they are templates. What a
-    host lacks is None here; the plan refuses it.
+    Where a host says neither, they are what EC2 says: its private address and the tag Services. Reads the
+    variables raw, which is fast, and templates them only where they are templates. What a host lacks is
+    None here; the plan refuses it.
     """
     raw_get = getattr(hostvars, "raw_get", hostvars.__getitem__)
     hosts = {}
@@ -170,9 +171,10 @@ def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, A
         found = raw_get(name)
         if "{{" in f"{found.get('platform_address')}{found.get('platform_services')}":
             found = hostvars[name]
+        tag = plain(found.get("aws_tags") or {}).get("Services")
         hosts[str(plain(name))] = {
-            "address": plain(found.get("platform_address")),
-            "services": plain(found.get("platform_services")),
+            "address": plain(found.get("platform_address", found.get("aws_private_ip_address"))),
+            "services": plain(found.get("platform_services", tag.split(",") if tag else None)),
         }
     return hosts
 

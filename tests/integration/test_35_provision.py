@@ -23,6 +23,7 @@ import yaml
 from sandbox import certificates
 from sandbox.scheduler import run_due
 from tests.integration.harness import ROOT
+from tests.unit.aws import recorder
 
 REGION = "ap-northeast-2"
 CATALOGUE: dict[str, Any] = {
@@ -225,7 +226,12 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    environment = {**os.environ, "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true"}
+    environment = {
+        **os.environ,
+        "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "true",
+        "MOTO_ENABLE_RECORDING": "true",
+        "MOTO_RECORDER_FILEPATH": str(folder / "calls"),
+    }
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "sandbox.cloudwatch", "--port", str(port)],
@@ -346,3 +352,10 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     assert (weekend, account.states()) == ([], stopped)
     assert len(run_due(account.client, datetime(2026, 11, 29, 23, 0, 20, tzinfo=UTC))) == 2  # Monday, 8:00 in Seoul
     assert account.states() == running
+
+    # What docs/iam allows is what the modules called in these runs.
+    policies = sorted(path.stem for path in recorder.POLICIES.glob("provision*.json"))
+    recording = recorder.recorded(account.folder / "calls")
+    calls = [call.of_environment("trial", "trial-builds") for call in recording]
+    assert recorder.refused(policies, calls) == []
+    assert recorder.untried(policies, calls) == set()

@@ -10,6 +10,7 @@ with recorder.Api() as api:
 
 from __future__ import annotations
 
+import base64
 import fnmatch
 import functools
 import io
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import botocore.session
@@ -36,6 +37,7 @@ from werkzeug.serving import make_server
 ROOT = Path(__file__).resolve().parents[3]
 POLICIES = ROOT / "docs" / "iam"
 REGION = "ap-northeast-2"
+ACCOUNT = "123456789012"
 # The name that signs a request → the one that policies use, and that of botocore's model, where they differ.
 POLICY_NAMES = {"monitoring": "cloudwatch"}
 MODELS = {"elasticloadbalancing": "elbv2", "monitoring": "cloudwatch"}
@@ -46,9 +48,30 @@ S3_ACTIONS = {
     "ListObjects": "ListBucket",
     "ListObjectsV2": "ListBucket",
     "ListBuckets": "ListAllMyBuckets",
+    "GetBucketAccelerateConfiguration": "GetAccelerateConfiguration",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketInventoryConfiguration": "GetInventoryConfiguration",
+    "GetBucketLifecycle": "GetLifecycleConfiguration",
+    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycle": "PutLifecycleConfiguration",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
 }
+# Permissions that no call has the name of: AWS asks for them when another call hands a role over.
+PERMISSIONS = {"iam:PassRole"}
 # Look like PutObject and UploadPart but for a header; what they need is what these and GetObject need.
 COPIES = {"CopyObject", "UploadPartCopy"}
+# The parameters of requests that name a resource, the first that is there, and what its ARN says before the name.
+NAMES = {
+    "cloudwatch": {"AlarmName": "alarm:", "AlarmNames": "alarm:", "DashboardName": "dashboard/"},
+    "iam": {"InstanceProfileName": "instance-profile/", "RoleName": "role/"},
+    "logs": {"logGroupName": "log-group:"},
+    "rds": {"DBInstanceIdentifier": "db:", "DBParameterGroupName": "pg:", "DBSubnetGroupName": "subgrp:"},
+    "sns": {"Name": "", "TopicArn": ""},
+}
+# Services whose ARNs have no region.
+GLOBAL = {"cloudwatch:dashboard", "iam"}
 # Every call is allowed for everybody.
 FREE = {"sts:GetCallerIdentity"}
 
@@ -65,6 +88,11 @@ class Call(NamedTuple):
 
     action: str
     resource: str
+
+    def of_environment(self, name: str, bucket: str = "") -> Call:
+        """Return the call with the policies' own names in the place of these."""
+        found = self.resource.replace(f":::{bucket}", ":::EXAMPLE-ARTIFACTS") if bucket else self.resource
+        return self._replace(resource=re.sub(rf"(?<=[:/]){re.escape(name)}(?=[-/]|$)", "EXAMPLE-ENVIRONMENT", found))
 
 
 class Api:
@@ -163,16 +191,53 @@ def read(environ: Mapping[str, Any], body: bytes) -> Call | None:
         operation = rest(service, environ["REQUEST_METHOD"], path, query)
     if service == "s3":
         operation = S3_ACTIONS.get(operation, operation)
-    return Call(f"{POLICY_NAMES.get(service, service)}:{operation}", resource(service, path, target, body))
+    given = {name.partition(".")[0]: values[0] for name, values in form.items()}
+    given |= {name: value for name, value in parse_qs(query).items() if service == "scheduler"}
+    if body.startswith(b"{"):
+        given |= json.loads(body)
+    service = POLICY_NAMES.get(service, service)
+    return Call(f"{service}:{operation}", resource(service, path, given))
 
 
-def resource(service: str, path: str, target: str, body: bytes) -> str:
+def recorded(path: Path) -> list[Call]:
+    """Return the calls that modules made, of a recording of moto's; a test's own client is none of them."""
+    calls = []
+    for line in path.read_text().splitlines():
+        entry = json.loads(line)
+        headers = {name.lower(): value for name, value in entry["headers"].items()}
+        if "Ansible" in headers.get("user-agent", ""):
+            address = urlsplit(entry["url"])
+            environ = {
+                "REQUEST_METHOD": entry["method"],
+                "PATH_INFO": address.path,
+                "QUERY_STRING": address.query,
+                "CONTENT_TYPE": headers.get("content-type", ""),
+                "HTTP_AUTHORIZATION": headers.get("authorization", ""),
+                "HTTP_X_AMZ_TARGET": headers.get("x-amz-target", ""),
+            }
+            calls.append(read(environ, base64.b64decode(entry["body"] or "")))
+    return [call for call in calls if call and call.action not in FREE]
+
+
+def resource(service: str, path: str, given: Mapping[str, Any]) -> str:
     """Return the resource of a call where it stands in the request as a policy has it; elsewhere, any."""
     if service == "s3":
         return f"arn:aws:s3:::{path.strip('/')}"
-    if service == "secretsmanager" and target:
-        name = json.loads(body or b"{}").get("SecretId") or json.loads(body or b"{}").get("Name", "")
-        return name if name.startswith("arn:") else f"arn:aws:secretsmanager:{REGION}:123456789012:secret:{name}-AbCdEf"
+    if service == "secretsmanager":
+        name = given.get("SecretId") or given.get("Name", "")
+        return name if name.startswith("arn:") else f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf"
+    if path.startswith("/tags/arn:"):
+        return path.removeprefix("/tags/")
+    if service == "scheduler" and path.startswith("/schedule"):
+        kind, _, name = path.strip("/").partition("/")
+        group = given.get("GroupName") or given.get("groupName", [""])[0]
+        parts = [group, name] if kind == "schedules" else [name]
+        return f"arn:aws:scheduler:{REGION}:{ACCOUNT}:{kind[:-1]}/{'/'.join(parts)}" if name else ""
+    for parameter, before in NAMES.get(service, {}).items():
+        if found := given.get(parameter):
+            name = many(found)[0]
+            region = "" if service in GLOBAL or f"{service}:{before.rstrip('/')}" in GLOBAL else REGION
+            return name if name.startswith("arn:") else f"arn:aws:{service}:{region}:{ACCOUNT}:{before}{name}"
     return ""
 
 
@@ -184,7 +249,8 @@ def routes(service: str) -> list[tuple[str, re.Pattern[str], set[str], str]]:
     for name in set(model.operation_names) - COPIES:
         http = model.operation_model(name).http
         path, _, query = http.get("requestUri", "/").partition("?")
-        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.sub(r"\\\{\w+\\\+\\\}", ".+", re.escape(path)))
+        pattern = re.sub(r"\\\{(\w+\\\+|\w*Arn)\\\}", ".+", re.escape(path))
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", pattern)
         demands = {item.partition("=")[0] for item in query.split("&") if item}
         found.append((http.get("method", "POST"), re.compile(pattern + "/?"), demands, name))
     return sorted(found, key=lambda item: (-len(item[2]), item[3]))

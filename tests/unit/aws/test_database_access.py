@@ -273,7 +273,9 @@ class Account:
     """An account of an environment, and the playbooks run against it."""
 
     def __init__(self, api: recorder.Api, path: Path) -> None:
-        self.api, self.client = api, api.client
+        self.client, self._api = api.client, api
+        # What playbooks called, as the policies of docs/iam name it.
+        self.calls: list[recorder.Call] = []
         self.inventory = path / "inventories/development"
         variables = self.inventory / "group_vars/all"
         variables.mkdir(parents=True)
@@ -306,7 +308,10 @@ class Account:
             )  # fmt: skip
 
     def play(self, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.api.playbook(f"playbooks/{playbook}", str(self.inventory / "hosts.ini"), {}, *arguments)
+        self._api.calls.clear()
+        done = self._api.playbook(f"playbooks/{playbook}", str(self.inventory / "hosts.ini"), {}, *arguments)
+        self.calls += [call.of_environment("development") for call in self._api.calls]
+        return done
 
     def rules(self) -> list[dict[str, Any]]:
         found = self.client("ec2").describe_security_groups(GroupIds=[self.group])["SecurityGroups"][0]
@@ -314,13 +319,6 @@ class Account:
 
     def schedules(self, group: str) -> list[str]:
         return sorted(item["Name"] for item in self.client("scheduler").list_schedules(GroupName=group)["Schedules"])
-
-    def stop(self) -> None:
-        """Stop the host and the database of development."""
-        filters = [{"Name": "tag:Environment", "Values": ["development"]}]
-        (found,) = self.client("ec2").describe_instances(Filters=filters)["Reservations"]
-        self.client("ec2").stop_instances(InstanceIds=[found["Instances"][0]["InstanceId"]])
-        self.client("rds").stop_db_instance(DBInstanceIdentifier="development-database")
 
     def states(self) -> dict[str, str]:
         """State of each host and database, by environment."""
@@ -372,6 +370,8 @@ def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     assert re.search(r"203\.0\.113\.7/32 +3306 +kim .* schedule +order 17", done.stdout)
     assert [rule["CidrIp"] for rule in server.rules()] == ["203.0.113.50/32", "203.0.113.7/32"], "swept, granted"
     assert server.schedules("development-database-access") == ["203.0.113.7-3306"]
+    assert recorder.refused("db_access", server.calls) == []
+    assert recorder.untried(["db_access"], server.calls) == set()
 
     # From here on no controller: the stand-in's clock moves, and only the API is asked.
     assert run_due(server.client, before + timedelta(minutes=58)) == []
@@ -382,14 +382,18 @@ def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     assert server.schedules("development-database-access") == []
 
 
-def test_an_environment_that_is_stopped_is_started_and_no_other_is_touched(server: Account) -> None:
+def test_an_environment_is_stopped_and_started_and_no_other_is_touched(server: Account) -> None:
     every = server.states()
     assert len(every) == 4 and set(every.values()) == {"running", "available"}
-    server.stop()
-    assert server.states() != every
+    done = server.play("power.yml", "-e", "state=stopped")
+    assert done.returncode == 0, done.stdout
+    stopped = {"development host": "stopped", "development-database": "stopped"}
+    assert server.states() == every | stopped
     done = server.play("power.yml", "-e", "state=running")
     assert done.returncode == 0, done.stdout
     assert server.states() == every
+    assert recorder.refused(["power", "inventory"], server.calls) == []
+    assert recorder.untried(["power"], server.calls) == set()
 
 
 def test_an_environment_that_is_stopped_says_how_to_start_it(template: Callable[[str, dict[str, Any]], Any]) -> None:

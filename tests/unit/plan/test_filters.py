@@ -199,13 +199,22 @@ def test_platform_hosts(template: Any) -> None:
                 "platform_address": trust_as_template("{{ '10.0.0' ~ '.2' }}"),
                 "platform_services": [trust_as_template("{{ 'web' }}")],
             },
+            "ec2-1": {"aws_private_ip_address": "10.0.0.3", "aws_tags": {"Services": "edge, web"}},
+            "ec2-2": {
+                "aws_private_ip_address": "10.0.0.4",
+                "aws_tags": {"Services": "web"},
+                "platform_services": ["api"],
+            },
             "bare-1": {},
         },
         template,
     )
-    assert filters.platform_hosts(hostvars, ["api-1", "web-1", "bare-1"]) == {
+    assert filters.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "bare-1"]) == {
         "api-1": {"address": "10.0.0.1", "services": ["api"]},
         "web-1": {"address": "10.0.0.2", "services": ["web"]},
+        # The plan strips names.
+        "ec2-1": {"address": "10.0.0.3", "services": ["edge", " web"]},
+        "ec2-2": {"address": "10.0.0.4", "services": ["api"]},
         "bare-1": {"address": None, "services": None},
     }
 
