@@ -97,6 +97,9 @@ def rule(**changed: Any) -> alarms.Rule:
         ({"statistic": "Maximum", "threshold": 85, "comparison": "GreaterThanThreshold"}, [(550, 85)], "ALARM", "OK"),
         ({"statistic": "p99", "threshold": 2}, [(550, 0.1)] * 97 + [(550, 3)] * 3, "OK", "ALARM"),
         ({"statistic": "p50", "threshold": 2}, [(550, 0.1)] * 97 + [(550, 3)] * 3, "ALARM", "OK"),
+        # Long periods end with each minute as well.
+        ({"period": 500}, [(110, 1), (590, 0)], "OK", "ALARM"),
+        ({"period": 500}, [(90, 1), (590, 0)], "ALARM", "OK"),
     ],
 )
 def test_a_metric_alarm_follows_its_values(changed: dict, points: list, before: str, after: str) -> None:
@@ -182,8 +185,9 @@ def test_a_failing_request_is_told_once_and_what_it_takes_along_is_not() -> None
     assert states == dict.fromkeys(("api", "api/down", "sites", "sites/down"), "ALARM")
     # Neither does it tell later, as long as the API's lasts.
     assert told(now + 1) == []
-    # Both are over.
-    assert told(now + 300) == [("api", "OK"), ("sites", "OK")]
+    # Both are over; what was not told waits whether it stays so.
+    assert told(now + 300) == [("api", "OK")]
+    assert told(now + 361) == [("sites", "OK")]
     (last, *_earlier) = cloudwatch.describe_alarm_history(AlarmName="sites")["AlarmHistoryItems"]
     assert last["HistorySummary"] == "Alarm updated from ALARM to OK"
 
@@ -197,7 +201,8 @@ def test_a_suppressed_alarm_is_told_once_what_suppresses_it_is_over() -> None:
     assert alarms.due(notice, "ALARM", "OK", 120, 60, 360)
     assert alarms.due(alarms.Notice(since=0), "ALARM", "OK", 120, 60, 120)
     assert alarms.due(alarms.Notice(since=0), "ALARM", None, 120, 60, 0)
-    assert alarms.due(alarms.Notice(since=0), "OK", "ALARM", 120, 60, 0)
+    assert alarms.due(alarms.Notice(since=0), "OK", "OK", 120, 60, 0)
+    assert not alarms.due(alarms.Notice(since=0), "OK", "ALARM", 120, 60, 0)
 
 
 def test_log_events_become_metrics_with_dimensions_once_listed() -> None:
