@@ -13,7 +13,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,10 +49,18 @@ class Monitoring:
         self.domain = self.platform.endpoints["domain"]
 
     def provision(self) -> None:
-        """Make of monitoring what provision.yml makes, for hosts that it did not."""
-        facts = {"platform_sandbox": {**self.platform.endpoints, "provisioned": True}}
+        """Have provision.yml make what belongs to monitoring, of hosts that it did not make."""
+        facts = {
+            "platform_sandbox": {**self.platform.endpoints, "provisioned": True},
+            # The network that there is was not made by it either; it wants one of its own, and makes none here.
+            "platform_sandbox_account": {
+                "network": {"cidr": "10.255.0.0/16", "nat": "none", "endpoints": []},
+                "hosts": {name: {"services": it["services"]} for name, it in self.platform.endpoints["hosts"].items()},
+            },
+        }
         arguments = ("--tags", "monitoring", "-e", json.dumps(facts))
-        self.platform.playbook("playbooks/provision.yml", *arguments).succeeded()
+        run = self.platform.playbook("playbooks/provision.yml", *arguments).succeeded()
+        print(f"provisioned in {run.seconds:.0f} s, {run.processor_seconds:.0f} s of the processor")
 
     def subscribe(self) -> None:
         """Have a queue in place of somebody's mail box."""
@@ -130,17 +138,18 @@ def within(seconds: float, look: Callable[[], Any], wanted: Callable[[Any], bool
 def monitoring(platform: Sandbox) -> Iterator[Monitoring]:
     """Monitoring of hosts that have been running for a while, an open WebSocket, and nothing that is raised."""
     it = Monitoring(platform)
-    platform.aws("rds").create_db_instance(
-        DBInstanceIdentifier=DATABASE, Engine="mysql", DBInstanceClass="db.t4g.micro",
-        AllocatedStorage=20, MasterUsername="nobody", MasterUserPassword="not-asked-for",
-    )  # fmt: skip
+    rds = platform.aws("rds")
+    with suppress(rds.exceptions.DBInstanceAlreadyExistsFault):
+        rds.create_db_instance(
+            DBInstanceIdentifier=DATABASE, Engine="mysql", DBInstanceClass="db.t4g.micro",
+            AllocatedStorage=20, MasterUsername="nobody", MasterUserPassword="not-asked-for",
+        )  # fmt: skip
     it.provision()
     it.subscribe()
     walker = next(host for host in platform.endpoints["hosts"] if "active" in platform.ssh(host, WALKS, check=False))
     platform.ssh(walker, "sudo systemctl start fivepointers-synthetic.service")
     trust = ssl.create_default_context(cafile=str(platform.state / "tls/ca.pem"))
-    place = f"wss://ws.{it.domain}/watched"
-    with connect(place, host=platform.endpoints["edge"], ssl=trust, server_hostname=f"ws.{it.domain}", proxy=None):
+    with connect(f"wss://ws.{it.domain}/watched", address=(platform.endpoints["edge"], 443), ssl=trust, proxy=None):
         it.ask("")
         services = [f"sandbox-{name}" for name in ("api", "sites", "collab", "frontend", "database")]
         within(2 * PERIOD, lambda: it.state(*services), lambda seen: set(seen.values()) == {"OK"})
@@ -263,9 +272,9 @@ def test_an_error_of_each_service_is_in_its_log_group(monitoring: Monitoring) ->
 
     def nginx(service: str, request: str, edge: int) -> dict[str, Any]:
         for stream, line in monitoring.lines("nginx", since):
-            if line.get("request_id") == ids[request] and line["edge"] == edge and line["status"] >= 500:
-                if line["service"] == service:
-                    return {"service": service, "host": stream, "release": line["release"]}
+            what = line["service"], line["request_id"], line["edge"]
+            if what == (service, ids[request], edge) and line["status"] >= 500:
+                return {"service": service, "host": stream, "release": line["release"]}
         return {}
 
     def found() -> dict[str, dict[str, Any]]:

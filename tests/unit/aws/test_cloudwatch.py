@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from moto.acm.models import acm_backends
 
+from sandbox import certificates
 from sandbox.cloudwatch import alarms, api, evaluator
 from sandbox.cloudwatch.patterns import PatternError, compile_pattern
 
@@ -264,3 +267,19 @@ def test_an_instance_that_does_not_answer_fails_its_status_check() -> None:
     for port, failed in ((0, 0.0), (1, 1.0)):
         api.instance_metrics(backend, [Instance()], port)
         assert backend.metric_data[-1].value == failed
+
+
+def test_a_certificate_tells_how_many_days_it_has_left(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("ca.pem", "certificate.pem", "key.pem")]
+    certificates.ensure(*files, ["sandbox.test"], "a sandbox")
+    authority, certificate, key = (path.read_bytes() for path in files)
+    acm = boto3.client("acm")
+    arn = acm.import_certificate(Certificate=certificate, PrivateKey=key, CertificateChain=authority)["CertificateArn"]
+    boto3.client("cloudwatch").put_metric_data(Namespace="N", MetricData=[{"MetricName": "M", "Value": 1}])
+    (backend,) = [found for found in evaluator.backends() if found.metric_data]
+    place = acm_backends[backend.account_id][backend.region_name]
+    api.certificate_metrics(backend, place._certificates.values())
+    measured = backend.metric_data[-1]
+    assert (measured.namespace, measured.name) == ("AWS/CertificateManager", "DaysToExpiry")
+    assert [(item.name, item.value) for item in measured.dimensions] == [("CertificateArn", arn)]
+    assert measured.value == certificates.CERTIFICATE_DAYS - 1

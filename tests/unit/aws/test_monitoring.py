@@ -386,14 +386,12 @@ def test_one_fault_is_told_once_whenever_it_comes_and_whatever_it_leaves_behind(
     def write(group: str, at: int, *messages: dict[str, Any]) -> None:
         events = [{"timestamp": at * 1000, "message": json.dumps(message)} for message in messages]
         if events:
-            logs.put_log_events(
-                logGroupName=f"/fivepointers/staging/{group}", logStreamName="host", logEvents=events
-            )
+            logs.put_log_events(logGroupName=f"/fivepointers/staging/{group}", logStreamName="host", logEvents=events)
 
     def minute(at: int, down: bool) -> None:
         """What is measured at a moment of a minute; and what is told at its end."""
         write("nginx", at, request(status=502 if down else 200), request(service="sites", status=500 if down else 200))
-        write("sites", at, *[line({"level": "error"}) for _time in range(12 if down else 0)])
+        write("sites", at, *[line({"level": "error"}, SYSLOG_IDENTIFIER="sites") for _time in range(12 if down else 0)])
         if at % 900 < 60:
             write("verify", at, {"verify": {"succeeded": 0 if down else 1, "seconds": 1}})
         runs = {"MetricName": "procstat_lookup_pid_count", "Timestamp": at, "Value": 0 if down else 1}
