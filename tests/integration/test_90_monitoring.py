@@ -192,7 +192,7 @@ def test_a_stopped_service_is_told_once_by_its_name_and_once_when_it_is_back(mon
     finally:
         platform.ssh(host, f"sudo systemctl start {unit}")
     started = time.monotonic()
-    within(15, monitoring.visit, lambda seen: seen == {("api", 404), ("none", 404)})
+    within(PERIOD, monitoring.visit, lambda seen: seen == {("api", 404), ("none", 404)})
     within(2 * PERIOD + LATE, raised_meanwhile, lambda seen: not seen)
     print(f"over {time.monotonic() - started:.0f} s after the start")
     told = within(LATE, lambda: monitoring.told()[before:], lambda seen: len(seen) >= 2)
@@ -284,7 +284,8 @@ def test_an_error_of_each_service_is_in_its_log_group(monitoring: Monitoring) ->
 
     def nginx(service: str, request: str, edge: int) -> dict[str, Any]:
         for stream, line in monitoring.lines("nginx", since):
-            what = line["service"], line["request_id"], line["edge"]
+            # What nginx says besides requests is there as well.
+            what = line.get("service"), line.get("request_id"), line.get("edge")
             if what == (service, ids[request], edge) and line["status"] >= 500:
                 return {"service": service, "host": stream, "release": line["release"]}
         return {}
@@ -303,7 +304,7 @@ def test_an_error_of_each_service_is_in_its_log_group(monitoring: Monitoring) ->
         return json.loads(state)["live"]["release"]
 
     names = {name: host["inventory_name"] for name, host in platform.endpoints["hosts"].items()}
-    seen = within(LATE, found, lambda entries: all(entries.values()))
+    seen = within(3 * LATE, found, lambda entries: all(entries.values()))
     assert seen == {
         **{name: {"service": name, "host": hosts[name], "release": live(name)} for name in ("api", "sites", "collab")},
         "frontend": {"service": "frontend", "host": names[hosts["frontend"]], "release": live("frontend")},
