@@ -196,8 +196,10 @@ def test_a_stopped_service_is_told_once_by_its_name_and_once_when_it_is_back(mon
     within(PERIOD, monitoring.visit, lambda seen: seen == {("api", 404), ("none", 404)})
     within(2 * PERIOD + LATE, raised_meanwhile, lambda seen: not seen)
     print(f"over {time.monotonic() - started:.0f} s after the start")
-    told = within(LATE, lambda: monitoring.told()[before:], lambda seen: len(seen) >= 2)
-    assert told == [("ALARM", service), ("OK", service)], told
+    told = within(LATE, lambda: monitoring.told()[before:], lambda seen: ("OK", service) in seen)
+    assert told.count(("OK", service)) == 1, told
+    # What was silenced may say that it is well.
+    assert [name for state, name in told if state == "ALARM"] == [service], told
 
 
 def test_dashboard_and_alarms_look_at_metrics_that_there_are(monitoring: Monitoring) -> None:
@@ -288,7 +290,7 @@ def test_an_error_of_each_service_is_in_its_log_group(monitoring: Monitoring) ->
             # What nginx says besides requests is there as well.
             what = line.get("service"), line.get("request_id"), line.get("edge")
             if what == (service, ids[request], edge) and line["status"] >= 500:
-                return {"service": service, "host": stream, "release": line["release"]}
+                return {"service": service, "host": stream.split("/")[0], "release": line["release"]}
         return {}
 
     def found() -> dict[str, dict[str, Any]]:
