@@ -59,10 +59,13 @@ def host(name: str, address: str, image: str, state: State) -> Container:
     return Container(name, "host", address, image, options)
 
 
-def database(address: str, image: str, state: State) -> Container:
-    """MariaDB, in place of RDS."""
+def database(address: str, image: str, state: State, endpoint: str, region: str) -> Container:
+    """MariaDB, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
     options = (
         "--stop-timeout=20",
+        f"--env=AWS_ENDPOINT_URL={endpoint}",
+        f"--env=AWS_REGION={region}",
+        f"--volume={Path(__file__).parent}:/opt/sandbox:ro",
         f"--volume={state.directory / 'database'}:/etc/sandbox:ro",
         f"--volume={FILES / 'database.sh'}:/usr/local/sbin/database:ro",
     )

@@ -223,7 +223,7 @@ def _wanted(state: State, host_image: str, database_image: str) -> list[Containe
     # They take longest to answer, so they start first.
     return [
         aws.container(_part(state, network.AWS), host_image, state.provisioned),
-        containers.database(_part(state, network.DATABASE), database_image, state),
+        containers.database(_part(state, network.DATABASE), database_image, state, _aws_endpoint(state), aws.REGION),
         *parts,
     ]
 

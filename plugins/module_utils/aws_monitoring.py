@@ -240,6 +240,11 @@ def queries(model: Model) -> list[dict[str, Any]]:
 
 # What the agent measures of each host, and publishes once more for all of them together, with this dimension alone.
 HOST_METRICS = {"memory": "mem_used_percent", "disk": "disk_used_percent", "swap": "swap_used_percent"}
+# Seconds within which an alarm follows its metric.
+EVALUATED = 120
+# Errors and slow requests of the time before stay in the periods of an alarm for five minutes: for as long, what a
+# service needed and lacked is the cause.
+LEFT_BEHIND = 300 + EVALUATED
 MORE, LESS = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
 
 
@@ -383,20 +388,25 @@ def composites(model: Model) -> list[dict[str, Any]]:
             what = f"what {name} needs"
             found.append({**composite(model, f"{named[name]}/needs", what, needs, name), "notifies": False})
             needs = [found[-1]["name"]]
-        found.append({**entry, "actions_suppressor": "".join(needs)})
+        found.append({**entry, **suppressed_by("".join(needs), LEFT_BEHIND)})
     services = of_environment(model, "services")
     found.append(
         {**composite(model, services, "any service", [named[name] for name in model.services]), "notifies": False}
     )
-    if synthetic_period(model):
+    if period := synthetic_period(model):
         front_door = composite(
             model,
             of_environment(model, "front-door"),
             "login, signup or co-editing",
             [of_environment(model, "verify-failed")],
         )
-        found.append({**front_door, "actions_suppressor": services})
+        found.append({**front_door, **suppressed_by(services, period + EVALUATED)})
     return found
+
+
+def suppressed_by(suppressor: str, seconds: int) -> dict[str, Any]:
+    """Return what makes an alarm silent while another is raised, and for as long after."""
+    return {"actions_suppressor": suppressor, "actions_suppressor_extension_period": seconds}
 
 
 def of_environment(model: Model, thing: str) -> str:
@@ -410,7 +420,7 @@ def composite(model: Model, name: str, what: str, children: Iterable[str], servi
         "name": name,
         "description": f"{model.environment['name']}: {what}",
         "rule": any_of(children),
-        "actions_suppressor": "",
+        **suppressed_by("", 0),
         "notifies": True,
         "tags": planning.aws_tags(model, service),
     }
@@ -588,7 +598,7 @@ def _raised_by(derived: Mapping[str, Any], thing: str, own: Sequence[Mapping[str
         "name": f"{derived['environment']}/{thing}",
         "description": f"{derived['environment']}: {what}",
         "rule": any_of(item["name"] for item in own),
-        "actions_suppressor": "",
+        **suppressed_by("", 0),
         "notifies": True,
         "tags": dict(derived["tags"]),
     }

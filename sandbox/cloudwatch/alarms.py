@@ -53,11 +53,13 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def evaluate(rule: Rule, points: Sequence[tuple[float, float]], now: float, state: str) -> tuple[str, str]:
-    """Return the state of a metric alarm and why, from (time, value) points. Periods that are not over do not count.
+    """Return the state of a metric alarm and why, from (time, value) points.
 
-    As CloudWatch, but for the further periods that it looks at where some are missing.
+    As CloudWatch, each minute: the last period ends with the last whole minute, however long periods are. But for the
+    further periods that CloudWatch looks at where some are missing.
     """
-    end = now // rule.period * rule.period
+    step = min(rule.period, 60)
+    end = now // step * step
     values: list[float | None] = []
     for index in range(rule.evaluation_periods):
         until = end - index * rule.period
@@ -161,14 +163,15 @@ class Notice:
 def due(notice: Notice, state: str, suppressor: str | None, wait: float, extension: float, now: float) -> bool:
     """Return whether a composite alarm notifies now; `suppressor` is the state of that alarm, None without one.
 
-    It waits for its suppressor. What was suppressed is told once the suppressor is over and the alarm is not.
+    One that is raised waits for its suppressor. While that is raised, and for a while after, nothing is told; then the
+    state is that the alarm has by then.
     """
-    if suppressor is None or state != ALARM:
+    if suppressor is None:
         return True
     if suppressor == ALARM:
         notice.suppressed, notice.suppressor_left = True, None
         return False
     if not notice.suppressed:
-        return now - notice.since >= wait
+        return state != ALARM or now - notice.since >= wait
     notice.suppressor_left = now if notice.suppressor_left is None else notice.suppressor_left
     return now - notice.suppressor_left >= extension

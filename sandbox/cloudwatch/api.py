@@ -207,6 +207,15 @@ def instance_metrics(backend: cloudwatch.CloudWatchBackend, instances: Iterable[
             backend.put_metric_data("AWS/EC2", [measured])
 
 
+def certificate_metrics(backend: cloudwatch.CloudWatchBackend, certificates: Iterable[Any]) -> None:
+    """Publish ACM's own metric of how many days certificates are valid for."""
+    for certificate in certificates:
+        left = certificate._cert.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        dimensions = [{"Name": "CertificateArn", "Value": certificate.arn}]
+        measured = {"MetricName": "DaysToExpiry", "Dimensions": dimensions, "Value": float(left.days), "Unit": "Count"}
+        backend.put_metric_data("AWS/CertificateManager", [measured])
+
+
 def _accepts(address: str, port: int) -> bool:
     try:
         with socket.create_connection((address, port), timeout=1):

@@ -11,8 +11,10 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from moto.acm.models import acm_backends
 from moto.cloudwatch.models import Alarm, CloudWatchBackend, cloudwatch_backends
 from moto.ec2.models import ec2_backends
 from moto.sns.exceptions import SNSNotFoundError
@@ -21,7 +23,7 @@ from moto.sns.models import sns_backends
 from sandbox.cloudwatch import alarms, api
 
 EVERY = 2.0
-INSTANCES_EVERY = 30.0
+MEASURED_EVERY = 30.0
 # A period's last values arrive after it is over.
 LATE = 3.0
 
@@ -37,12 +39,14 @@ def _run() -> None:
         now = time.time()
         try:
             for backend in backends():
-                if now - measured >= INSTANCES_EVERY:
-                    instances = ec2_backends[backend.account_id][backend.region_name].all_instances()
+                if now - measured >= MEASURED_EVERY:
+                    place = backend.account_id, backend.region_name
+                    instances = ec2_backends[place[0]][place[1]].all_instances()
                     api.instance_metrics(backend, instances, int(os.environ.get("SANDBOX_STATUS_PORT", "0")))
+                    api.certificate_metrics(backend, acm_backends[place[0]][place[1]]._certificates.values())
                     api.forget(backend, now)
                 evaluate(backend, now - LATE)
-            if now - measured >= INSTANCES_EVERY:
+            if now - measured >= MEASURED_EVERY:
                 measured = now
         except Exception:
             # A reset takes things away in the middle of a round; the next one is whole again.
@@ -99,7 +103,9 @@ def _set(backend: CloudWatchBackend, alarm: Alarm, state: str, reason: str, now:
     if state != alarm.state_value:
         before = alarm.state_value
         backend.set_alarm_state(alarm.name, reason, "{}", state)
-        alarm.__dict__["notice"] = alarms.Notice(now)
+        # What was not told yet stays suppressed.
+        untold = alarm.__dict__.get("notice") or alarms.Notice(now)
+        alarm.__dict__["notice"] = replace(untold, since=now)
         alarm.__dict__["before"] = before
 
 

@@ -18,6 +18,9 @@ for part in ca certificate key; do
   install -o mysql -g mysql -m 0400 "/etc/sandbox/$part.pem" "$run/$part.pem"
 done
 
+# What RDS tells CloudWatch of a database, a stand-in tells.
+PYTHONPATH=/opt python3 -m sandbox.rds_metrics "$AWS_ENDPOINT_URL" "$AWS_REGION" &
+
 exec mariadbd --no-defaults --user=mysql --datadir="$data" --socket="$run/mysqld.sock" \
   --bind-address=0.0.0.0 --skip-name-resolve --max-connections="${MAX_CONNECTIONS:-150}" \
   --character-set-server=utf8mb4 --collation-server=utf8mb4_unicode_ci \

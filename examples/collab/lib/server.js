@@ -84,8 +84,9 @@ export class CollabServer {
 
   async #upgrade(request, socket, head) {
     socket.on('error', () => socket.destroy());
+    const requestId = request.headers['x-request-id']?.slice(0, 128) ?? randomUUID();
     const refuse = (status, reason) => {
-      log.warn('handshake refused', { status, reason, path: request.url.split('?', 1)[0].slice(0, 200) });
+      log.warn('handshake refused', { status, reason, path: request.url.split('?', 1)[0].slice(0, 200), requestId });
       const body = JSON.stringify({ message: reason });
       socket.end(
         `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\n` +
@@ -106,7 +107,7 @@ export class CollabServer {
       document = await this.#documents.acquire(name);
     } catch (error) {
       if (error instanceof TooManyDocuments) return refuse(503, error.message);
-      log.error('document not loaded', { document: name, ...describeError(error) });
+      log.error('document not loaded', { document: name, requestId, ...describeError(error) });
       return refuse(500, 'the document cannot be loaded');
     }
     if (socket.destroyed || this.#stopping) {
@@ -115,12 +116,11 @@ export class CollabServer {
     }
     // Whatever becomes of the handshake, the TCP connection ends one day.
     socket.once('close', () => this.#documents.release(name));
-    this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#serve(webSocket, request, name, document));
+    this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#serve(webSocket, requestId, name, document));
   }
 
-  #serve(socket, request, name, document) {
+  #serve(socket, requestId, name, document) {
     const started = performance.now();
-    const requestId = request.headers['x-request-id']?.slice(0, 128) ?? randomUUID();
     socket.alive = true;
     const connection = {
       send: (message) => {

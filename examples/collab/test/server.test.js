@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -299,6 +299,16 @@ test('a wrong setting is named', async () => {
   assert.equal(code, 1);
   const { problems } = JSON.parse(output);
   assert.match(problems.join(), /PORT is "x".*ALLOWED_ORIGINS contains "example.com"|ALLOWED_ORIGINS.*PORT/);
+});
+
+test('a document that cannot be read is an error that names the request', async () => {
+  mkdirSync(join(directory, 'documents', 'broken.log'), { recursive: true });
+  const { port, lines } = await server();
+  assert.equal(await handshake(port, '/broken', { 'X-Request-ID': 'r-1' }), 500);
+  const errors = () => lines.filter(({ level }) => level === 'error');
+  await until(() => errors().length > 0);
+  const [{ message, document, requestId }] = errors();
+  assert.deepEqual({ message, document, requestId }, { message: 'document not loaded', document: 'broken', requestId: 'r-1' });
 });
 
 test('says how many sockets are open, to whoever takes metrics', async () => {

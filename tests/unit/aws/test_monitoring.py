@@ -342,6 +342,8 @@ def test_the_dashboard_shows_only_what_is_measured(whole: dict[str, Any]) -> Non
     known += [{"Namespace": own, "MetricName": f"Verify{word}", "Dimensions": []} for word in ("Succeeded", "Seconds")]
     rds = [{"Name": "DBInstanceIdentifier", "Value": "staging-database"}]
     known.append({"Namespace": "AWS/RDS", "MetricName": "DatabaseConnections", "Dimensions": rds})
+    sockets = [{"Name": "Service", "Value": "collab"}]
+    known.append({"Namespace": own, "MetricName": "OpenSockets", "Dimensions": sockets})
     assert aws_monitoring.missing_metrics(whole["dashboard"]["body"], known) == []
 
 
@@ -374,6 +376,61 @@ def test_a_service_that_answers_no_more_raises_its_own_alarm_within_two_periods(
     metrics = cloudwatch.list_metrics(Namespace="FivePointers/staging")["Metrics"]
     seen = {(item["MetricName"], *(entry["Value"] for entry in item["Dimensions"])) for item in metrics}
     assert {("VerifySucceeded",), ("VerifySeconds",), ("ErrorsServer", "api"), ("LatencySeconds", "sites")} <= seen
+
+
+@pytest.mark.parametrize(("second", "minutes"), [(10, 2), (250, 20)])
+def test_one_fault_is_told_once_whenever_it_comes_and_whatever_it_leaves_behind(
+    account: None, capsys: pytest.CaptureFixture, derived: dict[str, Any], whole: dict[str, Any],
+    second: int, minutes: int,
+) -> None:  # fmt: skip
+    """An API that stops for some minutes, with requests to it and to the pages that need it, which log errors."""
+    api.install()
+    logs, cloudwatch, sns, sqs = (boto3.client(name) for name in ("logs", "cloudwatch", "sns", "sqs"))
+    topic = sns.create_topic(Name="staging-alarms")["TopicArn"]
+    queue = sqs.create_queue(QueueName="people")["QueueUrl"]
+    address = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=address)
+    for group in derived["log_groups"]:
+        logs.create_log_group(logGroupName=group["name"])
+        logs.create_log_stream(logGroupName=group["name"], logStreamName="host")
+    run(capsys, "cloudwatchlogs_metric_filters", metric_filters=derived["metric_filters"])
+    run(capsys, "cloudwatch_metric_alarms", metric_alarms=whole["alarms"])
+    run(capsys, "cloudwatch_composite_alarms", composite_alarms=whole["composites"])
+    (backend,) = [found for found in evaluator.backends() if found.alarms]
+    told: list[tuple[str, str]] = []
+
+    def write(group: str, at: int, *messages: dict[str, Any]) -> None:
+        events = [{"timestamp": at * 1000, "message": json.dumps(message)} for message in messages]
+        if events:
+            logs.put_log_events(logGroupName=f"/fivepointers/staging/{group}", logStreamName="host", logEvents=events)
+
+    def minute(at: int, down: bool) -> None:
+        """What is measured at a moment of a minute; and what is told at its end."""
+        write("nginx", at, request(status=502 if down else 200), request(service="sites", status=500 if down else 200))
+        write("sites", at, *[line({"level": "error"}, SYSLOG_IDENTIFIER="sites") for _time in range(12 if down else 0)])
+        if at % 900 < 60:
+            write("verify", at, {"verify": {"succeeded": 0 if down else 1, "seconds": 1}})
+        runs = {"MetricName": "procstat_lookup_pid_count", "Timestamp": at, "Value": 0 if down else 1}
+        runs["Dimensions"] = [{"Name": "Service", "Value": "api"}]
+        cloudwatch.put_metric_data(Namespace=derived["namespace"], MetricData=[runs])
+        evaluator.evaluate(backend, at // 60 * 60 + 63)
+        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            said = json.loads(json.loads(message["Body"])["Message"])
+            told.append((said["NewStateValue"], said["AlarmName"]))
+
+    stops = int(time.time()) // 900 * 900 - 3600 + second
+    for at in range(stops - 1860, stops, 60):
+        minute(at, down=False)
+    told.clear()
+    for at in range(stops, stops + 60 * minutes, 60):
+        minute(at, down=True)
+    assert told == [("ALARM", "staging-api")]
+    for at in range(stops + 60 * minutes, stops + 60 * minutes + 1800, 60):
+        minute(at, down=False)
+    # What was silent may say that it is well.
+    assert told[1] == ("OK", "staging-api")
+    assert [name for state, name in told if state == "ALARM"] == ["staging-api"], told
 
 
 # --- errors -------------------------------------------------------------------
