@@ -30,6 +30,8 @@ const now = () => performance.now();
 const round = (milliseconds) => Math.round(milliseconds) / 1000;
 const largest = (values) => values.reduce((most, value) => Math.max(most, value), 0);
 const mark = /<[^>]*>/g;
+// Documents may hold what others wrote before.
+const RUN = Date.now().toString(36);
 
 /** When each edit was made, by the mark that it left. */
 const edits = new Map();
@@ -66,7 +68,7 @@ class Person {
     this.text.observe(({ delta, transaction }) => {
       if (transaction.local || this.isVisitor) return;
       for (const { insert } of delta) {
-        for (const found of insert?.match(mark) ?? []) lateness.push(now() - edits.get(found).at);
+        for (const found of insert?.match(mark) ?? []) if (edits.has(found)) lateness.push(now() - edits.get(found).at);
       }
     });
     const WebSocketPolyfill = isVisitor ? Socket : NotedSocket;
@@ -91,7 +93,7 @@ class Person {
   }
 
   type() {
-    const edit = `<${this.name}.${++serial}>`;
+    const edit = `<${this.name}.${RUN}.${++serial}>`;
     edits.set(edit, { at: now(), name: this.name });
     this.text.insert(this.text.length, edit);
   }

@@ -120,7 +120,7 @@ class Sandbox:
         networks = self._networks()
         del networks[host]
         for other, device in [*((inside, "eth0") for inside in networks.values()), ([], bridge_name(self.name))]:
-            _run(*other, *f"ip neigh del {self.address(host)} dev {device}".split())
+            _run(*other, *f"ip neigh flush to {self.address(host)} dev {device} nud permanent".split())
 
     def _networks(self) -> dict[str, list[str]]:
         """By host, how a command of this machine is run in its network."""
