@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_what_the_balancer_says_of_the_client_counts_and_nothing_else(zones: Zon
 # --- a host is lost -----------------------------------------------------------------------------------------------
 
 # Requests a second and connections of each kind of load: ten connections, as of ten users.
-LOADS = {"api": (30, 3), "post": (10, 2), "front": (20, 2), "pages": (15, 3)}
+LOADS = {"api": (20, 3), "post": (10, 2), "front": (15, 2), "pages": (5, 3)}
 # So many documents that each Y.js host has some.
 SOCKETS, DOCUMENTS = 16, 8
 # How long an answer may take at worst. A connection that was there before is given up 13.5 s after the first bytes that
@@ -260,7 +261,9 @@ def lose(zones: Zones, kit: Kit, page: str, host: str, folder: Path, seconds: fl
         kept = kept_connections(zones, host)
         moment = zones.sandbox.power_off(host)
         time.sleep(seconds)
-        results = {name: load.finish(3 * PATIENCE) for name, load in loads.items()}
+        # All at once, or the last ones would go on alone.
+        with ThreadPoolExecutor(len(loads)) as pool:
+            results = list(pool.map(lambda load: load.finish(3 * PATIENCE), loads.values()))
         noticed = people.ask("settle")
     finally:
         people.end()
@@ -268,7 +271,8 @@ def lose(zones: Zones, kit: Kit, page: str, host: str, folder: Path, seconds: fl
             load.__exit__()
         zones.sandbox.power_on(host)
     wait_until_healthy(zones, host)
-    return Loss(moment, kept, {name: result.samples for name, result in results.items()}, noticed)
+    samples = [[sample for sample in result.samples if sample.error != "unsent"] for result in results]
+    return Loss(moment, kept, dict(zip(loads, samples, strict=True)), noticed)
 
 
 def wait_until_healthy(zones: Zones, host: str) -> None:
@@ -348,7 +352,7 @@ def test_a_host_without_power_takes_no_more_than_what_is_in_flight_on_it(
         # Asked again, and answered by another host.
         assert loss.failed("api", "front") == []
     assert loss.longest() <= LONGEST_ANSWER
-    assert min(len(samples) for samples in loss.samples.values()) > 50
+    assert min(len(samples) for samples in loss.samples.values()) > 20
     assert (loss.people["missing"], loss.people["split"]) == (0, 0)
     assert loss.people["out"] <= LONGEST_OUTAGE[group]
     assert (loss.people["moved"] > 0) is (group != "api")
