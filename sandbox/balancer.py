@@ -8,6 +8,7 @@ where an ALB says 502 or 504), and a new target gets requests at once, where an 
 
 from __future__ import annotations
 
+import csv
 import re
 import signal
 import socket
@@ -226,10 +227,15 @@ def _server(name: str, place: str, options: str) -> str:
 
 def keep_health(directory: Path) -> None:
     """Note the targets' health, for HAProxy to read at its next reload: a dead target does not come back by it."""
+    write(directory / HEALTH, _said(directory, "show servers state"))
+
+
+def _said(directory: Path, command: str) -> bytes:
+    """What HAProxy answers to a command."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(directory / SOCKET))
-        connection.sendall(b"show servers state\n")
-        write(directory / HEALTH, b"".join(iter(lambda: connection.recv(65536), b"")))
+        connection.sendall(f"{command}\n".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def command(path: Path) -> list[str]:
@@ -279,6 +285,11 @@ class Balancer:
         self.process.send_signal(signal.SIGUSR2)
         self._await_loaded(known)
         return True
+
+    def healthy(self) -> set[str]:
+        """The targets that get requests, each as address:port."""
+        rows = csv.DictReader(_said(self.directory, "show stat").decode().splitlines())
+        return {row["svname"] for row in rows if row["status"].startswith("UP") and row["check_status"]}
 
     def stop(self) -> None:
         """Stop it at once."""

@@ -250,7 +250,12 @@ def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) 
             "url": f"http://{fqdn}{path}",
             "status": [301, 302, 307, 308],
             "headers": [
-                {"header": "location", "matches": f"^https://{re.escape(fqdn + path)}$", "words": "the same address"}
+                # Load balancers name the port, which is the one that https has anyway.
+                {
+                    "header": "location",
+                    "matches": f"^https://{re.escape(fqdn)}(:443)?{re.escape(path)}$",
+                    "words": "the same address",
+                }
             ],
             "where": where,
         },
@@ -267,7 +272,11 @@ def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) 
 
 
 def unknown_host_checks(plan: Mapping[str, Any], fqdn: str) -> list[Check]:
-    """A name that nobody serves must not reach a service; ``fqdn`` says where the front door is without an address."""
+    """A name that nobody serves must not reach a service; ``fqdn`` says where the front door is without an address.
+
+    A load balancer sends whatever comes by http to https, and there it is refused.
+    """
+    balanced = plan["environment"]["tls_mode"] == "load_balancer"
     return [
         {
             "name": f"refuses an unknown host over {scheme}",
@@ -277,7 +286,7 @@ def unknown_host_checks(plan: Mapping[str, Any], fqdn: str) -> list[Check]:
             "address_of": fqdn,
             "where": look_at_edge(plan),
         }
-        for scheme in ("https", "http")
+        for scheme in ("https",) + (() if balanced else ("http",))
     ]
 
 

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Longer than any request here should take.
+# Longer than any request here should take, unless it is told otherwise.
 PATIENCE = 10.0
 BODY_SIZE = 2048
 BODIES = 64
@@ -77,6 +77,7 @@ class Target:
     status: Sequence[int] = (200,)
     close: bool = False
     resend: bool = False
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.url)
@@ -236,7 +237,7 @@ class Load:
         await self._schedule(seconds)
         for _ in workers:
             self.queue.put_nowait(None)
-        done, pending = await asyncio.wait(workers, timeout=2 * PATIENCE)
+        done, pending = await asyncio.wait(workers, timeout=2 * self.target.patience)
         self.busy = (time.process_time() - worked) / (time.monotonic() - began)
         for worker in pending:
             worker.cancel()
@@ -276,7 +277,7 @@ class Load:
             sent = loop.time()
             status, release, error = 0, "", ""
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(self.target.patience):
                     if connection.transport is None or connection.transport.is_closing():
                         connection = await self._open()
                         sent = loop.time()
@@ -412,6 +413,7 @@ async def run(options: argparse.Namespace) -> Load:
         options.status,
         options.close,
         options.resend,
+        options.patience,
     )
     load = Load(target, options.rate, options.connections)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -440,6 +442,7 @@ def main() -> int:
         action="store_true",
         help="send a request once more where its kept connection was closed before any answer, as HTTP has clients do",
     )
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds after which an answer is given up")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures and each request there")
     options = parser.parse_args()
     # Measuring waits for nobody, where that is allowed. It takes a fifth of a processor.

@@ -1,10 +1,12 @@
 /**
  * People who edit documents together, and what a replacement of the relay does to them.
  *
- *     node sockets.mjs ws://127.0.0.1:PORT SOCKETS DOCUMENTS
+ *     node sockets.mjs ws://127.0.0.1:PORT SOCKETS DOCUMENTS [ADDRESS [PATIENCE]]
  *
- * Reads a word a line: `late` has somebody new open each document, `finish` ends. Answers each with a line of
- * JSON, and the first when all are there and typing.
+ * They connect to ADDRESS whatever the URL's name is, and wait so many milliseconds for each other at most.
+ * Reads a word a line: `late` has somebody new open each document; at `settle` all stop typing, and wait until they
+ * see the same; `finish` does that and ends. Answers each with a line of JSON, and the first when all are there and
+ * typing.
  */
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,11 +16,12 @@ import { WebsocketProvider } from 'y-websocket';
 import * as Y from 'yjs';
 
 const [url, sockets, documents] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
+const address = process.argv[5];
 // Each person's, in milliseconds.
 const TYPE_EVERY = 800;
 // What was typed longer ago has to be known to whoever comes.
 const KNOWN_AFTER = 1_000;
-const PATIENCE = 15_000;
+const PATIENCE = Number(process.argv[6] ?? 15_000);
 
 // Each provider listens for the end of the process.
 process.setMaxListeners(0);
@@ -27,6 +30,8 @@ const now = () => performance.now();
 const round = (milliseconds) => Math.round(milliseconds) / 1000;
 const largest = (values) => values.reduce((most, value) => Math.max(most, value), 0);
 const mark = /<[^>]*>/g;
+// Documents may hold what others wrote before.
+const RUN = Date.now().toString(36);
 
 /** When each edit was made, by the mark that it left. */
 const edits = new Map();
@@ -36,8 +41,16 @@ const outages = [];
 let typing = true;
 let serial = 0;
 
+/** A socket that goes to the address that was given. */
+class Socket extends WebSocket {
+  constructor(place, protocols) {
+    const lookup = (_name, { all }, done) => (all ? done(null, [{ address, family: 4 }]) : done(null, address, 4));
+    super(place, protocols, address && { lookup });
+  }
+}
+
 /** A socket that notes when it was opened. */
-class NotedSocket extends WebSocket {
+class NotedSocket extends Socket {
   constructor(...values) {
     super(...values);
     connects.push(now());
@@ -55,10 +68,10 @@ class Person {
     this.text.observe(({ delta, transaction }) => {
       if (transaction.local || this.isVisitor) return;
       for (const { insert } of delta) {
-        for (const found of insert?.match(mark) ?? []) lateness.push(now() - edits.get(found).at);
+        for (const found of insert?.match(mark) ?? []) if (edits.has(found)) lateness.push(now() - edits.get(found).at);
       }
     });
-    const WebSocketPolyfill = isVisitor ? WebSocket : NotedSocket;
+    const WebSocketPolyfill = isVisitor ? Socket : NotedSocket;
     this.provider = new WebsocketProvider(url, name, this.doc, { WebSocketPolyfill, disableBc: true });
     this.provider.awareness.setLocalStateField('user', serial);
     this.provider.on('connection-close', () => (this.#lostAt ??= now()));
@@ -80,7 +93,7 @@ class Person {
   }
 
   type() {
-    const edit = `<${this.name}.${++serial}>`;
+    const edit = `<${this.name}.${RUN}.${++serial}>`;
     edits.set(edit, { at: now(), name: this.name });
     this.text.insert(this.text.length, edit);
   }
@@ -124,17 +137,17 @@ async function late() {
   return found;
 }
 
-async function finish() {
+async function settle() {
   typing = false;
   const end = now() + PATIENCE;
-  const settled = () => {
+  const isSettled = () => {
     if (people.some((person) => person.isOut)) return false;
     return names.every((name) => {
       const texts = people.filter((person) => person.name === name).map(({ text }) => text.toString());
       return texts.every((text) => text === texts[0]) && expected(name).every((edit) => texts[0].includes(edit));
     });
   };
-  while (!settled() && now() < end) await sleep(50);
+  while (!isSettled() && now() < end) await sleep(50);
   let [missing, split] = [0, 0];
   for (const name of names) {
     const texts = people.filter((person) => person.name === name).map(({ text }) => text.toString());
@@ -185,8 +198,6 @@ say({ people: people.length });
 
 for await (const line of createInterface(process.stdin)) {
   if (line === 'late') say(await late());
-  if (line === 'finish') {
-    say(await finish());
-    process.exit(0);
-  }
+  if (line === 'settle' || line === 'finish') say(await settle());
+  if (line === 'finish') process.exit(0);
 }

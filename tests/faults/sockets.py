@@ -91,10 +91,13 @@ class Kit:
 class People:
     """Clients of y-websocket that type, in a process of their own."""
 
-    def __init__(self, kit: Kit, port: int, sockets: int, documents: int) -> None:
+    def __init__(
+        self, kit: Kit, url: str, sockets: int, documents: int, *where: str, environment: dict[str, str] | None = None
+    ) -> None:
         self.process = subprocess.Popen(
-            [str(kit.node()), "sockets.mjs", f"ws://127.0.0.1:{port}", str(sockets), str(documents)],
+            [str(kit.node()), "sockets.mjs", url, str(sockets), str(documents), *where],
             cwd=kit.code,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -107,6 +110,11 @@ class People:
         line = self.process.stdout.readline()
         assert line, "the people are gone"
         return dict(json.loads(line))
+
+    def end(self) -> None:
+        """Send them away."""
+        self.process.kill()
+        self.process.communicate()
 
     def ask(self, word: str) -> dict[str, Any]:
         """Have them do something."""
@@ -269,12 +277,11 @@ class Stand:
     @contextlib.contextmanager
     def people(self, sockets: int, documents: int) -> Iterator[People]:
         """Have people at work, through the front."""
-        people = People(self.kit, self.port, sockets, documents)
+        people = People(self.kit, f"ws://127.0.0.1:{self.port}", sockets, documents)
         try:
             yield people
         finally:
-            people.process.kill()
-            people.process.communicate()
+            people.end()
 
 
 def replace(stand: Stand, sockets: int, documents: int, *, how: signal.Signals = signal.SIGTERM) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from sandbox.containers import bridge_name
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -66,6 +68,10 @@ def podman(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _run(*command: str) -> str:
+    return subprocess.run(command, text=True, capture_output=True, check=True, timeout=30).stdout
+
+
 class Sandbox:
     """A sandbox by name, with the calls that an operator would make."""
 
@@ -91,8 +97,42 @@ class Sandbox:
         done = self.cli("reboot", host)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def up(self) -> None:
-        done = self.cli("up", *(["--topology", self.topology] if self.topology else []))
+    def power_off(self, host: str) -> float:
+        """Take a host's power away, and return when: nobody is told, and what is sent to it vanishes.
+
+        As on EC2, where its address stays known. A killed container alone says goodbye on each of its connections,
+        and the others would hear after three seconds that nobody has its address.
+        """
+        networks = self._networks()
+        place, address = networks.pop(host), self.address(host)
+        hardware = json.loads(_run(*place, "ip", "-json", "link", "show", "eth0"))[0]["address"]
+        for other, device in [*((inside, "eth0") for inside in networks.values()), ([], bridge_name(self.name))]:
+            _run(*other, *f"ip neigh replace {address} lladdr {hardware} dev {device} nud permanent".split())
+        _run(*place, "ip", "link", "set", "eth0", "down")
+        moment = time.monotonic()
+        killed = podman("kill", f"{self.name}.{host}")
+        assert killed.returncode == 0, killed.stderr
+        return moment
+
+    def power_on(self, host: str) -> None:
+        """Give a host its power back."""
+        self.reboot(host)
+        networks = self._networks()
+        del networks[host]
+        for other, device in [*((inside, "eth0") for inside in networks.values()), ([], bridge_name(self.name))]:
+            _run(*other, *f"ip neigh flush to {self.address(host)} dev {device} nud permanent".split())
+
+    def _networks(self) -> dict[str, list[str]]:
+        """By host, how a command of this machine is run in its network."""
+        names = [f"{self.name}.{host}" for host in self.endpoints["hosts"]]
+        pids = podman("inspect", "--format", "{{.State.Pid}}", *names).stdout.split()
+        return {
+            host: ["nsenter", f"--target={pid}", "--net"]
+            for host, pid in zip(self.endpoints["hosts"], pids, strict=True)
+        }
+
+    def up(self, *how: str) -> None:
+        done = self.cli("up", *(how or (["--topology", self.topology] if self.topology else [])))
         assert done.returncode == 0, done.stdout + done.stderr
 
     def down(self) -> None:

@@ -276,6 +276,20 @@ def test_the_unit_heals() -> None:
     assert "Restart=always" in unit and "StartLimitIntervalSec=0" in unit and "LimitNOFILE=16384" in unit
 
 
+def test_the_kernel_notices_a_dead_host_before_nginx_gives_up() -> None:
+    """nginx waits 60 s for an answer, and then asks nobody else in time."""
+    files = render({})
+    path = "/etc/sysctl.d/60-fivepointers.conf"
+    settings = dict(re.findall(r"^net\.ipv4\.tcp_(\w+) = (\d+)$", files[path], re.M))
+    # As the kernel reckons: 0.2 s at first, and twice as long each time.
+    assert 0.2 * (2 ** (int(settings["retries2"]) + 1) - 1) == pytest.approx(12.6)
+    silent = int(settings["keepalive_time"]) + int(settings["keepalive_intvl"]) * int(settings["keepalive_probes"])
+    assert silent == 19
+    assert "proxy_socket_keepalive on;" in files["fivepointers/snippets/forward.conf"]
+    unit = files["/etc/systemd/system/nginx.service.d/fivepointers.conf"]
+    assert f"ExecStartPre=+-/usr/lib/systemd/systemd-sysctl {path}\n" in unit
+
+
 @pytest.mark.parametrize("role", ["nginx", "nginx_proxy"])
 def test_every_template_is_used(role: str) -> None:
     folder = ROOT / "roles" / role

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -133,6 +134,18 @@ def test_where_to_look_without_an_edge_of_our_own() -> None:
     checks = verification(plan, [])
     assert one(checks, "api", "sends http to https")["where"].startswith("the load balancer's listeners and target")
     assert one(checks, "edge", "refuses an unknown host over http")["where"].startswith("the load balancer's")
+
+
+def test_a_load_balancer_sends_every_name_to_https_and_names_the_port() -> None:
+    plan = plan_of(catalogue())
+    assert len(names(verification(plan, []), "edge")) == 2
+    plan["environment"]["tls_mode"] = "load_balancer"
+    checks = verification(plan, [])
+    assert names(checks, "edge") == ["refuses an unknown host over https"]
+    (rule,) = one(checks, "api", "sends http to https")["headers"]
+    for place, is_good in (("", True), (":443", True), (":8443", False), (".evil.test", False)):
+        location = f"https://api.{DOMAIN}{place}/verify?redirect=1"
+        assert bool(re.search(rule["matches"], location)) is is_good, location
 
 
 def test_some() -> None:
