@@ -165,7 +165,6 @@ def test_what_the_balancer_says_of_the_client_counts_and_nothing_else(zones: Zon
     moved = client.ask(f"api.{zones.domain}", "/api/health", tls=False)
     assert (moved.status, moved.one("Location")) == (301, f"https://api.{zones.domain}:443/api/health")
     name, asked = f"api.{zones.domain}", "sandbox-api-1"
-    lies = "-H 'X-Forwarded-For: 192.0.2.1' -H 'X-Forwarded-Proto: http' -H 'X-Request-ID: forged-forged'"
     lies = {"Host": name, "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "http", "X-Request-ID": "forged-forged"}
     headers = zones.sandbox.ssh(asked, f"python3 - {zones.address} '{json.dumps(lies)}'", stdin=ASK)
     assert "Strict-Transport-Security" in headers, "the edge did not believe that the user speaks TLS"
