@@ -32,7 +32,7 @@ HOSTS = {
     "api": {"services": ["api"], "count": 3},
     "collab": {"services": ["collab"], "count": 2},
 }
-# What requests need. tests/integration/test_35_provision.py has all layers.
+# What requests need. tests/provision/test_provision.py has all layers.
 LAYERS = "network,security_groups,load_balancer,hosts"
 NAMES = [f"sandbox-{group}-{number}" for group, item in HOSTS.items() for number in range(1, item["count"] + 1)]
 

@@ -66,7 +66,12 @@ def host_stages() -> list[Stage]:
         # The same once more, on the nginx of Debian's next release.
         Stage("next-nginx", [*UNIT, "-k", "next-nginx", "tests/unit/nginx"], junit=True),
     ]
-    for name, timeout, sandboxes in (("ci", 600, ""), ("faults", 600, ""), ("integration", 3600, "test")):
+    for name, timeout, sandboxes in (
+        ("ci", 600, ""),
+        ("faults", 600, ""),
+        ("provision", 2400, ""),
+        ("integration", 3600, "test"),
+    ):
         stages.append(Stage(name, [*UNIT, f"tests/{name}"], timeout=timeout, junit=True, sandboxes=sandboxes))
     return stages
 
@@ -96,10 +101,10 @@ def test(names: Sequence[str]) -> int:
     """All stages, or those that are named; then see that nothing is left behind."""
     started = time.monotonic()
     before = Machine.now()
-    *quick, faults, integration = host_stages()
+    *quick, faults, provision, integration = host_stages()
     # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
-    # The integration tests take as long as all scenarios together.
-    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), ([integration, *molecule_stages()], 2)]
+    # The integration tests take as long as the others of their group together.
+    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), ([integration, provision, *molecule_stages()], 2)]
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]

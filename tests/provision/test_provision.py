@@ -22,7 +22,6 @@ import yaml
 
 from sandbox import certificates
 from sandbox.scheduler import run_due
-from tests.integration.harness import ROOT
 from tests.unit.aws import recorder
 
 REGION = "ap-northeast-2"
@@ -71,7 +70,12 @@ class Account:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         keys = {"AWS_ACCESS_KEY_ID": "TRIAL12345", "AWS_SECRET_ACCESS_KEY": "unusual-trial-key"}
-        self.environment = {**os.environ, **keys, "AWS_ENDPOINT_URL": url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        self.environment = {
+            **os.environ,
+            **keys,
+            "AWS_ENDPOINT_URL": url,
+            "ANSIBLE_CONFIG": str(recorder.ROOT / "ansible.cfg"),
+        }
         session = boto3.session.Session(*keys.values(), region_name=REGION)
         self.client: Callable[[str], Any] = lambda name: session.client(name, endpoint_url=url)
         names = ("ec2", "rds", "s3", "elbv2", "route53", "acm", "cloudwatch", "iam", "logs")
@@ -90,8 +94,10 @@ class Account:
     def provision(self, *arguments: str) -> tuple[int, int, str]:
         """Run the playbook; return its code, how many tasks changed something, and its output."""
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory)]
-        command += [str(ROOT / "playbooks" / "provision.yml"), *arguments]
-        run = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        command += [str(recorder.ROOT / "playbooks" / "provision.yml"), *arguments]
+        run = subprocess.run(
+            command, env=self.environment, cwd=recorder.ROOT, capture_output=True, text=True, timeout=600
+        )
         changed = re.search(r"changed=(\d+)", run.stdout)
         return run.returncode, int(changed[1]) if changed else -1, run.stdout + run.stderr
 
@@ -236,7 +242,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         server = subprocess.Popen(
             [sys.executable, "-m", "sandbox.cloudwatch", "--port", str(port)],
             env=environment,
-            cwd=ROOT,
+            cwd=recorder.ROOT,
             stdout=log,
             stderr=log,
         )
