@@ -110,5 +110,6 @@ def test_every_scenario_and_the_integration_tests_are_stages() -> None:
         "next-nginx",
         "ci",
         "faults",
+        "provision",
         "integration",
     ]
