@@ -90,6 +90,7 @@ def api() -> Iterator[recorder.Api]:
         yield found
 
 
+@pytest.mark.playbook
 def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tmp_path: Path) -> None:
     api.client("s3").create_bucket(
         Bucket="EXAMPLE-ARTIFACTS".lower(), CreateBucketConfiguration={"LocationConstraint": recorder.REGION}
@@ -123,6 +124,7 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
     assert (tmp_path / "other/api/0a1b.tar.gz").exists()
 
 
+@pytest.mark.playbook
 def test_the_inventory_needs_what_its_policy_says_and_each_tag(api: recorder.Api) -> None:
     def add(**tags: str) -> None:
         found = {"Platform": "fivepointers", "Environment": "staging", **tags}
@@ -149,6 +151,7 @@ def test_the_inventory_needs_what_its_policy_says_and_each_tag(api: recorder.Api
     assert "has no attribute 'Services'" in done.stderr
 
 
+@pytest.mark.playbook
 def test_reporting_errors_needs_what_its_policy_says(api: recorder.Api) -> None:
     name = recorder.ROOT / "inventories/development/group_vars/all/environment.yml"
     variables = yaml.safe_load(name.read_text()) | {

@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 
 from tests.unit.aws import recorder
 
+pytestmark = pytest.mark.playbook
+
 BOOK = "playbooks/unused_resources.yml"
 ZONES = ("ap-northeast-2a", "ap-northeast-2b")
 KEEP = [{"Key": "Keep", "Value": "yes"}]
