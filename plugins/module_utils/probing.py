@@ -148,7 +148,7 @@ def classify(error: BaseException, address: str, name: str = "", connected: bool
         else:
             kind = "tls_untrusted"
         return ProbeError(kind, f"TLS to {address} for {name}: {error.verify_message}", address)
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return ProbeError("closed", f"{address} closed the connection during the TLS handshake", address)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).replace("_", " ").lower()

@@ -280,7 +280,7 @@ def test_the_kernel_notices_a_dead_host_before_nginx_gives_up() -> None:
     """nginx waits 60 s for an answer, and then asks nobody else in time."""
     files = render({})
     path = "/etc/sysctl.d/60-fivepointers.conf"
-    settings = dict(re.findall(r"^net\.ipv4\.tcp_(\w+) = (\d+)$", files[path], re.M))
+    settings = dict(re.findall(r"^-net\.ipv4\.tcp_(\w+) = (\d+)$", files[path], re.M))
     # As the kernel reckons: 0.2 s at first, and twice as long each time.
     assert 0.2 * (2 ** (int(settings["retries2"]) + 1) - 1) == pytest.approx(12.6)
     silent = int(settings["keepalive_time"]) + int(settings["keepalive_intvl"]) * int(settings["keepalive_probes"])
