@@ -105,7 +105,7 @@ def test(names: Sequence[str]) -> int:
     *quick, faults, provision, integration = host_stages()
     # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
     # The integration tests take as long as the others of their group together.
-    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), ([integration, provision, *molecule_stages()], 2)]
+    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), ([integration, *molecule_stages(), provision], 2)]
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]
