@@ -40,10 +40,10 @@ def _run() -> None:
         try:
             for backend in backends():
                 if now - measured >= MEASURED_EVERY:
-                    place = backend.account_id, backend.region_name
-                    instances = ec2_backends[place[0]][place[1]].all_instances()
+                    account, region = backend.account_id, backend.region_name
+                    instances = ec2_backends[account][region].all_instances()
                     api.instance_metrics(backend, instances, int(os.environ.get("SANDBOX_STATUS_PORT", "0")))
-                    api.certificate_metrics(backend, acm_backends[place[0]][place[1]]._certificates.values())
+                    api.certificate_metrics(backend, acm_backends[account][region]._certificates.values())
                     api.forget(backend, now)
                 evaluate(backend, now - LATE)
             if now - measured >= MEASURED_EVERY:
