@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import shlex
 import shutil
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,9 +24,13 @@ PROGRAM = "chromium-headless-shell"
 
 
 @contextlib.contextmanager
-def chromium(home: Path, authority: Path, names: Mapping[str, str]) -> Iterator[Browser]:
+def chromium(home: Path, authority: Path, names: Mapping[str, str], network: Sequence[str]) -> Iterator[Browser]:
     """Run the browser with a home of its own.
 
+    In the machine's network it would end its connections whenever another sandbox adds an address or takes one away
+    (ERR_NETWORK_CHANGED).
+
+    :param network: how a command is run in the network that the browser is to have.
     :param authority: certificate (PEM) that it trusts, beside those that every browser trusts.
     :param names: host name or pattern -> address or address:port; no other name is found.
     """
@@ -35,10 +40,13 @@ def chromium(home: Path, authority: Path, names: Mapping[str, str]) -> Iterator[
     database.mkdir(parents=True)
     for options in (["-N", "--empty-password"], ["-A", "-n", "authority", "-t", "C,,", "-i", str(authority)]):
         subprocess.run(["certutil", "-d", f"sql:{database}", *options], check=True, capture_output=True)
+    start = home / "start"
+    start.write_text(f'#!/bin/sh\nexec {shlex.join([*network, program])} "$@"\n')
+    start.chmod(0o755)
     rules = ", ".join([*(f"MAP {name} {place}" for name, place in names.items()), "MAP * ~NOTFOUND"])
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program,
+            executable_path=start,
             args=[f"--host-resolver-rules={rules}", "--no-proxy-server"],
             env={**os.environ, "HOME": str(home)},
         )
@@ -84,8 +92,8 @@ class Watch:
 
 
 @contextlib.contextmanager
-def foreign_site(certificate: Path, key: Path) -> Iterator[str]:
-    """Serve an empty page over TLS at a port of the loopback; yields address:port."""
+def foreign_site(address: str, certificate: Path, key: Path) -> Iterator[str]:
+    """Serve an empty page over TLS at a port of the address; yields address:port."""
 
     class Empty(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -97,14 +105,14 @@ def foreign_site(certificate: Path, key: Path) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+    server = http.server.ThreadingHTTPServer((address, 0), Empty)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_address[1]}"
+        yield f"{address}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

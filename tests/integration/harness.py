@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -122,14 +123,19 @@ class Sandbox:
         for other, device in [*((inside, "eth0") for inside in networks.values()), ([], bridge_name(self.name))]:
             _run(*other, *f"ip neigh flush to {self.address(host)} dev {device} nud permanent".split())
 
+    def within(self, part: str) -> list[str]:
+        """How a command of this machine is run in the network of a part: a host, or the database."""
+        pid = podman("inspect", "--format", "{{.State.Pid}}", f"{self.name}.{part}").stdout.strip()
+        return ["nsenter", f"--target={pid}", "--net"]
+
     def _networks(self) -> dict[str, list[str]]:
         """By host, how a command of this machine is run in its network."""
-        names = [f"{self.name}.{host}" for host in self.endpoints["hosts"]]
-        pids = podman("inspect", "--format", "{{.State.Pid}}", *names).stdout.split()
-        return {
-            host: ["nsenter", f"--target={pid}", "--net"]
-            for host, pid in zip(self.endpoints["hosts"], pids, strict=True)
-        }
+        return {host: self.within(host) for host in self.endpoints["hosts"]}
+
+    @property
+    def gateway(self) -> str:
+        """The address of this machine in the sandbox's network."""
+        return str(next(ipaddress.ip_network(self.endpoints["subnet"]).hosts()))
 
     def up(self, *how: str) -> None:
         done = self.cli("up", *(how or (["--topology", self.topology] if self.topology else [])))

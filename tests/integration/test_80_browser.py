@@ -64,9 +64,9 @@ def place(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder, told = tmp_path_factory.mktemp("browser"), platform.endpoints
     authority, names = Path(told["ca_file"]), [FOREIGN]
     certificates.ensure(authority, folder / "foreign.pem", folder / "foreign-key.pem", names, "unused")
-    with foreign_site(folder / "foreign.pem", folder / "foreign-key.pem") as foreign:
+    with foreign_site(platform.gateway, folder / "foreign.pem", folder / "foreign-key.pem") as foreign:
         names_at = {told["domain"]: told["edge"], f"*.{told['domain']}": told["edge"], FOREIGN: foreign}
-        with chromium(folder / "home", authority, names_at) as browser:
+        with chromium(folder / "home", authority, names_at, platform.within("database")) as browser:
             yield Place(browser, told["domain"])
 
 
