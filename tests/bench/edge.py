@@ -35,6 +35,7 @@ from ansible_collections.fivepointers.platform.plugins.action.release import fro
 from ansible_collections.fivepointers.platform.plugins.module_utils import releases  # noqa: E402
 
 from sandbox import certificates  # noqa: E402
+from tests.faults.front import NODE  # noqa: E402
 from tests.unit.nginx import live  # noqa: E402
 from tests.unit.release.conftest import make_spec  # noqa: E402
 
@@ -178,7 +179,7 @@ def service(folder: Path) -> Iterator[int]:
     }
     environment |= {f"DATABASE_{name}": "none" for name in ("NAME", "USER", "PASSWORD")} | {"DATABASE_PORT": "9"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["node", "dist/main.js"], cwd=folder, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([NODE, "dist/main.js"], cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         for _attempt in range(300):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):

@@ -110,6 +110,9 @@ def test_every_scenario_and_the_integration_tests_are_stages() -> None:
         "next-nginx",
         "ci",
         "faults",
+        "sandbox",
+        "awkward",
         "provision",
+        "zones",
         "integration",
     ]

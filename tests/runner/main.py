@@ -70,8 +70,11 @@ def host_stages() -> list[Stage]:
     for name, timeout, sandboxes in (
         ("ci", 600, ""),
         ("faults", 600, ""),
+        ("sandbox", 900, "hardy"),
+        ("awkward", 900, "test-awkward."),
         ("provision", 2400, ""),
-        ("integration", 3600, "test"),
+        ("zones", 2400, "test-zones."),
+        ("integration", 3600, "test."),
     ):
         stages.append(Stage(name, [*UNIT, f"tests/{name}"], timeout=timeout, junit=True, sandboxes=sandboxes))
     return stages
@@ -102,10 +105,11 @@ def test(names: Sequence[str]) -> int:
     """All stages, or those that are named; then see that nothing is left behind."""
     started = time.monotonic()
     before = Machine.now()
-    *quick, faults, provision, integration = host_stages()
+    *quick, faults, sandbox, awkward, provision, zones, integration = host_stages()
     # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
-    # The integration tests take as long as the others of their group together.
-    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), ([integration, *molecule_stages(), provision], 2)]
+    # Playbooks wait for hosts half of the time, so that three suit them; the longest go first.
+    hosts = [integration, zones, *molecule_stages(), provision, awkward, sandbox]
+    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), (hosts, 3)]
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]

@@ -92,7 +92,8 @@ def zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zones]:
     address = network.address(IPv4Network(it.endpoints["subnet"]), 1)
     it.inventory = str(write_inventory(tmp_path_factory.mktemp("zones"), address))
     it.extra = ["-e", f"platform_catalogue_file={ROOT / 'inventories/services.yml'}"]
-    it.extra += ["-e", f"platform_artifacts={ROOT / '.artifacts'}"]
+    # Those of molecule's scenarios: the integration tests, which run beside this, build changed services.
+    it.extra += ["-e", f"platform_artifacts={ROOT / '.cache/molecule/artifacts'}"]
     # What a person does before: a certificate of the public names.
     tls = it.state / "tls"
     certificate, key = (tls / f"{name}.pem" for name in ("certificate", "key"))
