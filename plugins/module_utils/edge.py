@@ -259,10 +259,10 @@ def edge_configuration(
 ) -> dict[str, Any]:
     """Return what the templates of the role nginx_proxy write down.
 
-    Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path}), C(limits) (of each service, see limits_of),
-    C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, headers (a snippet), flags (the
-    names whose maintenance closes it), cors, body_limit, limits, websocket, streams, policy, policy_report}]}),
-    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
+    Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path, keepalive}), C(limits) (of each service, see
+    limits_of), C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, headers (a snippet),
+    flags (the names whose maintenance closes it), cors, body_limit, limits, websocket, streams, policy,
+    policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
     C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
@@ -316,7 +316,12 @@ def edge_configuration(
         "origins": origin_patterns(edge["origins"]),
         "upstreams": [
             # The path names a document; all its sockets have to meet on one host.
-            {"name": f"edge_{service}", "servers": list(addresses), "by_path": service in sockets}
+            {
+                "name": f"edge_{service}",
+                "servers": list(addresses),
+                "by_path": service in sockets,
+                "keepalive": service not in edge.get("beside", ()),
+            }
             for service, addresses in edge["upstreams"].items()
         ],
         "limits": list(limits.values()),

@@ -547,6 +547,12 @@ def upstreams(model: Model) -> dict[str, list[str]]:
     return {name: servers(model, name) for name, service in model.services.items() if service["public"]}
 
 
+def beside_edge(model: Model) -> list[str]:
+    """Return the services with a front on a host of the edge: one nginx, which a renewed certificate reloads."""
+    edges = {host for host, entry in (model.hosts or {}).items() if "edge" in entry["services"]}
+    return [name for name in model.services if edges & set(model.placement.get(name, []))]
+
+
 def virtual_hosts(model: Model) -> list[dict[str, Any]]:
     """Return the edge's virtual hosts: exact names first, longest path first."""
     found: dict[str, dict[str, Any]] = {}
@@ -579,6 +585,7 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
     """Return what each host carries."""
     plans: dict[str, dict[str, Any]] = {}
     fronts = {name: servers(model, name) for name in model.services}
+    reloaded = beside_edge(model)
     for host, entry in (model.hosts or {}).items():
         names = [name for name in entry["services"] if name in model.services]
         plans[host] = {
@@ -588,7 +595,12 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
             "edge": "edge" in entry["services"],
             "node_versions": sorted({model.services[name]["node"] for name in names if model.is_process(name)}),
             "internal": [
-                {"service": other, "port": INTERNAL + model.services[other]["port"], "servers": fronts[other]}
+                {
+                    "service": other,
+                    "port": INTERNAL + model.services[other]["port"],
+                    "servers": fronts[other],
+                    "keepalive": other not in reloaded,
+                }
                 for other in called_services(model, names)
             ],
         }
@@ -646,6 +658,7 @@ def plan(model: Model) -> dict[str, Any]:
         "edge": {
             "virtual_hosts": virtual_hosts(model),
             "upstreams": upstreams(model),
+            "beside": beside_edge(model),
             "origins": {key: list(value) for key, value in model.origins.items()},
         },
         "tls": tls_settings(model),

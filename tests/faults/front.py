@@ -163,7 +163,10 @@ class Front:
         return {
             "nginx_proxy_domain": live.DOMAIN,
             "nginx_proxy_tls": {"mode": "files", "certificate": "x", "key": "y"},
-            "nginx_proxy_edge": live.edge_plan(api=[f"127.0.0.1:{self.prefix.port(PORT)}"]),
+            "nginx_proxy_edge": {
+                **live.edge_plan(api=[f"127.0.0.1:{self.prefix.port(PORT)}"]),
+                "beside": ["api"],
+            },
         }
 
     def _text(self, slots: dict[str, int]) -> str:

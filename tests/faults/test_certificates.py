@@ -234,6 +234,19 @@ def test_a_renewal_loses_no_request_and_closes_no_socket(edge: Edge) -> None:
     assert len(set(seen.serials)) == RENEWALS + 1, "each new connection has the new certificate"
 
 
+def test_a_renewal_on_a_single_host_loses_no_request(tmp_path: Path) -> None:
+    """Edge and front are one nginx there: a reload ends the front's connections too, those of the edge among them."""
+    with Front(tmp_path, edge=True) as front:
+        front.start("blue", "release-0")
+        with Process(tmp_path / "kept.json", **front.target, **KEPT) as load:
+            for _ in range(RENEWALS):
+                time.sleep(PAUSE)
+                front.reload()
+            time.sleep(PAUSE)
+            result = load.finish()
+    assert result.figures["failures"] == {}
+
+
 def test_a_certificate_that_nobody_loads_is_not_shown(edge: Edge) -> None:
     assert len(set(measured(edge, lambda: None, 1).serials)) == 1
 

@@ -249,6 +249,7 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
             "csp_report_only": False,
         }
     ]
+    assert edge["beside"] == []
     assert edge["upstreams"] == {
         "api": ["10.0.0.3:3001", "10.0.0.4:3001"],
         "frontend": ["10.0.0.2:8080"],
@@ -265,7 +266,9 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
         "kinds": ["nextjs", "yjs_websocket"],
         "edge": False,
         "node_versions": ["24"],
-        "internal": [{"service": "api", "port": 33001, "servers": ["10.0.0.3:3001", "10.0.0.4:3001"]}],
+        "internal": [
+            {"service": "api", "port": 33001, "servers": ["10.0.0.3:3001", "10.0.0.4:3001"], "keepalive": True}
+        ],
     }
     assert hosts["web-1"]["internal"] == [], "browsers call the API, not the host of the files"
     assert hosts["web-1"]["node_versions"] == []
@@ -275,10 +278,12 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
 
 def test_everything_fits_on_one_host(stack: Any) -> None:
     stack.hosts = {"dev-1": {"address": "10.0.0.1", "services": ["edge", "frontend", "api", "sites", "collab"]}}
-    host = stack.plan()["hosts"]["dev-1"]
+    plan = stack.plan()
+    host = plan["hosts"]["dev-1"]
     assert host["edge"] is True
+    assert plan["edge"]["beside"] == list(plan["services"]), "one nginx: what it reloads for closes its connections"
     assert host["kinds"] == ["nestjs_api", "nextjs", "static_frontend", "yjs_websocket"]
-    assert host["internal"] == [{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"]}]
+    assert host["internal"] == [{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"], "keepalive": False}]
 
 
 def test_two_versions_of_node_on_one_host(stack: Any) -> None:
