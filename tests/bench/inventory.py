@@ -5,7 +5,8 @@
 
 Prints seconds of `ansible-inventory`, asked of the API and from the cache: with --graph, which is what each playbook
 waits for, and with --list, which also writes all variables; and what of that is the start of ansible-core itself (the
-same command over one host). Best of five; processor time is what a machine without other work needs, and leaves out the
+same command over one host). Once where production has a quarter of the instances, and once where it has all. Best of
+five; processor time is what a machine without other work needs, and leaves out the
 API's own. Python keeps what it compiled, as it does where pip installed Ansible.
 """
 
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -26,19 +27,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.unit.aws import recorder
 
 INSTANCES = 200
+ENVIRONMENTS = ("production", "staging", "development", "sandbox")
 INVENTORY = "inventories/production/aws_ec2.yml"
 
 
-def fill(api: recorder.Api, count: int) -> None:
-    """Run instances as production has them."""
+def fill(api: recorder.Api, count: int, environments: Sequence[str]) -> None:
+    """Run instances, spread over the environments."""
     ec2 = api.client("ec2")
     services = ("edge", "frontend", "api", "sites", "collab")
     for number in range(count):
         tags = {
             "Name": f"host-{number}",
             "Platform": "fivepointers",
-            "Environment": "production",
-            "Services": services[number % len(services)],
+            "Environment": environments[number % len(environments)],
+            "Services": services[number // len(environments) % len(services)],
         }
         ec2.run_instances(
             ImageId="ami-12c6146b",
@@ -75,8 +77,15 @@ def measure(
 def main() -> None:
     """Print the figures."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    for environments in (ENVIRONMENTS, ENVIRONMENTS[:1]):
+        print(f"{INSTANCES} instances, {len(environments)} environment(s)", flush=True)
+        show(environments)
+
+
+def show(environments: Sequence[str]) -> None:
+    """Print the figures of one account."""
     with recorder.Api() as api, tempfile.TemporaryDirectory() as folder:
-        fill(api, INSTANCES)
+        fill(api, INSTANCES, environments)
         base = {key: value for key, value in api.environment.items() if key != "PYTHONDONTWRITEBYTECODE"}
         base["PYTHONPYCACHEPREFIX"] = f"{folder}/compiled"
         cached = base | {
