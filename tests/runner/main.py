@@ -107,9 +107,9 @@ def test(names: Sequence[str]) -> int:
     before = Machine.now()
     *quick, faults, sandbox, awkward, provision, zones, integration = host_stages()
     # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
-    # Playbooks wait for hosts half of the time, so that three suit them; the longest go first.
-    hosts = [integration, zones, *molecule_stages(), provision, awkward, sandbox]
-    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), (hosts, 3)]
+    # The longest go first.
+    hosts = [integration, zones, provision, *molecule_stages(), awkward, sandbox]
+    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), (hosts, 2)]
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]
