@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -15,12 +14,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
+from sandbox import network
 from sandbox.containers import bridge_name
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +136,7 @@ class Sandbox:
     @property
     def gateway(self) -> str:
         """The address of this machine in the sandbox's network."""
-        return str(next(ipaddress.ip_network(self.endpoints["subnet"]).hosts()))
+        return network.address(IPv4Network(self.endpoints["subnet"]), 1)
 
     def up(self, *how: str) -> None:
         done = self.cli("up", *(how or (["--topology", self.topology] if self.topology else [])))

@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sandbox import balancer, network
+from sandbox import balancer
 from tests.faults.load import Process, Sample
 from tests.faults.sockets import Kit, People
 from tests.integration.harness import ROOT, Sandbox, build
@@ -89,7 +88,7 @@ def zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zones]:
     if not os.environ.get("KEEP_SANDBOX"):
         it.down()
     it.up("--provisioned")
-    address = network.address(IPv4Network(it.endpoints["subnet"]), 1)
+    address = it.gateway
     it.inventory = str(write_inventory(tmp_path_factory.mktemp("zones"), address))
     it.extra = ["-e", f"platform_catalogue_file={ROOT / 'inventories/services.yml'}"]
     # Those of molecule's scenarios: the integration tests, which run beside this, build changed services.
