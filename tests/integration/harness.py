@@ -126,12 +126,14 @@ class Sandbox:
 
     def within(self, part: str) -> list[str]:
         """How a command of this machine is run in the network of a part: a host, or the database."""
-        pid = podman("inspect", "--format", "{{.State.Pid}}", f"{self.name}.{part}").stdout.strip()
-        return ["nsenter", f"--target={pid}", "--net"]
+        return self._networks(part)[part]
 
-    def _networks(self) -> dict[str, list[str]]:
-        """By host, how a command of this machine is run in its network."""
-        return {host: self.within(host) for host in self.endpoints["hosts"]}
+    def _networks(self, *parts: str) -> dict[str, list[str]]:
+        """The same of several, by part; of all hosts, where none is named."""
+        parts = parts or tuple(self.endpoints["hosts"])
+        names = [f"{self.name}.{part}" for part in parts]
+        pids = podman("inspect", "--format", "{{.State.Pid}}", *names).stdout.split()
+        return {part: ["nsenter", f"--target={pid}", "--net"] for part, pid in zip(parts, pids, strict=True)}
 
     @property
     def gateway(self) -> str:
