@@ -111,15 +111,16 @@ def remove_network(sandbox: str) -> None:
 
 
 def ensure_network(sandbox: str, subnet: str) -> None:
-    """Make the sandbox's network; one with another subnet is made anew."""
+    """Make the sandbox's network; one with another subnet, or whose making was interrupted, is made anew."""
     found = inspect_network(sandbox)
-    if found and [item["subnet"] for item in found["subnets"]] != [subnet]:
+    made = ([item["subnet"] for item in found["subnets"]], found["network_interface"]) if found else None
+    if made == ([subnet], bridge_name(sandbox)):
+        return
+    if made:
         remove(rows(sandbox))
         remove_network(sandbox)
-        found = None
-    if not found:
-        runtime.podman("network", "create", "--disable-dns", "--subnet", subnet, network_name(sandbox))
-        _name_bridge(sandbox)
+    runtime.podman("network", "create", "--disable-dns", "--subnet", subnet, network_name(sandbox))
+    _name_bridge(sandbox)
 
 
 def rows(sandbox: str | None = None) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.containers import bridge_name
+from sandbox.containers import bridge_name, network_name
 from tests.integration.harness import ROOT, Sandbox, podman
 
 HOSTS = "hosts: {a-1: [api, edge], b-1: []}\n"
@@ -103,6 +103,15 @@ def test_an_interrupted_up_is_finished_by_the_next(hardy: Sandbox, how: signal.S
     process.wait(60)
     hardy.up()
     assert hardy.cli("status").returncode == 0
+
+
+def test_a_network_that_an_interrupted_up_left_without_its_bridges_name_is_made_anew(hardy: Sandbox) -> None:
+    subnet = hardy.endpoints["subnet"]
+    hardy.down()
+    podman("network", "create", "--disable-dns", "--subnet", subnet, network_name("hardy"))
+    hardy.up()
+    assert hardy.cli("status").returncode == 0
+    assert (Path("/sys/class/net") / bridge_name("hardy")).exists()
 
 
 def test_what_is_in_the_way_is_told_in_a_sentence(hardy: Sandbox, tmp_path: Path) -> None:
