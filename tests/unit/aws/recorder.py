@@ -150,10 +150,11 @@ class Api:
             "ANSIBLE_FORCE_COLOR": "0",
         }
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program against this API."""
+        variables = self.environment | environment
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=300
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=300
         )
 
     def playbook(

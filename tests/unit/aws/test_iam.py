@@ -125,30 +125,11 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
 
 
 @pytest.mark.playbook
-def test_the_inventory_needs_what_its_policy_says_and_each_tag(api: recorder.Api) -> None:
-    def add(**tags: str) -> None:
-        found = {"Platform": "fivepointers", "Environment": "staging", **tags}
-        specification = {"ResourceType": "instance", "Tags": [{"Key": key, "Value": found[key]} for key in found]}
-        api.client("ec2").run_instances(
-            ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=[specification]
-        )
-
-    inventory = ("ansible-inventory", "-i", "inventories/staging/aws_ec2.yml", "--list")
-    add(Name="web", Services="edge, api")
-    api.calls.clear()
-    done = api.run(*inventory)
+def test_the_inventory_needs_what_its_policy_says(api: recorder.Api) -> None:
+    done = api.run("ansible-inventory", "-i", "inventories/staging/aws_ec2.yml", "--list")
     assert done.returncode == 0, done.stderr
     assert recorder.refused("inventory", api.calls) == []
     assert recorder.untried(["inventory"], api.calls) == set()
-    groups = json.loads(done.stdout)
-    (host,) = groups["service_edge"]["hosts"]
-    assert host.startswith("web_i-")
-    assert groups["service_api"]["hosts"] == [host]
-    assert set(groups["platform"]["children"]) == {"service_edge", "service_api"}
-    add(Name="bare")
-    done = api.run(*inventory)
-    assert done.returncode != 0
-    assert "has no attribute 'Services'" in done.stderr
 
 
 @pytest.mark.playbook
