@@ -17,9 +17,9 @@ PYTHON = str(ROOT / ".venv/bin/python")
 UNIT = (PYTHON, "-m", "pytest", "-q")
 
 
-def check_stages(*, playbooks: bool = True) -> list[Stage]:
+def check_stages(*, slow: bool = True) -> list[Stage]:
     """Lint, types, unit tests and templates; the long ones first."""
-    chosen = ["-k", "not next-nginx", *([] if playbooks else ["-m", "not playbook"])]
+    chosen = ["-k", "not next-nginx", *([] if slow else ["-m", "not slow"])]
     return [
         Stage("unit", [*UNIT, "-n", "2", "--dist", "worksteal", *chosen, "tests/unit"], junit=True),
         Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
@@ -87,7 +87,7 @@ def main(argv: Sequence[str], usage: str) -> int:
         return 1
     command, *names = argv or [""]
     if command == "check" and not names:
-        return report(run_all([(check_stages(playbooks=False), 2)], time.monotonic()))
+        return report(run_all([(check_stages(slow=False), 2)], time.monotonic()))
     if command == "test":
         return test(names)
     if command == "list" and not names:

@@ -340,7 +340,7 @@ def server(tmp_path: Path) -> Iterator[Account]:
         yield account
 
 
-@pytest.mark.playbook
+@pytest.mark.slow
 def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     permission = {"IpProtocol": "tcp", "FromPort": 3306, "ToPort": 3306}
     by_hand = {"CidrIp": "203.0.113.50/32", "Description": "by hand"}
@@ -383,7 +383,7 @@ def test_access_for_an_hour_is_gone_after_an_hour(server: Account) -> None:
     assert server.schedules("development-database-access") == []
 
 
-@pytest.mark.playbook
+@pytest.mark.slow
 def test_an_environment_is_stopped_and_started_and_no_other_is_touched(server: Account) -> None:
     every = server.states()
     assert len(every) == 4 and set(every.values()) == {"running", "available"}

@@ -90,7 +90,7 @@ def api() -> Iterator[recorder.Api]:
         yield found
 
 
-@pytest.mark.playbook
+@pytest.mark.slow
 def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tmp_path: Path) -> None:
     api.client("s3").create_bucket(
         Bucket="EXAMPLE-ARTIFACTS".lower(), CreateBucketConfiguration={"LocationConstraint": recorder.REGION}
@@ -124,7 +124,7 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
     assert (tmp_path / "other/api/0a1b.tar.gz").exists()
 
 
-@pytest.mark.playbook
+@pytest.mark.slow
 def test_the_inventory_needs_what_its_policy_says(api: recorder.Api) -> None:
     done = api.run("ansible-inventory", "-i", "inventories/staging/aws_ec2.yml", "--list")
     assert done.returncode == 0, done.stderr
@@ -132,7 +132,7 @@ def test_the_inventory_needs_what_its_policy_says(api: recorder.Api) -> None:
     assert recorder.untried(["inventory"], api.calls) == set()
 
 
-@pytest.mark.playbook
+@pytest.mark.slow
 def test_reporting_errors_needs_what_its_policy_says(api: recorder.Api) -> None:
     name = recorder.ROOT / "inventories/development/group_vars/all/environment.yml"
     variables = yaml.safe_load(name.read_text()) | {

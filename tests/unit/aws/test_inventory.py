@@ -15,7 +15,7 @@ import pytest
 
 from tests.unit.aws import recorder
 
-pytestmark = pytest.mark.playbook
+pytestmark = pytest.mark.slow
 CONFIG = "plugin: fivepointers.platform.aws_ec2\nenvironment: staging\nregions: [ap-northeast-2]\n"
 CACHE = "cache: true\ncache_plugin: ansible.builtin.jsonfile\ncache_connection: {folder}/cache\ncache_timeout: 600\n"
 

@@ -204,6 +204,7 @@ def run(capsys: pytest.CaptureFixture, module_name: str, /, check: bool = False,
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_whole_layer_is_made_once_and_drift_repaired(
     account: None, capsys: pytest.CaptureFixture, derived: dict[str, Any], whole: dict[str, Any]
 ) -> None:
@@ -240,6 +241,7 @@ def test_the_whole_layer_is_made_once_and_drift_repaired(
     assert cloudwatch.list_tags_for_resource(ResourceARN=arn)["Tags"]
 
 
+@pytest.mark.slow
 def test_things_are_deleted(account: None, capsys: pytest.CaptureFixture) -> None:
     api.install()
     boto3.client("logs").create_log_group(logGroupName="/g")
@@ -262,6 +264,7 @@ def test_things_are_deleted(account: None, capsys: pytest.CaptureFixture) -> Non
         assert "missing" in run(capsys, name, **{key: [item]})["msg"]
 
 
+@pytest.mark.slow
 def test_a_dashboard_keeps_the_marks_of_deployments(account: None, capsys: pytest.CaptureFixture) -> None:
     graph = {"type": "metric", "properties": {"metrics": [["N", "M"]], "view": "timeSeries"}}
     number = {"type": "metric", "properties": {"metrics": [["N", "M"]], "view": "singleValue"}}
@@ -378,6 +381,7 @@ def test_a_service_that_answers_no_more_raises_its_own_alarm_within_two_periods(
     assert {("VerifySucceeded",), ("VerifySeconds",), ("ErrorsServer", "api"), ("LatencySeconds", "sites")} <= seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("second", "minutes"), [(10, 2), (250, 20)])
 def test_one_fault_is_told_once_whenever_it_comes_and_whatever_it_leaves_behind(
     account: None, capsys: pytest.CaptureFixture, derived: dict[str, Any], whole: dict[str, Any],

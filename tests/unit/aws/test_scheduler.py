@@ -56,6 +56,7 @@ def run(account: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     return call
 
 
+@pytest.mark.slow
 def test_a_schedule_is_made_moved_and_deleted_and_nothing_is_done_twice(run: Run) -> None:
     run(scheduler_schedule_group, name="dev", tags={"Environment": "dev"})
     client = boto3.client("scheduler")
@@ -112,6 +113,7 @@ def test_a_group_has_its_tags_and_takes_its_schedules_along(run: Run) -> None:
     assert run(scheduler_schedule_info)["schedules"] == []
 
 
+@pytest.mark.slow
 def test_one_rule_is_added_described_and_revoked_and_no_other_is_touched(run: Run) -> None:
     client = boto3.client("ec2")
     vpc = client.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
@@ -183,6 +185,7 @@ def test_the_stand_in_refuses_what_was_never_tried(run: Run) -> None:
             run_due(boto3.client, FRIDAY)
 
 
+@pytest.mark.slow
 def test_what_the_api_answers_is_told_and_the_schedule_is_over_all_the_same(run: Run) -> None:
     run(scheduler_schedule_group, name="dev")
     once = {**SCHEDULE, "schedule_expression": "at(2026-11-27T11:00:00)", "action_after_completion": "DELETE"}

@@ -164,6 +164,7 @@ def run(module: Any, capsys: pytest.CaptureFixture[str], **arguments: Any) -> di
     return said
 
 
+@pytest.mark.slow
 def test_a_parameter_group_is_made_told_and_mended(account: None, capsys: pytest.CaptureFixture[str]) -> None:
     """Check mode makes nothing; a second run changes nothing; drift is mended, and what others set stays."""
     rds: Any = boto3.client("rds", region_name=REGION)
@@ -185,6 +186,7 @@ def test_a_parameter_group_is_made_told_and_mended(account: None, capsys: pytest
     assert said["failed"] and "state family" in said["msg"]
 
 
+@pytest.mark.slow
 def test_more_connections_than_there_is_memory_for_are_refused(
     account: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +219,7 @@ def test_static_parameters_wait_and_unknown_ones_are_refused() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_master_password_goes_to_secrets_manager_once(account: None, capsys: pytest.CaptureFixture[str]) -> None:
     """And the module says where it is, never what it is."""
     rds: Any = boto3.client("rds", region_name=REGION)

@@ -230,7 +230,7 @@ def test_the_picture_in_the_documentation_is_that_of_production() -> None:
     )
 
 
-@pytest.mark.playbook
+@pytest.mark.slow
 def test_the_playbook_draws_the_hosts_of_the_inventory_and_asks_none_of_them(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "inventories", tmp_path / "inventories", ignore=shutil.ignore_patterns("aws_ec2.yml"))
     carried = {"edge-1": ["edge"], "all-1": list(described()[0]["services"])}

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from tests.unit.aws import recorder
 
-pytestmark = pytest.mark.playbook
+pytestmark = pytest.mark.slow
 
 BOOK = "playbooks/unused_resources.yml"
 ZONES = ("ap-northeast-2a", "ap-northeast-2b")

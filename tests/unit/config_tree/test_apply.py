@@ -420,6 +420,7 @@ NEW = {"main.conf": "newer\n", "b/c.conf": "c\n", "tls/key.pem": {"content": "ot
 NEWER = {"main.conf": ("newer\n", 0o644), "b/c.conf": ("c\n", 0o644), "tls/key.pem": ("other\n", 0o600)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("next_run", ["the same", "the one before", "another owner"])
 @pytest.mark.usefixtures("quick")
 def test_a_run_killed_at_any_step_is_finished_or_taken_back(
@@ -466,6 +467,7 @@ def test_a_run_killed_at_any_step_is_finished_or_taken_back(
     assert limit > 40, "the steps were not counted"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_run_killed_while_it_puts_back_is_taken_back(tmp_path_factory: pytest.TempPathFactory) -> None:
     limit, died = 0, True

@@ -28,6 +28,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from tests.unit.verify.conftest import DOMAIN, Authority, FrontDoor, Visitor
 
+pytestmark = pytest.mark.slow
+
 API = {"service": "api", "kind": "http", "url": f"https://api.{DOMAIN}/api/health", "status": [200]}
 PAGE = {"service": "frontend", "kind": "http", "url": f"https://{DOMAIN}/", "status": "200-399"}
 

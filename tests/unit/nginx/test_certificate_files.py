@@ -55,6 +55,7 @@ def root() -> None:
         pytest.skip("config_tree is for root")
 
 
+@pytest.mark.slow
 def test_a_key_by_reference_is_the_same_file_and_in_no_output(certificate: Path, tmp_path: Path) -> None:
     crt, key = (certificate / name for name in ("edge.crt", "edge.key"))
     read = "{{ lookup('ansible.builtin.file', '%s', rstrip=false) }}"
@@ -71,6 +72,7 @@ def test_a_key_by_reference_is_the_same_file_and_in_no_output(certificate: Path,
     assert status == 0 and "changed=0" in said, said
 
 
+@pytest.mark.slow
 def test_a_reference_that_leads_nowhere_is_named(certificate: Path, tmp_path: Path) -> None:
     status, said = give(tmp_path, {"certificate": str(certificate / "edge.crt"), "key": {"variable": "gone"}})
     assert status != 0

@@ -210,6 +210,7 @@ def maintain(limited: Any) -> Iterator[Any]:
         limited.maintain(name, False)
 
 
+@pytest.mark.slow
 def test_maintenance_is_a_file_and_takes_no_reload(limited: Any, maintain: Any, client: str) -> None:
     maintain("api")
     answer = post(limited, client, "/x", Origin=PAGE_OF_OURS)
@@ -225,6 +226,7 @@ def test_maintenance_is_a_file_and_takes_no_reload(limited: Any, maintain: Any, 
     assert post(limited, client, "/x").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
 def test_a_page_under_maintenance_answers_any_method(limited: Any, maintain: Any, client: str, method: str) -> None:
     maintain("frontend")
@@ -235,6 +237,7 @@ def test_a_page_under_maintenance_answers_any_method(limited: Any, maintain: Any
     assert (line["method"], line["path"]) == (method, "/some/where")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -251,11 +254,13 @@ def test_open_pages_keep_their_assets(limited: Any, maintain: Any, client: str, 
     assert post(limited, client, path, APEX, "GET").status == status
 
 
+@pytest.mark.slow
 def test_data_has_no_assets(limited: Any, maintain: Any, client: str) -> None:
     maintain("api")
     assert post(limited, client, "/assets/x").status == 503
 
 
+@pytest.mark.slow
 def test_the_whole_edge_but_its_own_health_can_be_closed(limited: Any, maintain: Any, client: str) -> None:
     maintain("edge")
     for host in (API, APEX, TENANT, WS, f"own.{DOMAIN}", f"gone.{DOMAIN}"):
@@ -263,6 +268,7 @@ def test_the_whole_edge_but_its_own_health_can_be_closed(limited: Any, maintain:
     assert limited.ask("10.0.0.7", "/edge-health", tls=False).status == 200
 
 
+@pytest.mark.slow
 def test_limits_and_maintenance_are_told_to_pages_of_allowed_origins_only(
     limited: Any, maintain: Any, client: str, origins: list[dict[str, Any]]
 ) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from tests.unit.nginx.live import DOMAIN, ROOT, Prefix, edge_plan, put_certificate, start
 
+pytestmark = pytest.mark.slow
+
 FILES = {"mode": "files", "certificate": "x", "key": "y"}
 SSLYZE = ROOT / ".cache/tools/sslyze"
 

@@ -450,6 +450,7 @@ def test_a_failed_deployment_gives_the_port_back(played: Played, before: Old, ta
     assert before.state() == ("old", False, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["on", "back"])
 def test_a_kill_at_any_step_leaves_a_state_from_which_the_next_run_goes_on(
     played: Played, before: Old, taking: Callable[[], phases.Job], way: str
@@ -485,6 +486,7 @@ def test_a_kill_at_any_step_leaves_a_state_from_which_the_next_run_goes_on(
     assert killed > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["give_back", "deploy"])
 def test_a_kill_at_any_step_of_giving_back_is_made_up_for(
     played: Played, before: Old, taking: Callable[[], phases.Job], then: str

@@ -473,6 +473,7 @@ def test_what_is_committed_is_not_taken_back(played: Played, job: Callable[..., 
     assert live(played) == before
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_taking_back_leads_back_all_the_same(
     played: Played, job: Callable[..., phases.Job]
 ) -> None:
@@ -499,6 +500,7 @@ def test_a_kill_at_any_step_of_taking_back_leads_back_all_the_same(
     assert kill > 6, played.steps
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_a_rollback_leaves_one_or_the_other_serving(
     played: Played, job: Callable[..., phases.Job]
 ) -> None:
@@ -577,6 +579,7 @@ def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path
     files.check_fence(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reboot", [False, True])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_kill_at_any_step_leaves_the_old_or_the_new_serving_and_the_next_run_heals(
