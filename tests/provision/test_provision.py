@@ -131,6 +131,22 @@ class Account:
         found = self.iam.get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]["Statement"]
         return list(found)
 
+    def retag(self, layer: str, tags: dict[str, str]) -> None:
+        """Have these as the only tags of that thing of a layer which only its tags make this environment's."""
+        items, gone = [{"Key": key, "Value": value} for key, value in {"Note": "x", **tags}.items()], list(TAGS)
+        roles = {"hosts": "trial-host", "database_access": "trial-database-access", "schedule": "trial-schedule"}
+        if layer in roles:
+            self.iam.untag_role(RoleName=roles[layer], TagKeys=gone)
+            self.iam.tag_role(RoleName=roles[layer], Tags=items)
+        elif layer == "database":
+            arn = self.rds.describe_db_instances()["DBInstances"][0]["DBInstanceArn"]
+            self.rds.remove_tags_from_resource(ResourceName=arn, TagKeys=gone)
+            self.rds.add_tags_to_resource(ResourceName=arn, Tags=items)
+        else:
+            arn = self.elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"]
+            self.elbv2.remove_tags(ResourceArns=[arn], TagKeys=gone)
+            self.elbv2.add_tags(ResourceArns=[arn], Tags=items)
+
     def states(self) -> dict[str, str]:
         """Return the state of each host and database."""
         items = [item for group in self.ec2.describe_instances()["Reservations"] for item in group["Instances"]]
@@ -365,3 +381,29 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     calls = [call.of_environment("trial", "trial-builds") for call in recording]
     assert recorder.refused(policies, calls) == []
     assert recorder.untried(policies, calls) == set()
+
+
+@pytest.mark.parametrize(
+    ("layer", "tags"),
+    [
+        ("hosts", {}),
+        ("hosts", {"ManagedBy": TAGS["ManagedBy"], "Environment": "other"}),
+        ("database_access", {}),
+        ("schedule", {}),
+        ("database", {}),
+        ("load_balancer", {}),
+    ],
+    ids=["role", "role of another environment", "role for access", "role for hours", "database", "load balancer"],
+)
+def test_what_has_our_name_and_not_our_tags_is_left_alone(account: Account, layer: str, tags: dict[str, str]) -> None:
+    """Made by hand, or by another environment whose names meet this one's."""
+    account.retag(layer, tags)
+    try:
+        before = account.everything()
+        code, _changed, output = account.provision("--tags", layer)
+        assert code != 0, output
+        reason = "has the tag Environment=other" if tags else "has no tag ManagedBy=fivepointers.platform"
+        assert re.search(rf"The (role|RDS instance|load balancer) trial-\S+ {reason}", " ".join(output.split())), output
+        assert account.everything() == before
+    finally:
+        account.retag(layer, TAGS)
