@@ -99,11 +99,13 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
         """Fill the inventory.
 
-        :raises AnsibleParserError: an unknown option, what AWS refuses, an instance without the tag Services.
+        :raises AnsibleParserError: an unknown option, no region, what AWS refuses, an instance without Services.
         """
         super().parse(inventory, loader, path, cache)
         self._refuse_unknown(self._read_config_data(path), path)
         options = {name: self._plain(value) for name, value in self.get_options().items()}
+        if not options["regions"] or not all(options["regions"]):
+            raise AnsibleParserError(f"{path}: regions: {options['regions']}: name each AWS region, as ap-northeast-2.")
         hosts = self._kept(self._key(path, options), cache, options)
         services = {name: _services(variables["aws_tags"].get("Services", "")) for name, variables in hosts.items()}
         bare = sorted(name for name, found in services.items() if not found)

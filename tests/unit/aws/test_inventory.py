@@ -105,9 +105,11 @@ def test_instances_that_nothing_runs_on_are_all_named(api: recorder.Api, tmp_pat
         (CONFIG + "cahce: true\n", "cahce: no option of"),
         (CONFIG.replace("environment: staging\n", ""), "environment"),
         (CONFIG.replace("regions: [ap-northeast-2]\n", ""), "regions"),
+        (CONFIG.replace("[ap-northeast-2]", "[]"), "regions: []: name each AWS region"),
+        (CONFIG.replace("ap-northeast-2", "\"{{ lookup('env', 'NOWHERE') }}\""), "regions: ['']: name each AWS region"),
         (CONFIG.replace("fivepointers.platform.aws_ec2", "fivepointers.platform.aws_ec3"), "aws_ec3"),
     ],
-    ids=["library's", "typo", "environment", "regions", "plugin"],
+    ids=["library's", "typo", "environment", "regions", "no region", "empty region", "plugin"],
 )
 def test_a_wrong_file_is_refused_by_name(api: recorder.Api, tmp_path: Path, config: str, told: str) -> None:
     launch(api, Name="web", Services="api")
