@@ -75,6 +75,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
 from ansible.plugins.loader import inventory_loader
+from ansible_collections.fivepointers.platform.plugins.module_utils.planning import tagged_services
 
 ASKS = "amazon.aws.aws_ec2"
 OWN = ("plugin", "environment")
@@ -107,16 +108,8 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
         if not options["regions"] or not all(options["regions"]):
             raise AnsibleParserError(f"{path}: regions: {options['regions']}: name each AWS region, as ap-northeast-2.")
         hosts = self._kept(self._key(path, options), cache, options)
-        services = {name: _services(variables["aws_tags"].get("Services", "")) for name, variables in hosts.items()}
-        bare = sorted(name for name, found in services.items() if not found)
-        if bare:
-            raise AnsibleParserError(
-                f"No tag Services, or an empty one: {', '.join(bare)}. It names what runs on the instance, such as "
-                "`api` or `edge,frontend`. Set it; or take the tag Platform from an instance that is not a host of "
-                "the platform."
-            )
         for name, variables in hosts.items():
-            for service in services[name]:
+            for service in tagged_services(variables["aws_tags"]):
                 group = inventory.add_group(self._sanitize_group_name(f"service_{service}"))
                 inventory.add_child(inventory.add_group("platform"), group)
                 inventory.add_host(name, group)
@@ -174,7 +167,15 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
         asker._read_config_data = lambda path: asker.set_options(direct=asked)
         found = InventoryData()
         asker.parse(found, self.loader, "", cache=False)
-        return {name: _variables(host.get_vars()) for name, host in found.hosts.items()}
+        hosts = {name: _variables(host.get_vars()) for name, host in found.hosts.items()}
+        bare = sorted(name for name, variables in hosts.items() if not tagged_services(variables["aws_tags"]))
+        if bare:
+            raise AnsibleParserError(
+                f"No tag Services, or an empty one: {', '.join(bare)}. It names what runs on the instance, such as "
+                "`api` or `edge,frontend`. Set it; or take the tag Platform from an instance that is not a host of "
+                "the platform."
+            )
+        return hosts
 
 
 def _variables(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +186,3 @@ def _variables(found: Mapping[str, Any]) -> dict[str, Any]:
         "aws_private_ip_address": found["private_ip_address"],
         "aws_tags": found["tags"],
     }
-
-
-def _services(tag: str) -> list[str]:
-    return [name for name in tag.replace(" ", "").split(",") if name]

@@ -173,7 +173,7 @@ def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mappin
     state = {
         item["instance_id"]: item["state"]["name"]
         for item in instances
-        if "edge" in [name.strip() for name in item.get("tags", {}).get("Services", "").split(",")]
+        if "edge" in planning.tagged_services(item.get("tags"))
     }
     known = [item["target"]["id"] for item in targets if item["target_health"]["state"] != "draining"]
     register = sorted(name for name, now in state.items() if now == "running" and name not in known)

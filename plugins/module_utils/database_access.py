@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Union
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model
+from ansible_collections.fivepointers.platform.plugins.module_utils.planning import Model, tagged_services
 from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Problem, Report, listed
 
 ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
@@ -340,8 +340,7 @@ def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mappin
     """
     callers = [name for name, service in model.services.items() if database["name"] in service["needs"]]
     for item in sorted(instances, key=lambda found: found["instance_id"]):
-        on_it = [word.strip() for word in (item.get("tags") or {}).get("Services", "").split(",")]
-        if set(on_it) & set(callers):
+        if set(tagged_services(item.get("tags"))) & set(callers):
             break
     else:
         raise refuse(

@@ -72,6 +72,11 @@ def aws_tags(model: Model, service: str = "") -> dict[str, str]:
     return {**found, "Service": service} if service else found
 
 
+def tagged_services(tags: Mapping[str, str] | None) -> list[str]:
+    """Return what runs on an instance, as its tag Services says: names of services, and edge."""
+    return [name for part in (tags or {}).get("Services", "").split(",") if (name := part.strip())]
+
+
 def aws_name(model: Model, thing: str) -> str:
     """Return the name of a resource."""
     return f"{model.environment['name']}-{thing}"

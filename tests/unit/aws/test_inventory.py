@@ -152,6 +152,13 @@ def test_the_cache_never_answers_for_another_environment_or_account(
     assert api.calls or "127.0.0.1:9" in done.stderr
 
 
+def test_an_answer_that_was_refused_is_not_kept(api: recorder.Api, tmp_path: Path) -> None:
+    name = launch(api, Name="bare")
+    assert ask(api, tmp_path, CONFIG + CACHE).returncode != 0
+    api.client("ec2").create_tags(Resources=[name], Tags=[{"Key": "Services", "Value": "api"}])
+    assert names(ask(api, tmp_path, CONFIG + CACHE)) == {"bare"}
+
+
 def test_an_answer_without_hosts_is_not_kept(api: recorder.Api, tmp_path: Path) -> None:
     assert names(ask(api, tmp_path, CONFIG + CACHE)) == set()
     launch(api, Name="web", Services="api")
