@@ -19,7 +19,7 @@ def services(environment: str, domain: str, region: str) -> dict[str, dict[str, 
     sys.path.insert(0, str(REPO / "collections"))
     try:
         from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import read_catalogue
-        from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue
+        from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
 
         facts = {"name": environment, "domain": domain, "region": region, "tls": {"mode": "files"}}
         model, _problems = catalogue.read(read_catalogue(str(CATALOGUE)), facts)

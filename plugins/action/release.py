@@ -16,12 +16,13 @@ from collections.abc import Mapping
 import jinja2
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.archive import ArchiveError, choose
-from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
-from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import PlaceholderError, render
-from ansible_collections.fivepointers.platform.plugins.module_utils.planning import process_title
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, choose
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError, render
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import process_title
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../roles/node_service/templates")
 HANDOFF = "handoff.cjs"

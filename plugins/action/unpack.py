@@ -18,7 +18,11 @@ from urllib.request import url2pathname
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
-from ansible_collections.fivepointers.platform.plugins.module_utils.archive import ArchiveError, choose, sha256_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import (
+    ArchiveError,
+    choose,
+    sha256_of,
+)
 
 FETCH_TIMEOUT = 60
 

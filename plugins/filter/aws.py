@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import (
-    aws_dns,
-    aws_hosts,
-    aws_monitoring,
-    aws_network,
-    aws_security_groups,
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import dns as aws_dns
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import monitoring as aws_monitoring
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
+    security_groups as aws_security_groups,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
 
 
 def _found(function: Callable[..., Any]) -> Callable[..., Any]:

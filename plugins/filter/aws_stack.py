@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import (
-    aws_artifacts,
-    aws_database,
-    aws_dns,
-    aws_load_balancer,
-)
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import artifacts as aws_artifacts
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import database as aws_database
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import dns as aws_dns
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
 
 
 def _database(function: Callable[..., list[str]]) -> Callable[..., list[str]]:

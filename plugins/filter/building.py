@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
-from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 
 BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone")
 

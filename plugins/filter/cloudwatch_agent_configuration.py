@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent import (
     ConfigurationError,
     configuration,
     monthly_cost,

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import database_access as access
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants as access
 
 
 def _model(catalogue: Any, environment: Any) -> planning.Model:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import edge
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration as edge
 
 
 def edge_configuration(*args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import error_page as pages
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import error_page as pages
 
 
 def error_page(page: str, brand: str = "") -> dict[str, Any]:

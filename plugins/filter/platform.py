@@ -12,15 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import (
-    aws_monitoring,
-    planning,
-    provisioning,
-    rollbacks,
-    topology,
-)
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import listed, plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import listed, plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.picture import topology
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import monitoring as aws_monitoring
 
 
 def _model(catalogue: Any, environment: Any, hosts: Any) -> planning.Model:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import aws_schedule
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import schedule as aws_schedule
 
 
 def power_schedules(layer: Any, instances: Sequence[Any], databases: Sequence[Any], caller: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils import verification as derive
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import derive
 
 
 def verification(plan: Any, catalogue: Any) -> list[dict[str, Any]]:

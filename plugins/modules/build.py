@@ -200,9 +200,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
-from ansible_collections.fivepointers.platform.plugins.module_utils.sources import spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
 
 SERVICE_OPTIONS = {
     "name": {"type": "str", "required": True},

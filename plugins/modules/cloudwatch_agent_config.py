@@ -114,8 +114,8 @@ import pathlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import published
-from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent import published
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import TreeError, apply_tree
 
 UNIT = "amazon-cloudwatch-agent.service"
 

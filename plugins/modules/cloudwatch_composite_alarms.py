@@ -152,7 +152,7 @@ composite_alarms:
 
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_resource import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.cloudwatch_resource import (
     STATE,
     Kind,
     Thing,

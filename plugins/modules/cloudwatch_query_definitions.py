@@ -96,7 +96,12 @@ query_definitions:
 
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_resource import STATE, Kind, Thing, run
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.cloudwatch_resource import (
+    STATE,
+    Kind,
+    Thing,
+    run,
+)
 
 
 def find(client: Any, name: str) -> Thing:

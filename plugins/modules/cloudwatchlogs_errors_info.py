@@ -134,7 +134,7 @@ with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
 
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.log_errors import PATTERN, grouped, table
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.log_errors import PATTERN, grouped, table
 
 
 def events(client: Any, group: str, start: float) -> Iterator[dict[str, Any]]:

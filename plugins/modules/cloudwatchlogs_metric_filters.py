@@ -140,7 +140,7 @@ metric_filters:
 from typing import Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_resource import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.cloudwatch_resource import (
     STATE,
     Kind,
     Thing,

@@ -201,7 +201,7 @@ import typing as t
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import TreeError, apply_tree
 
 
 def argument_spec() -> dict[str, t.Any]:

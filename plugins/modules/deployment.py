@@ -154,7 +154,8 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import leases, release_files, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases, releases
 
 
 def main() -> None:

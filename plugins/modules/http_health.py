@@ -142,7 +142,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.probing import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_client import (
     ProbeError,
     ask,
     complaints,

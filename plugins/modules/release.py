@@ -222,8 +222,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import adoption, release_files, releases
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 
 
 def read(path: str) -> str:

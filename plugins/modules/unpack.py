@@ -114,7 +114,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import archive
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive
 
 
 def missing(dest: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -88,15 +88,15 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import unused
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import plain
-from ansible_collections.fivepointers.platform.plugins.module_utils.unused_account import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws import unused
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.unused_account import (
     RETENTIONS,
     clean,
     clients,
     read_plan,
     remove,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 
 with suppress(ImportError):  # AnsibleAWSModule says what is missing
     from botocore.exceptions import BotoCoreError, ClientError

@@ -95,9 +95,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import unused
-from ansible_collections.fivepointers.platform.plugins.module_utils.schema import Report, plain
-from ansible_collections.fivepointers.platform.plugins.module_utils.unused_account import DAYS, clients, gather
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws import unused
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.unused_account import DAYS, clients, gather
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Report, plain
 
 with suppress(ImportError):  # AnsibleAWSModule says what is missing
     from botocore.exceptions import BotoCoreError, ClientError

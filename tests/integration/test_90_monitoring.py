@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.aws_monitoring import missing_metrics
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.monitoring import missing_metrics
 from websockets.sync.client import connect
 
 from tests.integration.harness import Sandbox

@@ -15,16 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 from ansible.errors import AnsibleError
 from ansible_collections.fivepointers.platform.plugins.filter.building import build_spec
 from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import parse_catalogue
-from ansible_collections.fivepointers.platform.plugins.module_utils import deploy_report, node_modules
-from ansible_collections.fivepointers.platform.plugins.module_utils.artifacts import Store
-from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
-from ansible_collections.fivepointers.platform.plugins.module_utils.sources import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
     LOCK_FILES,
     Spec,
     lock_file,
     read_json,
     spec_of,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
 from yaml import YAMLError
 
 __all__ = [

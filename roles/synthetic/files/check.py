@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.verification import explanations, summary
-from ansible_collections.fivepointers.platform.plugins.module_utils.walking import Walker
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import explanations, summary
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.run import Walker
 
 # An event of CloudWatch may hold far more; a person reads no more.
 MOST_FAILURES = 20

@@ -13,7 +13,8 @@ from typing import Any
 import moto
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue, planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "ap-northeast-2"

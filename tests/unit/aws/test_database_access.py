@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils import aws_schedule, catalogue, planning
-from ansible_collections.fivepointers.platform.plugins.module_utils import database_access as access
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants as access
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import schedule as aws_schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

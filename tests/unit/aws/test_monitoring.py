@@ -12,7 +12,9 @@ import boto3
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
-from ansible_collections.fivepointers.platform.plugins.module_utils import aws_monitoring, catalogue, log_errors
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws import log_errors
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import monitoring as aws_monitoring
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st

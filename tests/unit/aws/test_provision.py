@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.filter import aws as filters
-from ansible_collections.fivepointers.platform.plugins.module_utils import (
-    aws_database_access,
-    aws_hosts,
-    aws_network,
-    aws_security_groups,
-    catalogue,
-    planning,
-    provisioning,
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import Flow, flows
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
+    database_access as aws_database_access,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.aws_network import FoundError
-from ansible_collections.fivepointers.platform.plugins.module_utils.flows import Flow, flows
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
+    security_groups as aws_security_groups,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.network import FoundError
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -15,16 +15,14 @@ import boto3
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.module_utils import (
-    aws_artifacts,
-    aws_database,
-    aws_dns,
-    aws_load_balancer,
-    catalogue,
-    planning,
-    provisioning,
-)
 from ansible_collections.fivepointers.platform.plugins.modules import rds_managed_password, rds_parameter_group
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import artifacts as aws_artifacts
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import database as aws_database
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import dns as aws_dns
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
 
 Load = Callable[..., planning.Model]
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import unused, unused_account
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws import unused, unused_account
 from ansible_collections.fivepointers.platform.plugins.modules import unused_resources_info as module
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils import unused
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws import unused
 from botocore.exceptions import ClientError
 
 from tests.unit.aws import recorder

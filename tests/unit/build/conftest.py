@@ -22,9 +22,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.runtimes import node_version, npm_program, wheel
-from ansible_collections.fivepointers.platform.plugins.module_utils.sources import Spec
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import (
+    node_version,
+    npm_program,
+    wheel,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
 
 NODE = Path(wheel("bin", "node") or "node")
 NODE_VERSION = node_version(NODE)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import commands
-from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.commands import BuildError
-from ansible_collections.fivepointers.platform.plugins.module_utils.sources import spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import commands
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
 
 from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, spec, unpacked, write, write_lock
 
@@ -384,7 +384,7 @@ def test_what_a_build_leaves_in_the_background_ends(project: Path, builder: Make
 
 
 def test_an_archive_half_written_is_no_artifact(project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ansible_collections.fivepointers.platform.plugins.module_utils import artifacts
+    from ansible_collections.fivepointers.platform.plugins.module_utils.build import store as artifacts
 
     make = builder(spec(project))
     real = artifacts.time_of

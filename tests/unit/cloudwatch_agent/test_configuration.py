@@ -10,7 +10,7 @@ from ansible_collections.fivepointers.platform.plugins.filter.cloudwatch_agent_c
     cloudwatch_agent_configuration,
     cloudwatch_agent_cost,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.cloudwatch_agent import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent import (
     MEASUREMENTS,
     merge,
     metric_name,

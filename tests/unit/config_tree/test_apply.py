@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import config_tree
-from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import Found, TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import config_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import (
+    Found,
+    TreeError,
+    apply_tree,
+)
 
 Spec = Callable[..., dict[str, Any]]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.config_tree import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import (
     File,
     Found,
     Plan,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import deployment
-from ansible_collections.fivepointers.platform.plugins.module_utils import leases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
 
 
 def step(name: str, host: str, failed: bool = False, **changes: Any) -> dict[str, Any]:

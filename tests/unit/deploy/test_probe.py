@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import deploy_probe
-from ansible_collections.fivepointers.platform.plugins.module_utils.deploy_probe import Probe, Spread, Thinned
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import probe as deploy_probe
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe import Probe, Spread, Thinned
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text, YMessageType, create_sync_message, create_update_message, handle_sync_message

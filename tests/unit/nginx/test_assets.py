@@ -14,8 +14,8 @@ from unittest import mock
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases
-from ansible_collections.fivepointers.platform.plugins.module_utils.building import BROTLI
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import BROTLI
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
 from tests.unit.nginx.live import DOMAIN, HAS_BROTLI, NODE, Answer, Prefix, edge_plan, put_certificate, render, start
 from tests.unit.release.conftest import make_spec

@@ -17,7 +17,7 @@ import crossplane
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.action.release import front_text
-from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
 from tests.unit.nginx.live import (
     DOMAIN,

@@ -9,8 +9,8 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as catalogues
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 
 CATALOGUE: dict[str, Any] = {
     "services": {

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as catalogues
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
-from ansible_collections.fivepointers.platform.plugins.module_utils.kinds import KINDS
-from ansible_collections.fivepointers.platform.plugins.module_utils.values import SECRET_SOURCES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.values import SECRET_SOURCES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "catalogue.md").read_text()
 EXAMPLES = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)]

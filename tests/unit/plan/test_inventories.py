@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import read_catalogue
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
 
 INVENTORIES = Path(__file__).resolve().parents[3] / "inventories"
 SANDBOX = {

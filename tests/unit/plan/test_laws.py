@@ -11,8 +11,8 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as catalogues
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.placeholders import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
     Placeholder,
     PlaceholderError,
     escape,

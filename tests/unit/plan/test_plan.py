@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 
 
 def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
 
 REMOVE = "(remove)"
 API, FRONTEND, SITES, COLLAB = "c.services.api", "c.services.frontend", "c.services.sites", "c.services.collab"

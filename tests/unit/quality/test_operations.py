@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = ROOT / "docs/operations.md"

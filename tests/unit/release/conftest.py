@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import release as action
-from ansible_collections.fivepointers.platform.plugins.module_utils import archive, releases, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, releases
 
 NODE = "24.21.0"
 SECRETS = {"jwt": "canary-token", "database.password": "canary p@ss"}

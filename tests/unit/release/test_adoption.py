@@ -20,13 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import (
-    adoption,
-    probing,
-    releases,
-    systemd,
-)
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, phases, releases
 
 from .test_phases import Killed, Played, job, played, release
 
@@ -54,8 +49,8 @@ def free_port() -> int:
 
 def said(port: int) -> str:
     try:
-        return probing.ask(f"http://127.0.0.1:{port}/", timeout=2).text
-    except probing.ProbeError:
+        return http_client.ask(f"http://127.0.0.1:{port}/", timeout=2).text
+    except http_client.ProbeError:
         return ""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import unpack as action
-from ansible_collections.fivepointers.platform.plugins.module_utils import archive
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive
 
 from .conftest import link, make_archive
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import release as action
-from ansible_collections.fivepointers.platform.plugins.module_utils import archive, releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
 from .conftest import NODE, SECRETS, make_archive, make_manifest, make_request, make_spec
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.migrations import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import (
     Migration,
     MigrationError,
     obstacles,

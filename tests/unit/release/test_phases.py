@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_files as files
-from ansible_collections.fivepointers.platform.plugins.module_utils import release_phases as phases
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.migrations import Migration
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import Migration
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
 

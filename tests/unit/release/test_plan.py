@@ -10,7 +10,8 @@ import itertools
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import releases, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
 from .conftest import make_request, make_spec
 

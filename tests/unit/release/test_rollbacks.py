@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import rollbacks
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
 
 
 def look(*line: tuple[str, str], kept: str = "", **changes: Any) -> dict[str, Any]:

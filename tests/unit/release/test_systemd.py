@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import moto
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils import aws_network
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
 
 from sandbox import aws, containers, lifecycle, network
 from sandbox.paths import TOPOLOGIES

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.module_utils import catalogue as schema
-from ansible_collections.fivepointers.platform.plugins.module_utils import planning
-from ansible_collections.fivepointers.platform.plugins.module_utils.verification import verification
-from ansible_collections.fivepointers.platform.plugins.module_utils.walking import Walker
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.run import Walker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

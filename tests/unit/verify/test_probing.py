@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.module_utils.probing import (
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_client import (
     Answer,
     ProbeError,
     ask,
@@ -158,7 +158,7 @@ def test_a_connection_that_never_comes() -> None:
 
 
 def test_the_name_stays_where_the_connection_goes_elsewhere(door: FrontDoor, authority: Authority) -> None:
-    from ansible_collections.fivepointers.platform.plugins.module_utils.probing import tls_context
+    from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_client import tls_context
 
     found = ask(f"https://api.{DOMAIN}/api/health", connect_to=door.address, context=tls_context(str(authority.file)))
     assert found.status == 200

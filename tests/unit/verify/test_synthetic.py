@@ -29,10 +29,11 @@ def check(door: FrontDoor, authority: Authority, tmp_path: Path) -> Check:
     shutil.copy(ROLE / "files/check.py", tmp_path)
     variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
     package = tmp_path / variables["__synthetic_package"]
-    package.mkdir(parents=True)
     for entry in variables["__synthetic_files"]:
-        if "/module" in entry["path"] or "__synthetic_package" in entry["path"]:
-            shutil.copy(ROOT / "plugins/module_utils" / Path(entry["path"]).name, package)
+        _source, plugin, path = entry.get("source", "").partition("{{ __synthetic_plugins }}/")
+        if plugin:
+            (package / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "plugins" / path, package / path)
 
     def run(**changes: Any) -> subprocess.CompletedProcess[str]:
         settings = {"checks": checks_of(), "connect_to": door.address, "ca_file": str(authority.file), "timeout": 2}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.filter.verification import verification as verification_filter
-from ansible_collections.fivepointers.platform.plugins.module_utils.verification import (
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     JourneyError,
     broken_rules,
     explanations,
@@ -26,7 +26,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.verification
     table,
     verification,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.walking import packages_needed
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.run import packages_needed
 
 from .conftest import DOMAIN, catalogue, checks_of, plan_of
 

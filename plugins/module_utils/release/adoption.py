@@ -1,0 +1,600 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Take a port over from an application that was started by hand or by pm2, and give it back.
+
+adopted.json of a service says who held its port and how it is started again. It is on the disk before anything is
+stopped, and is the journal: whatever a killed run left, the next one goes on from there, or back.
+
+Standard library only, Python 3.9 or later: this runs on hosts, inside the module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
+    ReleaseError,
+    Seen,
+    Wanted,
+    listed,
+    read,
+    read_json,
+)
+
+# What records say of the journey from one to the other.
+STOPPING, ADOPTED, RETURNING = "stopping", "adopted", "returning"
+NGINX_PID = "/run/nginx.pid"
+POLL = 0.002
+# A process that was asked to end gets so long before it is killed; pm2 gives its processes 1.6 s by itself.
+STOP_TIMEOUT, PM2_TIMEOUT = 5.0, 20.0
+# nginx tries for 2.5 s to get a port.
+FRONT_TIMEOUT, START_TIMEOUT = 6.0, 60.0
+PM2_DAEMON = re.compile(r"PM2 v\S+: God Daemon \((.+)\)\s*\Z")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Of the process that started it, and useless or harmful to another.
+PASSING = re.compile(r"NODE_CHANNEL_|NODE_UNIQUE_ID|LISTEN_|NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_")
+
+
+# --- who holds a port ---------------------------------------------------------
+
+
+def listeners(port: int) -> list[tuple[str, str]]:
+    """Return who listens on a TCP port of this host: (address, inode of the socket)."""
+    found = []
+    for local, inode, family in releases.tcp_sockets(releases.LISTENING):
+        address, _colon, number = local.partition(":")
+        if int(number, 16) == port:
+            words = [address[index : index + 8] for index in range(0, len(address), 8)]
+            packed = b"".join(int(word, 16).to_bytes(4, "little") for word in words)
+            found.append((socket.inet_ntop(family, packed), inode))
+    return found
+
+
+def processes_of(inodes: Sequence[str]) -> list[int]:
+    """Return the processes that have one of these sockets open."""
+    sockets = {"socket:[%s]" % inode for inode in inodes}
+    found = []
+    for pid in listed("/proc"):
+        if not pid.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir("/proc/%s/fd" % pid):
+                # It may be closed meanwhile.
+                with contextlib.suppress(OSError):
+                    if os.readlink("/proc/%s/fd/%s" % (pid, descriptor)) in sockets:
+                        found.append(int(pid))
+                        break
+    return sorted(found)
+
+
+def holder(inode: str) -> str:
+    """Return the process that has a socket open, in words."""
+    for pid in processes_of([inode]):
+        return "%s (process %d)" % (program_of(pid), pid)
+    return "a process that cannot be seen from here"
+
+
+def program_of(pid: int) -> str:
+    """Return the name of a process's program. Node.js calls its processes MainThread."""
+    try:
+        return os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "")
+    except OSError:
+        # Of a process that ends there is only this left, and then nothing.
+        with contextlib.suppress(OSError):
+            return (read("/proc/%d/comm" % pid) or "").strip()
+        return ""
+
+
+def programs_at(port: int) -> set[str]:
+    """Return the names of the programs that hold a port; one that ends meanwhile has none."""
+    found = {program_of(pid) for pid in processes_of([inode for _address, inode in listeners(port)])}
+    return found - {""}
+
+
+def is_free(port: int) -> bool:
+    """Whether nginx could listen on a port, tried as nginx does it. Costs the same on a busy host."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))  # noqa: S104
+        except OSError:
+            return False
+    return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """A process as /proc shows it."""
+
+    pid: int
+    parent: int
+    started: str
+    argv: list[str]
+    executable: str
+    directory: str
+    environment: dict[str, str]
+    uid: int
+    gid: int
+    umask: str
+    output: str
+
+    @property
+    def user(self) -> str:
+        """Its user's name, or number where it has none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+
+def split_words(raw: bytes) -> list[str]:
+    """Return the words of /proc/<pid>/cmdline or environ."""
+    return [word.decode("utf-8", "replace") for word in raw.rstrip(b"\0").split(b"\0")]
+
+
+def see(pid: int) -> Process:
+    """Return what /proc says of a process; raise OSError if it is gone."""
+    directory = "/proc/%d/" % pid
+    status = dict(line.partition(":")[::2] for line in (read(directory + "status") or "").splitlines())
+    if not status:
+        raise ProcessLookupError(pid)
+    content = {}
+    for name in ("cmdline", "environ"):
+        with open(directory + name, "rb") as handle:
+            content[name] = split_words(handle.read())
+    output = os.readlink(directory + "fd/1") if os.path.lexists(directory + "fd/1") else ""
+    return Process(
+        pid=pid,
+        parent=int(status["PPid"]),
+        started=started(pid),
+        argv=content["cmdline"],
+        executable=os.readlink(directory + "exe").replace(" (deleted)", ""),
+        directory=os.readlink(directory + "cwd"),
+        environment=dict(word.partition("=")[::2] for word in content["environ"] if "=" in word),
+        uid=int(status["Uid"].split()[0]),
+        gid=int(status["Gid"].split()[0]),
+        umask=status.get("Umask", "0022").strip(),
+        output=output if output.startswith("/") and os.path.isfile(output) else "",
+    )
+
+
+def started(pid: int) -> str:
+    """Return when a process started, in ticks since the boot; empty if there is none."""
+    text = read("/proc/%d/stat" % pid) or ""
+    fields = text.rpartition(")")[2].split()
+    return fields[19] if fields and fields[0] != "Z" else ""
+
+
+def top(processes: Sequence[Process]) -> Process:
+    """Return the one that started the others: a socket is inherited."""
+    pids = {process.pid for process in processes}
+    return next(process for process in processes if process.parent not in pids)
+
+
+def service_of(cgroup: str) -> str:
+    """Return the systemd service in the text of /proc/<pid>/cgroup, if there is one."""
+    found = re.findall(r"/([^/\n]+\.service)\b", cgroup)
+    return found[-1] if found else ""
+
+
+def refusal(process: Process) -> str:
+    """Return why a process cannot be adopted, or nothing."""
+    if process.pid == 1 or os.path.basename(process.argv[0]) == "docker-proxy":
+        return "it is the port of a container or of a systemd socket: stop that"
+    unit = service_of(read("/proc/%d/cgroup" % process.pid) or "")
+    if unit:
+        _status, output = systemd.run(["systemctl", "show", "--property=MainPID,Restart", unit])
+        shown = dict(line.partition("=")[::2] for line in output.splitlines())
+        if shown.get("Restart", "no") != "no" and shown.get("MainPID") in (str(process.pid), str(process.parent)):
+            return "systemd would start it again: systemctl disable --now %s" % unit
+    if len(process.argv) == 1 and " " in process.argv[0].strip():
+        return "it hides with which arguments it was started: stop it"
+    if not os.access(process.executable, os.X_OK):
+        return "its program %s is gone, so that it could not be given back: stop it" % process.executable
+    return ""
+
+
+# --- pm2 ----------------------------------------------------------------------
+
+
+def pm2_home(process: Process) -> str:
+    """Return the home of the pm2 that runs a process, or that a process is; empty if there is none."""
+    daemon = PM2_DAEMON.match(" ".join(process.argv))
+    if daemon:
+        return daemon.group(1)
+    home = process.environment.get("PM2_HOME", "")
+    parent = PM2_DAEMON.match(" ".join(split_words((read("/proc/%d/cmdline" % process.parent) or "").encode())))
+    return parent.group(1) if parent and (home or "pm_id" in process.environment) else ""
+
+
+def pm2_command(process: Process) -> list[str]:
+    """Return how pm2 is called; empty if it is not to be found."""
+    caller = process.environment.get("_", "")
+    node = os.path.dirname(process.executable)
+    path = os.pathsep.join((process.environment.get("PATH", ""), node, "/usr/local/bin", "/usr/bin"))
+    program = caller if os.path.basename(caller) == "pm2" and os.access(caller, os.X_OK) else ""
+    program = program or shutil.which("pm2", path=path) or ""
+    return [process.executable, os.path.realpath(program)] if program else []
+
+
+def choose_app(apps: Sequence[Mapping[str, Any]], process: Process, port: int) -> list[Mapping[str, Any]]:
+    """Return pm2's processes, of its list, that a port belongs to: one, or all of a cluster. May be empty."""
+    mine = [app for app in apps if str(app.get("pid")) == str(process.pid)]
+    if mine:
+        return mine
+    # A cluster's socket is that of pm2 itself.
+    cluster = [app for app in apps if app.get("pm2_env", {}).get("exec_mode") == "cluster_mode" and app.get("pid")]
+    told = [app for app in cluster if str(app["pm2_env"].get("env", {}).get("PORT")) == str(port)]
+    names = {app["name"] for app in told or cluster}
+    return [app for app in cluster if app["name"] in names] if len(names) == 1 else []
+
+
+def parse_list(output: str) -> list[dict[str, Any]]:
+    """Return what `pm2 jlist` printed; it may say other things before."""
+    for line in reversed(output.splitlines()):
+        if line.startswith("["):
+            with contextlib.suppress(ValueError):
+                found = json.loads(line)
+                return [app for app in found if isinstance(app, dict)]
+    return []
+
+
+def _pm2(record: Mapping[str, Any], *arguments: str) -> subprocess.Popen[bytes]:
+    """Call pm2 as the user whose it is."""
+    process, pm2 = record["process"], record["pm2"]
+    account = pwd.getpwuid(process["uid"])
+    return subprocess.Popen(
+        [*pm2["command"], *arguments],
+        cwd="/",
+        env={
+            "PATH": os.path.dirname(process["executable"]) + ":" + process["environment"].get("PATH", os.defpath),
+            "HOME": process["environment"].get("HOME", account.pw_dir),
+            "USER": account.pw_name,
+            "PM2_HOME": pm2["home"],
+            "LC_ALL": "C.UTF-8",
+        },
+        user=process["uid"],
+        group=process["gid"],
+        extra_groups=os.getgrouplist(account.pw_name, process["gid"]),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _ask_pm2(record: Mapping[str, Any], *arguments: str) -> str:
+    """Call pm2 and wait; return what it printed. Raises ReleaseError if it fails."""
+    return _output(_pm2(record, *arguments), arguments[0])
+
+
+def _output(calling: subprocess.Popen[bytes], what: str) -> str:
+    """Wait for a call of pm2 to end; return what it printed. Raises ReleaseError if it fails."""
+    try:
+        output = calling.communicate(timeout=PM2_TIMEOUT)[0].decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        calling.kill()
+        raise ReleaseError("`pm2 %s` did not end within %d s" % (what, PM2_TIMEOUT)) from None
+    if calling.returncode:
+        raise ReleaseError("`pm2 %s` failed: %s" % (what, output.strip()[-500:]))
+    return output
+
+
+# --- the record ---------------------------------------------------------------
+
+
+def record_path(name: str) -> str:
+    """Return the file that says from whom a service's port was taken over."""
+    return os.path.join(releases.STATE, name, "adopted.json")
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """Return from whom a service's port was taken over; empty if from nobody."""
+    return read_json(record_path(name))
+
+
+def write_record(name: str, record: Mapping[str, Any], state: str) -> dict[str, Any]:
+    """Note what was found, or how far things are."""
+    noted = {**record, "state": state}
+    # Its environment holds secrets.
+    write_file(record_path(name), json.dumps(noted, indent=2) + "\n", 0o600)
+    return noted
+
+
+def unfinished(name: str, seen: Seen) -> Seen:
+    """Return what was seen; a front of a broken-off adoption is not in use yet, wherever its file is."""
+    if underway(name) and "nginx" not in programs_at(recorded(name)["port"]):
+        return dataclasses.replace(seen, front=None, live=None)
+    return seen
+
+
+def underway(name: str) -> bool:
+    """Whether a run was killed between taking over and giving back."""
+    return recorded(name).get("state", ADOPTED) != ADOPTED
+
+
+def capture(name: str, port: int, inodes: Sequence[str]) -> dict[str, Any]:
+    """Return the record of who holds a port. Raises ReleaseError if it could not be stopped or given back."""
+    found = []
+    for pid in processes_of(inodes):
+        with contextlib.suppress(OSError):
+            found.append(see(pid))
+    if not found:
+        raise ReleaseError("%s: who holds port %d cannot be seen. Nothing was changed." % (name, port))
+    process = top(found)
+    record: dict[str, Any] = {
+        "version": 1,
+        "state": STOPPING,
+        "port": port,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "was": "process %d (%s) of user %s" % (process.pid, " ".join(process.argv)[:200], process.user),
+        "process": {**dataclasses.asdict(process), "user": process.user},
+        "pm2": {},
+    }
+    home = pm2_home(process)
+    problem = _capture_pm2(record, process, port, home) if home else refusal(process)
+    if problem:
+        raise ReleaseError(
+            "%s: port %d is held by %s, which cannot be adopted. Nothing was changed. %s, and deploy again."
+            % (name, port, record["was"], problem[0].upper() + problem[1:])
+        )
+    return record
+
+
+def _capture_pm2(record: dict[str, Any], process: Process, port: int, home: str) -> str:
+    """Add what pm2 knows to a record; return why that does not suffice, or nothing."""
+    command = pm2_command(process)
+    if not command:
+        return "pm2 runs it, and is not to be found: put it on the PATH of user %s" % process.user
+    record["pm2"] = {"home": home, "command": command}
+    apps = choose_app(parse_list(_ask_pm2(record, "jlist")), process, port)
+    if not apps:
+        return "pm2 does not say which of its processes it is: stop it with `pm2 stop`"
+    name = str(apps[0]["name"])
+    ids = [int(app["pm_id"]) for app in apps]
+    dump = read(os.path.join(home, "dump.pm2")) or "[]"
+    record["pm2"].update(
+        name=name,
+        ids=ids,
+        script=apps[0].get("pm2_env", {}).get("pm_exec_path", ""),
+        # What pm2 would start with the host.
+        saved=any(app.get("name") == name for app in parse_list(dump.replace("\n", ""))),
+    )
+    record["was"] = "pm2's process %s (%s) of user %s" % (name, ", ".join(map(str, ids)), process.user)
+    return ""
+
+
+# --- taking over and giving back ----------------------------------------------
+
+
+def _alive(record: Mapping[str, Any]) -> bool:
+    """Whether the very process of a record runs."""
+    return started(record["process"]["pid"]) == record["process"]["started"]
+
+
+def _signal(record: Mapping[str, Any], number: int) -> None:
+    if _alive(record):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record["process"]["pid"], number)
+
+
+def reload_nginx() -> None:
+    """Let nginx take its configuration into use, without the detour over systemd where it runs."""
+    pid = (read(NGINX_PID) or "").strip()
+    if pid.isdigit() and (read("/proc/%s/comm" % pid) or "").strip() == "nginx":
+        os.kill(int(pid), signal.SIGHUP)
+    else:
+        systemd.systemctl("reload-or-restart", "nginx.service")
+
+
+def _end(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) -> float:
+    """Wait until the port is free, and see to it; return the last moment at which it was held."""
+    begun = last = time.monotonic()
+    killed = False
+    while not is_free(record["port"]):
+        last = time.monotonic()
+        if not stopping and not killed and last - begun > STOP_TIMEOUT:
+            killed = True
+            for pid in processes_of([inode for _address, inode in listeners(record["port"])]):
+                if program_of(pid) != "nginx":
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        if last - begun > (PM2_TIMEOUT if stopping else 2 * STOP_TIMEOUT):
+            raise ReleaseError(
+                "port %d is still held, %.0f s after its holder was stopped" % (record["port"], last - begun)
+            )
+        time.sleep(POLL)
+    return last
+
+
+def _finish(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) -> None:
+    """Wait for the old process to finish what it has; it must not go on beside its successor for long."""
+    if stopping:
+        _output(stopping, "stop")
+        if record["pm2"]["saved"]:
+            # Or pm2 would start it with the host.
+            _ask_pm2(record, "save")
+        return
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while _alive(record) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    _signal(record, signal.SIGKILL)
+
+
+def _wait(answers: Callable[[], bool], seconds: float) -> float:
+    """Wait for an answer; return when it came, 0 if it did not."""
+    deadline = time.monotonic() + seconds
+    while not answers():
+        if time.monotonic() > deadline:
+            return 0
+        time.sleep(POLL)
+    return time.monotonic()
+
+
+def take_over(name: str, record: Mapping[str, Any], answers: Callable[[], bool]) -> float:
+    """Stop who holds the port and let the front, whose file is in place, have it; return the outage in ms.
+
+    Raises ReleaseError if the front does not answer. Giving back is the caller's.
+    """
+    stopping = _pm2(record, "stop", *map(str, record["pm2"]["ids"])) if record["pm2"] else None
+    if not stopping:
+        _signal(record, signal.SIGTERM)
+    last = _end(record, stopping)
+    reload_nginx()
+    first = _wait(answers, FRONT_TIMEOUT)
+    if not first:
+        raise ReleaseError(
+            "the front did not answer within %.0f s after port %d was free" % (FRONT_TIMEOUT, record["port"])
+        )
+    _finish(record, stopping)
+    write_record(name, record, ADOPTED)
+    return round((first - last) * 1000, 1)
+
+
+def settle(name: str) -> None:
+    """Finish an adoption whose run was killed when the front answered already."""
+    if underway(name):
+        record = recorded(name)
+        if record["pm2"] and record["pm2"]["saved"]:
+            _ask_pm2(record, "save")
+        write_record(name, record, ADOPTED)
+
+
+def live_release(name: str) -> Wanted | None:
+    """Return the release to which an adopted port leads, None where nothing was adopted or is in a slot."""
+    slot = "green" if os.path.exists(releases.flag_path(name)) else "blue"
+    if not recorded(name):
+        return None
+    return releases.load_wanted(name, os.path.basename(os.readlink(releases.slot_path(name, slot))))
+
+
+def end_live(name: str) -> None:
+    """Note that none of a service's releases is live any more."""
+    state = read_json(releases.state_path(name))
+    if state.pop("live", None):
+        state.pop("held", None)
+        write_file(releases.state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+
+
+def unit_of(name: str) -> str:
+    """Return the unit in which an application runs that was given back."""
+    return "fivepointers-%s-given-back.service" % name
+
+
+def unit_text(name: str, record: Mapping[str, Any], environment: str) -> str:
+    """Return the text of that unit: the same program, arguments, directory, user and output as before."""
+    process = record["process"]
+    plain = {key: process[key].replace("%", "%%") for key in ("directory", "output")}
+    return "".join(
+        line + "\n"
+        for line in (
+            "[Unit]",
+            "Description=%s, as it ran before it was adopted" % name,
+            "CollectMode=inactive-or-failed",
+            "[Service]",
+            "Type=exec",
+            "ExecStart=@" + systemd.exec_start([process["executable"], *process["argv"]]),
+            "User=%s" % process["user"],
+            "Group=%d" % process["gid"],
+            "UMask=%s" % process["umask"],
+            "WorkingDirectory=" + plain["directory"],
+            "EnvironmentFile=" + environment,
+            "StandardOutput=append:" + plain["output"] if plain["output"] else "StandardOutput=journal",
+            "StandardError=inherit",
+        )
+    )
+
+
+def prepare_return(name: str) -> dict[str, Any]:
+    """Do all that takes time before a front is taken away; return the record, empty where nothing was adopted."""
+    record = recorded(name)
+    if not record:
+        return {}
+    record = write_record(name, record, RETURNING)
+    if record["pm2"]:
+        known = _pm2_ids(record)
+        if not known and record["pm2"]["saved"]:
+            _ask_pm2(record, "resurrect")
+            known = _pm2_ids(record)
+        if not known:
+            raise ReleaseError(
+                "%s: pm2 does not know its process %s any more, so that it cannot be started again. How it ran stands "
+                "in %s: start it with pm2, stop it, and run this again."
+                % (name, record["pm2"]["name"], record_path(name))
+            )
+        # pm2 numbers its processes anew when it was started anew.
+        return write_record(name, {**record, "pm2": {**record["pm2"], "ids": known}}, RETURNING)
+    variables = record["process"]["environment"].items()
+    kept = {key: value for key, value in variables if NAME.match(key) and not PASSING.match(key)}
+    write_file(_environment_path(name), systemd.environment_file(kept), 0o600)
+    write_file(_unit_path(name), unit_text(name, record, _environment_path(name)), 0o644)
+    systemd.systemctl("daemon-reload")
+    return record
+
+
+def _unit_path(name: str) -> str:
+    # A unit of its own, so that it outlives this module and the session; gone with a reboot, as the process was.
+    return os.path.join("/run/systemd/system", unit_of(name))
+
+
+def _environment_path(name: str) -> str:
+    return record_path(name) + ".env"
+
+
+def _pm2_ids(record: Mapping[str, Any]) -> list[int]:
+    """Return the numbers that pm2 has for what a record names: those noted, or all of that name."""
+    apps = [app for app in parse_list(_ask_pm2(record, "jlist")) if app.get("name") == record["pm2"]["name"]]
+    ids = [int(app["pm_id"]) for app in apps]
+    return [number for number in ids if number in record["pm2"]["ids"]] or ids
+
+
+def give_back(name: str, record: Mapping[str, Any], answers: Callable[[], bool], begun: float) -> float:
+    """Start what was stopped, once the front is gone; return the outage since `begun` in ms.
+
+    Nothing is started that runs already. Raises ReleaseError if nothing answers.
+    """
+    deadline = time.monotonic() + FRONT_TIMEOUT
+    running = False
+    # nginx's workers let the port go one after the other.
+    while not running and not is_free(record["port"]) and time.monotonic() < deadline:
+        time.sleep(POLL)
+        running = bool(programs_at(record["port"]) - {"nginx"})
+    starting = None
+    if not running and record["pm2"]:
+        starting = _pm2(record, "start", *map(str, record["pm2"]["ids"]))
+    elif not running:
+        systemd.systemctl("start", unit_of(name))
+    first = _wait(answers, START_TIMEOUT)
+    if not first:
+        if starting:
+            _output(starting, "start")
+        raise ReleaseError(
+            "%s: %s was started again and does not answer at port %d. How it ran stands in %s: start it by hand, or "
+            "deploy again with -e adopt=true." % (name, record["was"], record["port"], record_path(name))
+        )
+    if starting:
+        _output(starting, "start")
+    if record["pm2"] and record["pm2"]["saved"]:
+        _ask_pm2(record, "save")
+    for path in (_environment_path(name), _unit_path(name), record_path(name)):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    archives.sync_directory(os.path.dirname(record_path(name)))
+    return 0.0 if running else round((first - begun) * 1000, 1)

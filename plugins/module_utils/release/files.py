@@ -1,0 +1,344 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A service's files on its host: releases, slots, the flag file, and what outlives a release.
+
+Whatever is written appears whole or not at all, and is on the disk before anything depends on it.
+Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
+    SLOTS,
+    ReleaseError,
+    Wanted,
+    fill_secrets,
+    flag_path,
+    listed,
+    megabytes,
+    read_json,
+    release_path,
+    slot_path,
+    state_path,
+)
+
+HISTORY = 20
+RESERVE = 64 << 20
+LOCK_TIMEOUT = 60
+
+
+# --- writing ------------------------------------------------------------------
+
+
+def write_file(path: str, text: str, mode: int) -> None:
+    """Write a file whole: beside its place, synced, and then renamed."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        os.fchmod(descriptor, mode)
+        handle.write(text)
+        handle.flush()
+        os.fsync(descriptor)
+    os.rename(temporary, path)
+    archives.sync_directory(os.path.dirname(path))
+
+
+def point_slot(name: str, slot: str, release: str) -> None:
+    """Let a slot have a release, in one step."""
+    path = slot_path(name, slot)
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ".new")
+    os.symlink("../releases/" + release, path + ".new")
+    os.rename(path + ".new", path)
+    archives.sync_directory(os.path.dirname(path))
+
+
+def set_flag(name: str, slot: str) -> None:
+    """Let the next request go to a slot."""
+    path = flag_path(name)
+    if slot == "green":
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    archives.sync_directory(releases.STATE)
+
+
+def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
+    """Note, before the flag changes, what is about to be switched from and to. Committing or taking back ends it."""
+    state = read_json(state_path(name))
+    state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
+    _write_state(name, state)
+
+
+def end_switch(name: str) -> None:
+    """Forget a switch that was taken back."""
+    state = read_json(state_path(name))
+    if state.pop("pending", None):
+        _write_state(name, state)
+
+
+def record_switch(name: str, release: str, slot: str) -> None:
+    """Note in the service's state.json what is live since when, by whom, and what was before.
+
+    `line` is what a rollback goes back along: a release is put at its end, or, when it stands there already, what
+    came after it is cut off.
+    """
+    state = read_json(state_path(name))
+    pending = state.pop("pending", None) or {}
+    before = state.get("live") or {}
+    if (before.get("release"), before.get("slot")) != (release, slot):
+        now = pending.get("since") or time.time()
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+        entry = {"release": release, "slot": slot, "since": since, "at": now}
+        entry.update({key: pending[key] for key in ("deployment", "by") if pending.get(key)})
+        line = state.get("line") or [item["release"] for item in (before,) if item]
+        line = line[: line.index(release) + 1] if release in line else [*line, release]
+        state.update(version=1, live=entry, line=line[-HISTORY:], history=[*state.get("history", []), entry][-HISTORY:])
+    elif not pending:
+        return
+    _write_state(name, state)
+
+
+def previous(state: Mapping[str, Any]) -> str:
+    """Return the release to which a rollback goes, of what state.json says; empty if there is none."""
+    line = state.get("line", [])
+    return str(line[-2]) if len(line) > 1 else ""
+
+
+def hold(name: str, slot: str, until: float) -> None:
+    """Note until when (seconds since 1970) a replaced slot goes on running."""
+    state = read_json(state_path(name))
+    state["held"] = {"slot": slot, "until": until}
+    _write_state(name, state)
+
+
+def _write_state(name: str, state: Mapping[str, Any]) -> None:
+    write_file(state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+
+
+# --- one deployment at a time -----------------------------------------------------
+
+
+def check_fence(number: int) -> None:
+    """Raise ReleaseError for a deployment that another one has followed. Call it with the host's lock held."""
+    path = os.path.join(releases.STATE, "fence.json")
+    highest = read_json(path).get("number", 0)
+    if number < highest:
+        raise ReleaseError(
+            "This deployment lost its lock, and another one works on this host since. Nothing was changed by this "
+            "step. See what is live with the playbook releases.yml, and deploy again when the other one has ended."
+        )
+    if number > highest:
+        write_file(path, json.dumps({"number": number}) + "\n", 0o644)
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Hold the host's lock: one release at a time."""
+    os.makedirs(releases.STATE, 0o755, exist_ok=True)
+    # nginx looks for the flag files as its own user.
+    os.chmod(releases.STATE, 0o755)  # noqa: S103
+    with open(os.path.join(releases.STATE, ".lock"), "w", encoding="ascii") as handle:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ReleaseError(
+                        "Another release works on this host for %d s already. Wait for it to end, and run this again; "
+                        "`fuser -v %s/.lock` shows its process." % (LOCK_TIMEOUT, releases.STATE)
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+# --- staging ------------------------------------------------------------------
+
+
+def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str, str]) -> None:
+    """Make the release's directory, from its archive or from a release with the same code."""
+    path = release_path(wanted.name, wanted.release)
+    archives.remove_incomplete(os.path.dirname(path))
+    if source == "archive":
+        if not archive:
+            raise ReleaseError("%s: the archive of release %s did not arrive" % (wanted.name, wanted.release))
+        try:
+            archives.verify(archive, wanted.archive["sha256"])
+        except archives.ArchiveError as error:
+            raise ReleaseError(
+                "%s: %s Build it again: ansible-playbook playbooks/build.yml -e service=%s"
+                % (wanted.name, error, wanted.name)
+            ) from error
+        check_space(wanted)
+    temporary = archives.temporary_directory(path)
+    try:
+        app = os.path.join(temporary, "app")
+        if source == "archive":
+            os.mkdir(app, 0o755)
+            archives.extract(str(archive), app)
+        else:
+            link_tree(os.path.join(release_path(wanted.name, source), "app"), app)
+        if wanted.kind == "nextjs":
+            # Its place has to exist: the unit mounts a writable directory there.
+            os.makedirs(os.path.join(app, ".next", "cache"), 0o755, exist_ok=True)
+        texts = {"front.conf": wanted.front, **wanted.files}
+        if wanted.process:
+            texts["unit"] = wanted.unit
+        if wanted.migration:
+            texts["migration"] = wanted.migration
+        if wanted.listing:
+            texts["listing"] = wanted.listing
+        texts["release.json"] = json.dumps(record(wanted), indent=2, sort_keys=True) + "\n"
+        for name, text in texts.items():
+            write_file(os.path.join(temporary, name), text, 0o644)
+        if wanted.process:
+            filled = fill_secrets(wanted.environment, secrets)
+            text = json.dumps(filled, indent=2, sort_keys=True) + "\n"
+            write_file(os.path.join(temporary, "environment"), text, 0o600)
+        archives.complete(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def record(wanted: Wanted) -> dict[str, Any]:
+    """Return what a release says of itself. It holds no secret."""
+    return {
+        "service": wanted.name,
+        "kind": wanted.kind,
+        "release": wanted.release,
+        "artifact": wanted.artifact,
+        "parts": wanted.parts,
+        "runtime": wanted.runtime,
+        "staged": time.time(),
+        "wanted": releases.record_of(wanted),
+    }
+
+
+def check_space(wanted: Wanted) -> None:
+    """Raise ReleaseError unless the unpacked release fits."""
+    # A host that was never touched has no such directory yet, and looking makes none.
+    place = releases.HOME
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    disk = os.statvfs(place)
+    free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + RESERVE
+    if free < needed:
+        raise ReleaseError(
+            "%s: release %s needs %s at %s (with %s in reserve), and %s are free. Nothing was changed. "
+            "Free space there, or give the host a larger disk."
+            % (wanted.name, wanted.release, megabytes(needed), releases.HOME, megabytes(RESERVE), megabytes(free))
+        )
+    # Filesystems that make inodes as they need them say 0.
+    if disk.f_files and disk.f_favail < wanted.archive["files"] + 1000:
+        raise ReleaseError(
+            "%s: release %s has %d files, and the filesystem of %s has %d inodes left. Nothing was changed. "
+            "Remove files there." % (wanted.name, wanted.release, wanted.archive["files"], releases.HOME, disk.f_favail)
+        )
+
+
+def link_tree(source: str, target: str) -> None:
+    """Make a directory of the same files as another; they share their content on the disk."""
+    for folder, names, files in os.walk(source):
+        here = os.path.normpath(os.path.join(target, os.path.relpath(folder, source)))
+        os.mkdir(here, 0o755)
+        for name in [*files, *names]:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                os.symlink(os.readlink(path), os.path.join(here, name))
+            elif name in files:
+                os.link(path, os.path.join(here, name))
+
+
+def share(wanted: Wanted) -> None:
+    """Add the release's hashed files to those of all kept releases, which the front serves."""
+    if not wanted.shared:
+        return
+    source = os.path.join(release_path(wanted.name, wanted.release), "app", wanted.shared["source"])
+    target = os.path.join(releases.HOME, wanted.name, "shared", wanted.shared["target"])
+    for folder, _folders, files in os.walk(source):
+        here = os.path.normpath(os.path.join(target, os.path.relpath(folder, source)))
+        os.makedirs(here, 0o755, exist_ok=True)
+        for name in files:
+            path, shared = os.path.join(folder, name), os.path.join(here, name)
+            if os.path.islink(path) or (os.path.exists(shared) and os.path.samefile(path, shared)):
+                continue
+            temporary = shared + ".new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            os.link(path, temporary)
+            os.rename(temporary, shared)
+
+
+def prune(wanted: Wanted) -> list[str]:
+    """Remove the oldest releases that are too many or too large together; return their ids.
+
+    Never one that a slot has, which is the live, the held and any draining one, nor the way back.
+    """
+    name = wanted.name
+    state = read_json(state_path(name))
+    needed = {os.path.basename(os.readlink(path)) for path in _slot_links(name)}
+    needed |= {previous(state), (state.get("pending") or {}).get("before", {}).get("release", "")}
+    records = {
+        release: read_json(os.path.join(release_path(name, release), "release.json"))
+        for release in listed(release_path(name))
+        if not release.startswith(archives.TEMPORARY)
+    }
+    newest = sorted(records, key=lambda release: records[release].get("staged", 0.0), reverse=True)
+    kept: list[str] = []
+    # What is needed counts first: the others share what it leaves.
+    for release in sorted(newest, key=lambda release: release not in needed):
+        # Releases with the same code share its files.
+        sizes = {records[item].get("artifact"): _unpacked(records[item]) for item in [*kept, release]}
+        fits = len(kept) < wanted.keep["releases"] and sum(sizes.values()) <= wanted.keep["bytes"]
+        if fits or release in needed:
+            kept.append(release)
+    gone = [release for release in newest if release not in kept]
+    for release in gone:
+        # Under a name that nothing takes for a release, so that a kill leaves no half of one.
+        doomed = archives.temporary_directory(release_path(name, release))
+        os.rename(release_path(name, release), os.path.join(doomed, "old"))
+        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(os.path.join(releases.CACHE, "fivepointers-" + name, release), ignore_errors=True)
+    if gone:
+        _unshare(os.path.join(releases.HOME, name, "shared"))
+    return gone
+
+
+def _unpacked(record: Mapping[str, Any]) -> int:
+    return int(record.get("wanted", {}).get("archive", {}).get("unpacked", 0))
+
+
+def _slot_links(name: str) -> list[str]:
+    return [slot_path(name, slot) for slot in SLOTS if os.path.islink(slot_path(name, slot))]
+
+
+def _unshare(directory: str) -> None:
+    """Remove shared files that no release has any more: nothing else links to them."""
+    for folder, names, files in os.walk(directory, topdown=False):
+        for name in files:
+            path = os.path.join(folder, name)
+            if os.lstat(path).st_nlink == 1:
+                os.unlink(path)
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(folder, name))

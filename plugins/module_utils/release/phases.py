@@ -1,0 +1,822 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The phases of a release on a host: prepare, migrate, switch, and then commit or take_back.
+
+Each may be killed at any point and called again.
+
+Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import pwd
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.adoption import holder, listeners
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import (
+    begin_switch,
+    check_space,
+    end_switch,
+    hold,
+    point_slot,
+    prune,
+    record_switch,
+    set_flag,
+    share,
+    stage,
+    write_file,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import (
+    Migration,
+    MigrationError,
+    obstacles,
+    parse_listing,
+    pending_contracts,
+    remembered,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
+    Plan,
+    ReleaseError,
+    Seen,
+    Wanted,
+    environment_path,
+    observe,
+    other,
+    plan,
+    read,
+    slot_texts,
+    unit_name,
+)
+
+# A candidate that ended so often will not get well by itself.
+CRASHES = 5
+JOURNAL_LINES = 20
+FRONT_TIMEOUT = 2.0
+# What a unit has whose process hands its sockets over, and the time in which it joins its documents.
+HAND_OFF, BRIDGE_TIMEOUT = "HAND_OFF_STATUS=", 5.0
+
+
+# --- candidates ---------------------------------------------------------------
+
+
+def ensure_account(user: str) -> None:
+    """Create the system user of a service."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        shell = next((path for path in ("/usr/sbin/nologin", "/sbin/nologin") if os.path.exists(path)), "/bin/false")
+        status, output = systemd.run(
+            [
+                "useradd",
+                "--system",
+                "--user-group",
+                "--no-create-home",
+                "--home-dir=/nonexistent",
+                "--shell=" + shell,
+                user,
+            ]
+        )
+        if status:
+            raise ReleaseError("The user %s cannot be created: %s" % (user, output)) from None
+
+
+def check_ports(wanted: Wanted, slot: str) -> None:
+    """Raise ReleaseError if someone holds the slot's port."""
+    for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.slots[slot])):
+        raise ReleaseError(
+            "%s: port %d, on which slot %s listens, is held by %s. Nothing was changed. Stop that process, or give "
+            "the service another port." % (wanted.name, wanted.slots[slot], slot, holder(inode))
+        )
+
+
+def foreign(wanted: Wanted, seen: Seen) -> dict[str, str]:
+    """Return who other than nginx holds the port of a front that is not there yet, in words, by inode."""
+    if seen.front is not None:
+        return {}
+    found = {inode: holder(inode) for _address, inode in listeners(wanted.port)}
+    return {inode: who for inode, who in found.items() if not who.startswith("nginx ")}
+
+
+def check_front_port(wanted: Wanted, seen: Seen, adopt: bool = False) -> None:
+    """Raise ReleaseError if someone other than nginx holds the front's port, and is not to be or cannot be adopted."""
+    found = foreign(wanted, seen)
+    if found and adopt:
+        adoption.capture(wanted.name, wanted.port, list(found))
+    elif found:
+        raise ReleaseError(
+            "%s: port %d, on which the front is to listen, is held by %s. Nothing was changed. Stop that "
+            "process (is the application still run by hand or by pm2? Then -e adopt=true takes the port over from it, "
+            "see docs/adoption.md), or give the service another port."
+            % (wanted.name, wanted.port, next(iter(found.values())))
+        )
+
+
+def exposed(wanted: Wanted, slot: str) -> str:
+    """Return a warning if the slot listens on more than the loopback."""
+    addresses = sorted({address for address, _inode in listeners(wanted.slots[slot])})
+    # An IPv4 address may be listened on through IPv6.
+    reachable = [item for item in addresses if not item.startswith(("127.", "::ffff:127.")) and item != "::1"]
+    if not reachable:
+        return ""
+    return (
+        "%s listens on %s, port %d, not only on the loopback: whoever reaches the host gets round nginx. Let it "
+        "listen on the address in the variable HOST (127.0.0.1); until then only firewalls keep others out."
+        % (wanted.name, " and ".join(reachable), wanted.slots[slot])
+    )
+
+
+def health_question(wanted: Wanted, port: int) -> str:
+    """Return what the health check asks at a port of this host, in words."""
+    health = wanted.health
+    if health["type"] == "tcp":
+        return "a connection to 127.0.0.1:%d" % port
+    return "GET http://127.0.0.1:%d%s, answered with %s" % (
+        port,
+        health["path"],
+        " or ".join(map(str, health["status"])),
+    )
+
+
+def health_problem(wanted: Wanted, port: int) -> str:
+    """Ask once at a port of this host; return what came if it is not healthy, or nothing."""
+    health = wanted.health
+    try:
+        if health["type"] == "tcp":
+            http_client.open_port("127.0.0.1:%d" % port, health["timeout"])
+            return ""
+        answer = http_client.ask(
+            "http://127.0.0.1:%d%s" % (port, health["path"]),
+            timeout=health["timeout"],
+            headers={"X-Forwarded-Proto": "https"},
+        )
+    except http_client.ProbeError as error:
+        return "%s (%s)" % (error, error.likely) if error.likely else str(error)
+    if answer.status in health["status"]:
+        return ""
+    likely = http_client.likely(answer.status)
+    return answer.describe() + (" (%s)" % likely if likely else "")
+
+
+def health_now(wanted: Wanted, slot: str) -> str:
+    """Ask once at a slot; return what came if it is not healthy, or nothing. Files are always healthy."""
+    return health_problem(wanted, wanted.slots[slot]) if wanted.process else ""
+
+
+@dataclasses.dataclass
+class Failure:
+    """A candidate that did not become healthy."""
+
+    wanted: Wanted
+    slot: str
+    came: str
+    process: str
+    seconds: float
+    lines: list[str]
+
+    def text(self, host: str, serving: str) -> str:
+        """Return all that an operator needs to know."""
+        unit = unit_name(self.wanted.name, self.slot)
+        shown = "\n".join("    " + line for line in self.lines) or "    (it logged nothing)"
+        return (
+            "%s on %s, step prepare: release %s did not become healthy in slot %s within %.0f s, and was stopped. %s\n"
+            "  Asked: %s\n  Came: %s\n%s  Its last log lines:\n%s\n"
+            "  What to do: correct what the log says, build and deploy again. If it only needs longer, raise "
+            "health.start_period (%g s). All of its log: journalctl -u %s"
+            % (
+                self.wanted.name,
+                host,
+                self.wanted.release,
+                self.slot,
+                self.seconds,
+                "Release %s goes on serving." % serving if serving else "Nothing served before, and nothing does now.",
+                health_question(self.wanted, self.wanted.slots[self.slot]),
+                self.came,
+                "  Its process: %s\n" % self.process if self.process else "",
+                shown,
+                self.wanted.health["start_period"],
+                unit,
+            )
+        )
+
+
+def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure]:
+    """Wait for all candidates together; return those that failed. Each is asked at its own slot."""
+    begun, wall = time.monotonic(), time.time()
+    waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
+    asked = dict.fromkeys(waiting, 0.0)
+    ends = dict.fromkeys(waiting, "")
+    failures = []
+    while waiting:
+        states = systemd.states(list(waiting))
+        for unit, state in states.items():
+            wanted, slot = waiting[unit]
+            # How it ended is told only until it is started again.
+            ends[unit] = state.exit() or ends[unit]
+            passed = time.monotonic() - begun
+            # Quick at first, since most are up within a second.
+            if state.running and passed - asked[unit] < min(wanted.health["interval"], 0.1 + passed / 5):
+                continue
+            asked[unit] = passed
+            came = health_problem(wanted, wanted.slots[slot]) if state.running else "its process does not run"
+            if not came:
+                after = systemd.states([unit])[unit]
+                if after.running and after.pid == state.pid:
+                    del waiting[unit]
+                    continue
+                came = "it answered, and then its process ended"
+            over = passed > wanted.health["start_period"]
+            if over or state.restarts >= CRASHES or state.active == "failed":
+                again = "%d times, and was started again each time" % state.restarts if state.restarts else ""
+                process = " ".join(filter(None, (ends[unit], again)))
+                lines = systemd.journal(unit, wall, JOURNAL_LINES)
+                failures.append(Failure(wanted, slot, came, process, passed, lines))
+                del waiting[unit]
+        if waiting:
+            time.sleep(0.1)
+    return failures
+
+
+# --- the phases ---------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Job:
+    """What a phase works on. seen, plans, archives (paths of what was sent): by service."""
+
+    host: str
+    wanted: list[Wanted]
+    seen: dict[str, Seen]
+    plans: dict[str, Plan]
+    secrets: dict[str, str]
+    archives: dict[str, str]
+    # {deployment, by}: whose switches these are.
+    author: dict[str, str] = dataclasses.field(default_factory=dict)
+    allow_contract: bool = False
+    # Whether ports are taken over; from whom they were, or to whom they were given back.
+    adopt: bool = False
+    adopted: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def candidates(self) -> list[tuple[Wanted, Plan]]:
+        """Return the services that need a switch."""
+        return [(item, self.plans[item.name]) for item in self.wanted if self.plans[item.name].candidate]
+
+    def refresh(self) -> None:
+        """Look again, and plan again."""
+        self.seen = {name: adoption.unfinished(name, seen) for name, seen in observe(self.wanted).items()}
+        self.plans = {item.name: plan(item, self.seen[item.name]) for item in self.wanted}
+        for item, todo in self.candidates() if self.adopt else ():
+            for who in foreign(item, self.seen[item.name]).values():
+                steps = ("stop %s, and take port %d over from it" % (who, item.port), *todo.steps)
+                self.plans[item.name] = dataclasses.replace(todo, steps=steps)
+
+
+def missing_archives(job: Job) -> list[str]:
+    """Return the services whose archive has to be sent before they can be prepared; it must fit."""
+    missing = [item for item, todo in job.candidates() if todo.stage == "archive" and item.name not in job.archives]
+    for item in missing:
+        check_space(item)
+    return [item.name for item in missing]
+
+
+def prepare(job: Job) -> bool:
+    """Stage and start all candidates, and wait for their health. What is live is not touched.
+
+    Except for what a broken-off deployment switched to and nobody verified: where something else is wanted by now,
+    the release from before serves first, so that the way back never leads there.
+    """
+    unverified = abandoned(job)
+    if unverified:
+        take_back(dataclasses.replace(job, wanted=unverified))
+        job.refresh()
+    # One that was prepared by an earlier run, and fell ill since, is started again.
+    todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
+    if not todo:
+        return bool(unverified)
+    if not shutil.which("nginx"):
+        raise ReleaseError("There is no nginx on %s. Configure the host first: the role nginx installs it." % job.host)
+    for item, step in todo:
+        seen = job.seen[item.name]
+        check_front_port(item, seen, job.adopt)
+        if item.process and not seen.runtime:
+            raise ReleaseError(
+                "%s: there is no Node.js at %s. Configure the host first: the role nodejs puts it there."
+                % (item.name, item.runtime)
+            )
+        if item.process:
+            ensure_account(item.user)
+        if step.stage:
+            stage(item, step.stage, job.archives.get(item.name), job.secrets)
+        share(item)
+    processes = [(item, step.slot) for item, step in todo if item.process]
+    try:
+        _fill_slots(job, [(item, step.slot) for item, step in todo])
+        if processes:
+            systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
+        failures = wait_until_healthy(processes)
+        if failures:
+            texts = [failure.text(job.host, job.plans[failure.wanted.name].serving) for failure in failures]
+            raise ReleaseError("\n".join(texts))
+        apply_fronts(job, _new_fronts(job), check=True)
+    except BaseException:
+        stop_quietly([unit_name(item.name, slot) for item, slot in processes])
+        raise
+    job.warnings += [warning for warning in (exposed(item, slot) for item, slot in processes) if warning]
+    return True
+
+
+def abandoned(job: Job) -> list[Wanted]:
+    """Return the services with an open switch to another release than the wanted one."""
+    return [item for item in job.wanted if job.seen[item.name].pending.get("release", item.release) != item.release]
+
+
+def stop_quietly(units: Sequence[str]) -> None:
+    """Stop candidates that did not make it; another error is on its way already."""
+    if units:
+        systemd.run(["systemctl", "stop", *units])
+        systemd.run(["systemctl", "reset-failed", *units])
+
+
+def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
+    """Stop what idles in the slots, and write unit, environment and link of the candidates."""
+    version = 0
+    busy = [unit_name(item.name, slot) for item, slot in todo if item.process]
+    if busy:
+        version = systemd.version()
+        states = systemd.states(busy)
+        running = [unit for unit in busy if states[unit].load == "loaded" and not states[unit].stopped]
+        # A timer that was to stop what is held there would stop the candidate.
+        cancel_retirement([item.name for item, _slot in todo if item.process])
+        if running:
+            systemd.systemctl("stop", *running)
+        systemd.run(["systemctl", "reset-failed", *busy])
+    for item, slot in todo:
+        if item.process:
+            check_ports(item, slot)
+            unit, environment = slot_texts(item.name, item.release, item.slots[slot], version)
+            write_file(environment_path(item.name, slot), environment, 0o600)
+            write_file(os.path.join(systemd.UNITS, unit_name(item.name, slot)), unit, 0o644)
+        point_slot(item.name, slot, item.release)
+    if busy:
+        systemd.systemctl("daemon-reload")
+
+
+def _new_fronts(job: Job) -> dict[str, str]:
+    """Return the fronts that differ from what is there."""
+    return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
+
+
+def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False, reload: bool = True) -> None:
+    """Bring fronts into use together: one validation, one reload; None takes one away. With `check`, only validate."""
+    if not fronts:
+        return
+    paths = {item.name: item.front_path for item in job.wanted}
+    trees = {
+        "front-" + name: [{"path": paths[name], "content": text, "template": "the front of " + name}] if text else []
+        for name, text in fronts.items()
+    }
+    spec = {
+        "root": releases.NGINX,
+        "trees": trees,
+        "validate": ["nginx", "-t", "-q"],
+        "reload": ["systemctl", "reload-or-restart", "nginx.service"],
+        "prove": {"workers": "/run/nginx.pid", "timeout": 15},
+        "explain": ["journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=nginx.service", "--lines=10"],
+    }
+    if not reload:
+        spec.update(reload=[], prove={})
+    try:
+        apply_tree(spec, check=check)
+    except TreeError as error:
+        raise ReleaseError("The front of %s on %s: %s" % (", ".join(fronts), job.host, error)) from error
+
+
+def migrate(job: Job) -> bool:
+    """Run the migrations of each candidate that has some, in its own release and environment."""
+    done = False
+    for item, todo in job.candidates():
+        if todo.migrate:
+            _require_ready(job, item, todo)
+            _migrate(job, item, todo)
+            done = True
+    return done
+
+
+def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
+    listing = _listing(item, todo.slot) if item.listing else []
+    refusal = _refusal(job, item, todo, listing)
+    if refusal:
+        stop_quietly([unit_name(item.name, todo.slot)])
+        raise ReleaseError("%s on %s, step migrate: %s" % (item.name, job.host, refusal))
+    failed = _run_once(item, todo.slot, "migration", item.migration)
+    if failed is not None:
+        stop_quietly([unit_name(item.name, todo.slot)])
+        raise ReleaseError(
+            "%s on %s, step migrate: the migrations of release %s failed%s. %s %s\n"
+            "  Their last log lines:\n%s\n  What to do: correct the migration, build and deploy again; "
+            "the next deploy runs those that are still missing."
+            % (
+                item.name,
+                job.host,
+                item.release,
+                ": " + failed.how if failed.how else "",
+                "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                _schema_now(item, todo.slot),
+                "\n".join("    " + line for line in failed.lines),
+            )
+        )
+    if item.listing:
+        found = remembered(_stored_schema(item.name), _listing(item, todo.slot))
+        text = json.dumps([migration._asdict() for migration in found], indent=1) + "\n"
+        # What the database has now, and what this release knows of.
+        write_file(_schema_path(item.name), text, 0o644)
+        write_file(os.path.join(releases.release_path(item.name, item.release), "schema.json"), text, 0o644)
+
+
+def _schema_path(name: str) -> str:
+    return os.path.join(releases.STATE, name, "schema.json")
+
+
+def _stored_schema(name: str) -> list[Migration]:
+    """Return the migrations of the database as the last deployment that ran some found them."""
+    try:
+        return [Migration(**entry) for entry in json.loads(read(_schema_path(name)) or "[]")]
+    except (TypeError, ValueError):
+        return []
+
+
+def _refusal(job: Job, item: Wanted, todo: Plan, listing: Sequence[Migration]) -> str:
+    """Return why this release must not meet this database, or run its migrations on it; empty if it may."""
+    if not item.listing:
+        return ""
+    past = obstacles(_stored_schema(item.name), [migration.name for migration in listing if migration.known])
+    if past:
+        return (
+            "the database has moved past release %s: %s removed or narrowed what it uses. The schema was not changed."
+            "\n  What to do: deploy code that knows of it." % (item.release, ", ".join(past))
+        )
+    pending = pending_contracts(listing) if todo.serving and not job.allow_contract else []
+    if pending:
+        return (
+            "%s would remove or narrow what release %s still uses. The schema was not changed.\n"
+            "  What to do: deploy code that does without it first, and this migration later; or, if no code that runs "
+            "needs it, deploy with -e allow_contract_migrations=true. There is no rollback behind it."
+            % (", ".join(pending), todo.serving)
+        )
+    return ""
+
+
+@dataclasses.dataclass
+class _Ended:
+    how: str
+    lines: list[str]
+
+
+def _run_once(item: Wanted, slot: str, what: str, text: str) -> _Ended | None:
+    """Run one of a candidate's commands as a unit, in its release and environment; tell how it failed, if it did."""
+    unit = "fivepointers-%s-%s@%s.service" % (item.name, what, slot)
+    path = os.path.join("/run/systemd/system", unit)
+    begun = time.time()
+    write_file(path, text, 0o644)
+    try:
+        systemd.systemctl("daemon-reload")
+        status, output = systemd.run(["systemctl", "start", unit], 1000)
+        if status:
+            lines = systemd.journal(unit, begun, JOURNAL_LINES) or [output]
+            return _Ended(systemd.states([unit])[unit].exit(), lines)
+    finally:
+        systemd.run(["systemctl", "reset-failed", unit])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    return None
+
+
+def _listing(item: Wanted, slot: str) -> list[Migration]:
+    """Ask a candidate which migrations there are, known and applied."""
+    unit = "fivepointers-%s-listing@%s.service" % (item.name, slot)
+    begun = time.time()
+    failed = _run_once(item, slot, "listing", item.listing)
+    lines = failed.lines if failed else systemd.journal(unit, begun, 200)
+    try:
+        if failed:
+            raise MigrationError("it failed%s" % (": " + failed.how if failed.how else ""))
+        return parse_listing(lines)
+    except MigrationError as error:
+        raise ReleaseError(
+            "%s, step migrate: the command `migrations` of release %s does not say which there are: %s\n"
+            "  Its last log lines:\n%s\n  What to do: let it print the JSON that docs/catalogue.md describes, or "
+            "remove `migrations` from the catalogue."
+            % (item.name, item.release, error, "\n".join("    " + line for line in lines[-JOURNAL_LINES:]))
+        ) from error
+
+
+def _schema_now(item: Wanted, slot: str) -> str:
+    """Say in which state failed migrations left the schema, as far as it can be told."""
+    if not item.listing:
+        return "The schema may be changed in part."
+    try:
+        missing = [migration.name for migration in _listing(item, slot) if not migration.applied]
+    except (ReleaseError, systemd.SystemdError):
+        return "The schema may be changed in part."
+    return "The schema lacks: %s. All before are applied." % ", ".join(missing) if missing else "All are applied."
+
+
+def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
+    """Raise ReleaseError unless the candidate is prepared and answers."""
+    if not todo.ready:
+        raise ReleaseError(
+            "%s on %s: release %s is not prepared in slot %s (or its process ended since). Run the phase prepare, "
+            "or all." % (item.name, job.host, item.release, todo.slot)
+        )
+    problem = health_now(item, todo.slot)
+    if problem:
+        raise ReleaseError(
+            "%s on %s, before the switch: release %s in slot %s is not healthy any more. %s\n  Asked: %s\n  Came: %s\n"
+            "  What to do: look at journalctl -u %s, and deploy again."
+            % (
+                item.name,
+                job.host,
+                item.release,
+                todo.slot,
+                "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                health_question(item, item.slots[todo.slot]),
+                problem,
+                unit_name(item.name, todo.slot),
+            )
+        )
+
+
+def switch(job: Job) -> bool:
+    """Let the candidates get all new requests. What they replace goes on running, until the commit."""
+    candidates = job.candidates()
+    fronts = _new_fronts(job)
+    if not candidates and not fronts:
+        return False
+    adopted = []
+    for item, todo in candidates:
+        _require_ready(job, item, todo)
+        check_front_port(item, job.seen[item.name], job.adopt)
+        seen = job.seen[item.name]
+        if seen.front is None and (adoption.underway(item.name) or foreign(item, seen)):
+            adopted.append(item.name)
+    apply_fronts(job, {name: text for name, text in fronts.items() if name not in adopted})
+    for item, todo in candidates:
+        if item.name in adopted:
+            _adopt(job, item, todo)
+        _switch(job, item, todo)
+    return True
+
+
+def _adopt(job: Job, item: Wanted, todo: Plan) -> None:
+    """Take the front's port over from who holds it, or go on where a run was killed while it did."""
+    held = list(foreign(item, job.seen[item.name]))
+    record = adoption.capture(item.name, item.port, held) if held else adoption.recorded(item.name)
+    begin_switch(item.name, item.release, todo.slot, {"release": "", "slot": ""}, job.author)
+    set_flag(item.name, todo.slot)
+    adoption.write_record(item.name, record, adoption.STOPPING)
+    try:
+        # All that takes time comes before anything is stopped.
+        apply_fronts(job, {item.name: item.front}, reload=False)
+        outage = adoption.take_over(item.name, record, lambda: not health_problem(item, item.port))
+    except ERRORS as error:
+        _back(job, item, todo.slot, "", None)
+        raise ReleaseError(
+            "%s on %s, step switch: port %d could not be taken over from %s: %s. It was given back."
+            % (item.name, job.host, item.port, record["was"], error)
+        ) from error
+    job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": False}
+
+
+def _switch(job: Job, item: Wanted, todo: Plan) -> None:
+    """Flip one flag, and flip it back if the front then does not answer."""
+    if item.process:
+        # Before the flag: whichever slot the flag names starts with the host.
+        systemd.enable(unit_name(item.name, todo.slot))
+    _bridge(item, todo)
+    before = {"release": todo.serving, "slot": todo.live or ""}
+    begin_switch(item.name, item.release, todo.slot, before, job.author)
+    set_flag(item.name, todo.slot)
+    deadline = time.monotonic() + FRONT_TIMEOUT
+    problem = health_problem(item, item.port)
+    while problem and time.monotonic() < deadline:
+        time.sleep(0.1)
+        problem = health_problem(item, item.port)
+    if not problem:
+        return
+    _back(job, item, todo.slot, todo.live or "", job.seen[item.name].front if todo.front else item.front)
+    raise ReleaseError(
+        "%s on %s, step switch: release %s was healthy in slot %s, but not through the front. %s\n  Asked: %s\n"
+        "  Came: %s\n  What to do: look at `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
+        "says whether it runs."
+        % (
+            item.name,
+            job.host,
+            item.release,
+            todo.slot,
+            "It was switched back, and release %s serves." % todo.serving
+            if todo.live
+            else "%s serves again." % job.adopted[item.name]["was"].capitalize()
+            if item.name in job.adopted
+            else "Nothing served before.",
+            health_question(item, item.port),
+            problem,
+        )
+    )
+
+
+def _bridge(item: Wanted, todo: Plan) -> None:
+    """Let the relay that serves join its documents with the candidate's, before anyone gets there.
+
+    Only where its release was started with what does this. A relay that does not manage it in time is no reason to
+    fail: clients bring what they have with them.
+    """
+    if not todo.live or HAND_OFF not in (read(os.path.join(systemd.UNITS, unit_name(item.name, todo.live))) or ""):
+        return
+    status = "/var/lib/fivepointers-%s/.hand-off-%s" % (item.name, todo.live)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(status)
+    systemd.run(["systemctl", "kill", "--kill-who=main", "--signal=SIGUSR2", unit_name(item.name, todo.live)])
+    deadline = time.monotonic() + BRIDGE_TIMEOUT
+    while not os.path.exists(status) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> None:
+    """Undo one switch: the flag first, then the front; the slot that is left is stopped when it has finished."""
+    if before:
+        set_flag(item.name, before)
+    record = adoption.prepare_return(item.name) if front is None else {}
+    begun = time.monotonic()
+    try:
+        if front != read(os.path.join(releases.NGINX, item.front_path)):
+            apply_fronts(job, {item.name: front})
+    finally:
+        if record:
+            outage = adoption.give_back(item.name, record, lambda: _answers(item), begun)
+            job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": True}
+    if item.process:
+        if before:
+            systemd.enable(unit_name(item.name, before))
+        systemd.disable(unit_name(item.name, slot))
+        if before or record:
+            time.sleep(item.drain)
+        stop_quietly([unit_name(item.name, slot)])
+    end_switch(item.name)
+
+
+def _answers(item: Wanted) -> bool:
+    """Whether anything answers at a service's port: what ran before has its own idea of health."""
+    with contextlib.suppress(http_client.ProbeError):
+        if item.health["type"] == "tcp":
+            http_client.open_port("127.0.0.1:%d" % item.port, item.health["timeout"])
+        else:
+            http_client.ask("http://127.0.0.1:%d%s" % (item.port, item.health["path"]), timeout=item.health["timeout"])
+        return True
+    return False
+
+
+def give_back(job: Job) -> bool:
+    """Give ports back to whom they were taken over from, and stop the slots."""
+    adopted = [item for item in job.wanted if adoption.recorded(item.name)]
+    for item in adopted:
+        seen = job.seen[item.name]
+        if item.process:
+            cancel_retirement([item.name])
+            systemd.disable(unit_name(item.name, other(seen.flag)))
+            stop_quietly([unit_name(item.name, other(seen.flag))])
+        adoption.end_live(item.name)
+        _back(job, item, seen.flag, "", None)
+    return bool(adopted)
+
+
+def take_back(job: Job) -> bool:
+    """Undo all switches that are not committed, the last one first; stop candidates that were not switched to.
+
+    Flags of all services change before anything else is done: from then on the old releases serve.
+    """
+    done = False
+    open_switches = []
+    for item in reversed(job.wanted):
+        seen = job.seen[item.name]
+        before = seen.pending.get("before") or {}
+        if not seen.pending:
+            continue
+        # The way back leads only to a slot that still has what served.
+        way = before.get("slot", "")
+        if way and seen.slots[way].release == before.get("release") and seen.flag == seen.pending["slot"]:
+            set_flag(item.name, way)
+        open_switches.append((item, seen.pending["slot"], before))
+    for item, slot, before in open_switches:
+        done = True
+        front: str | None = None
+        if before.get("release"):
+            front = read(os.path.join(releases.release_path(item.name, before["release"]), "front.conf"))
+        _back(job, item, slot, before.get("slot", ""), front)
+    for item in job.wanted:
+        seen = job.seen[item.name]
+        if seen.pending or not item.process:
+            continue
+        slot = other(seen.live) if seen.live else "blue"
+        state = seen.slots[slot].state
+        if seen.held != slot and not state.stopped and state.load == "loaded":
+            stop_quietly([unit_name(item.name, slot)])
+            done = True
+    return done
+
+
+def commit(job: Job) -> bool:
+    """Note what is live, let it start with the host, and stop what it replaced, now or after its hold time."""
+    for item in job.wanted:
+        adoption.settle(item.name)
+    todo = [(item, job.plans[item.name]) for item in job.wanted if job.plans[item.name].repairs]
+    for item, step in todo:
+        live = str(step.live)
+        record_switch(item.name, item.release, live)
+        if item.process:
+            systemd.enable(unit_name(item.name, live))
+            systemd.disable(unit_name(item.name, other(live)))
+    _retire(job, [(item, other(str(step.live))) for item, step in todo if item.process])
+    for item, _step in todo:
+        prune(item)
+    return bool(todo)
+
+
+def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
+    """Stop the slots that were replaced: those that are held by a timer, the others once they have finished."""
+    now, ends, units = time.time(), [0.0], []
+    for item, slot in old:
+        seen = job.seen[item.name]
+        unit = unit_name(item.name, slot)
+        if seen.slots[slot].state.stopped or seen.held == slot:
+            continue
+        since = float(seen.pending.get("since") or 0)
+        until = since + item.hold
+        if until > now + 1:
+            hold(item.name, slot, until)
+            _retire_later(item.name, unit, until)
+            continue
+        if seen.slots[slot].state.running:
+            ends.append(since + item.drain - now)
+        units.append(unit)
+    if units:
+        time.sleep(max(ends))
+        systemd.systemctl("stop", *units)
+
+
+def retirement(name: str) -> str:
+    """Return the name, without suffix, of the timer and service that stop a service's held slot."""
+    return "fivepointers-%s-retire" % name
+
+
+def _retire_later(name: str, unit: str, until: float) -> None:
+    cancel_retirement([name])
+    # Gone with a reboot, as the slot is: only the live one starts with the host.
+    status, output = systemd.run(
+        [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--unit=" + retirement(name),
+            "--description=Stop what a release replaced",
+            # A time of day: time from now on would begin anew with each daemon-reload.
+            "--on-calendar=@%d" % until,
+            "--timer-property=AccuracySec=1s",
+            "systemctl",
+            "stop",
+            unit,
+        ]
+    )
+    if status:
+        raise ReleaseError("The timer that stops %s after its hold time was refused: %s" % (unit, output))
+
+
+def cancel_retirement(names: Sequence[str]) -> None:
+    """Let the timers of these services not stop anything any more."""
+    if names:
+        units = [retirement(name) + suffix for name in names for suffix in (".timer", ".service")]
+        systemd.run(["systemctl", "stop", *units])
+
+
+def explain(error: BaseException) -> str:
+    """Return the text of an error that a phase may raise."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full: %s. What was unfinished is removed; free space and run this again." % error
+    return str(error)
+
+
+#: What the phases may raise and the module reports.
+ERRORS = (ReleaseError, archives.ArchiveError, systemd.SystemdError, PlaceholderError, TreeError, OSError)

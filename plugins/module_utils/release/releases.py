@@ -1,0 +1,497 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Releases of services on one host: two slots, one flag file, and no half-made release that could become live.
+
+What is to be comes as `Wanted`, what is as `Seen`; `plan` is a pure function of both, and release_phases
+carries it out. That may be killed at any point:
+
+- a release is a directory that appears under its name only when it is complete;
+- the flag file alone says which slot is live, and changes in one system call;
+- what is left over is seen by the next plan, which names and undoes it.
+
+Standard library only, Python 3.9 or later: this runs on hosts, inside the module.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import pwd
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
+    Placeholder,
+    parse,
+    render,
+    unparse,
+)
+
+HOME = "/opt/fivepointers"
+SETTINGS = "/etc/fivepointers"
+STATE = "/var/lib/fivepointers"
+CACHE = "/var/cache"
+NGINX = "/etc/nginx"
+SLOTS = ("blue", "green")
+PARTS = ("code", "environment", "unit", "front", "runtime")
+# A timer may be late by this many seconds.
+TIMER_SLACK = 30
+# States of a TCP socket, as the kernel writes them.
+ESTABLISHED, LISTENING = "01", "0A"
+
+
+class ReleaseError(Exception):
+    """A release that was refused, failed or could not be finished. The text is for the operator."""
+
+
+# --- what is to be ------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """One service as the controller wants it.
+
+    archive: {sha256, size, unpacked, files}. parts: a digest for each of PARTS.
+    slots: port of each slot; empty for files, which have no process. unit, migration, listing, front: texts of
+    files. hold: seconds for which the old slot goes on running after a switch. keep: {releases, bytes}.
+    environment: templates with ${self.port} and ${secret.…}. files: further files of the release (name: text).
+    shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
+    """
+
+    name: str
+    kind: str
+    release: str
+    artifact: str
+    parts: dict[str, str]
+    archive: dict[str, Any]
+    port: int
+    slots: dict[str, int]
+    health: dict[str, Any]
+    user: str
+    runtime: str
+    unit: str
+    migration: str
+    listing: str
+    migrate: bool
+    front: str
+    environment: dict[str, str]
+    files: dict[str, str]
+    shared: dict[str, str]
+    drain: float
+    hold: float
+    keep: dict[str, int]
+
+    @property
+    def process(self) -> bool:
+        """Whether a process runs in its slots."""
+        return bool(self.slots)
+
+    @property
+    def front_path(self) -> str:
+        """Path of its front, relative to NGINX."""
+        return "fivepointers/front-%s.conf" % self.name
+
+
+def parse_wanted(requests: Sequence[Mapping[str, Any]]) -> list[Wanted]:
+    """Return the services of a request of the action."""
+    return [Wanted(**request) for request in requests]
+
+
+#: What a release keeps as files beside its release.json, or only gets for a while.
+TEXTS = {"unit": "unit", "migration": "migration", "listing": "listing", "front": "front.conf"}
+PASSING = ("migrate", "environment", "files")
+
+
+def record_of(wanted: Wanted) -> dict[str, Any]:
+    """Return what of a service is needed to run its release again, without its texts. It holds no secret."""
+    record = dataclasses.asdict(wanted)
+    for key in (*TEXTS, *PASSING):
+        del record[key]
+    return record
+
+
+def load_wanted(name: str, release: str) -> Wanted:
+    """Return a release as it was when it was staged: the one source of a rollback.
+
+    Raises ReleaseError where it is not there.
+    """
+    directory = release_path(name, release)
+    record = read_json(os.path.join(directory, "release.json")).get("wanted")
+    if not record:
+        kept = ", ".join(item for item in listed(release_path(name)) if not item.startswith(archives.TEMPORARY))
+        raise ReleaseError(
+            "%s: there is no release '%s' on this host. Kept are: %s. The playbook releases.yml lists them."
+            % (name, release, kept or "none")
+        )
+    fields: dict[str, Any] = {key: read(os.path.join(directory, file)) or "" for key, file in TEXTS.items()}
+    return Wanted(**record, **fields, migrate=False, environment={}, files={})
+
+
+def fill_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
+    """Put the secrets into templates of environment variables; ${self.port} stays.
+
+    Raises PlaceholderError for a secret that is not among `secrets`; the message holds no value.
+    """
+    filled = {}
+    for name, template in environment.items():
+        parts: list[Any] = []
+        for part in parse(template):
+            if isinstance(part, Placeholder) and part.name.startswith("secret."):
+                part = render(str(part), "", secrets)[0]
+            parts.append(part)
+        filled[name] = unparse(parts)
+    return filled
+
+
+# --- paths --------------------------------------------------------------------
+
+
+def unit_name(name: str, slot: str) -> str:
+    """Return the unit of a service's slot."""
+    return "fivepointers-%s@%s.service" % (name, slot)
+
+
+def release_path(name: str, release: str = "") -> str:
+    """Return the directory of a release, or of all."""
+    return os.path.join(HOME, name, "releases", release).rstrip("/")
+
+
+def slot_path(name: str, slot: str) -> str:
+    """Return the link that says which release a slot has."""
+    return os.path.join(HOME, name, "slots", slot)
+
+
+def flag_path(name: str) -> str:
+    """Return the flag file: where it exists, green is live."""
+    return os.path.join(STATE, name + ".green")
+
+
+def state_path(name: str) -> str:
+    """Return the file that tells what is live since when, and what was before."""
+    return os.path.join(STATE, name, "state.json")
+
+
+def environment_path(name: str, slot: str) -> str:
+    """Return the environment file of a slot."""
+    return os.path.join(SETTINGS, name, slot + ".env")
+
+
+def other(slot: str) -> str:
+    """Return the slot that this is not."""
+    return "green" if slot == "blue" else "blue"
+
+
+# --- what is ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A slot as found. faithful: unit and environment file are those of its release."""
+
+    release: str = ""
+    faithful: bool = False
+    enabled: bool = False
+    state: systemd.UnitState = systemd.UNKNOWN
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A service as found on the host. live: the slot that gets requests, None before the first switch.
+
+    releases: the complete ones, by id, as their release.json says. recorded: release and slot that state.json says.
+    pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
+    held: the slot that goes on running for a while, so that a rollback takes no start. sockets: connections that are
+    open to the live slot of a relay.
+    """
+
+    account: bool = False
+    runtime: bool = False
+    releases: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    slots: dict[str, Slot] = dataclasses.field(default_factory=lambda: {slot: Slot() for slot in SLOTS})
+    flag: str = "blue"
+    live: str | None = None
+    front: str | None = None
+    recorded: tuple[str, str] = ("", "")
+    pending: dict[str, Any] = dataclasses.field(default_factory=dict)
+    held: str = ""
+    sockets: int = 0
+
+
+def read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Return what a file says; empty where it is missing or no JSON."""
+    try:
+        found = json.loads(read(path) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def tcp_sockets(state: str) -> Iterator[tuple[str, str, socket.AddressFamily]]:
+    """Yield local address and port as the kernel writes them, inode and family of TCP sockets in a state."""
+    for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        for line in (read(path) or "").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == state:
+                yield fields[1], fields[9], family
+
+
+def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
+    """Return what there is of these services. Reads only."""
+    units = [unit_name(item.name, slot) for item in wanted if item.process for slot in SLOTS]
+    states = systemd.states(units)
+    version = systemd.version() if units else 0
+    found = {item.name: _observe(item, states, version) for item in wanted}
+    if any(item.kind == "yjs_websocket" for item in wanted):
+        ports = collections.Counter(int(item[0].partition(":")[2], 16) for item in tcp_sockets(ESTABLISHED))
+        for item in wanted:
+            live = found[item.name].live
+            if item.kind == "yjs_websocket" and live:
+                found[item.name] = dataclasses.replace(found[item.name], sockets=ports[item.slots[live]])
+    return found
+
+
+def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: int) -> Seen:
+    name = wanted.name
+    releases = {
+        release: read_json(os.path.join(release_path(name, release), "release.json"))
+        for release in listed(release_path(name))
+        if not release.startswith(archives.TEMPORARY)
+    }
+    slots = {slot: _observe_slot(wanted, slot, releases, states, version) for slot in SLOTS}
+    flag = "green" if os.path.exists(flag_path(name)) else "blue"
+    front = read(os.path.join(NGINX, wanted.front_path))
+    state = read_json(state_path(name))
+    recorded, held = state.get("live") or {}, state.get("held") or {}
+    try:
+        account = bool(pwd.getpwnam(wanted.user))
+    except KeyError:
+        account = False
+    return Seen(
+        account=account,
+        runtime=os.access(os.path.join(wanted.runtime, "bin", "node"), os.X_OK),
+        releases=releases,
+        slots=slots,
+        flag=flag,
+        live=flag if front is not None and slots[flag].release else None,
+        front=front,
+        recorded=(recorded.get("release", ""), recorded.get("slot", "")),
+        pending=state.get("pending") or {},
+        held=held.get("slot", "") if held.get("until", 0) + TIMER_SLACK > time.time() else "",
+    )
+
+
+def _observe_slot(
+    wanted: Wanted, slot: str, releases: Mapping[str, Any], states: Mapping[str, systemd.UnitState], version: int
+) -> Slot:
+    try:
+        release = os.path.basename(os.readlink(slot_path(wanted.name, slot)))
+    except OSError:
+        release = ""
+    if release not in releases:
+        release = ""
+    if not wanted.process:
+        return Slot(release, bool(release))
+    unit = unit_name(wanted.name, slot)
+    try:
+        texts = slot_texts(wanted.name, release, wanted.slots[slot], version) if release else None
+    except (OSError, ValueError):
+        texts = None
+    path = environment_path(wanted.name, slot)
+    faithful = (
+        texts is not None
+        and (read(os.path.join(systemd.UNITS, unit)), read(path)) == texts
+        and os.stat(path).st_mode & 0o777 == 0o600
+    )
+    return Slot(release, faithful, systemd.is_enabled(unit), states.get(unit, systemd.UnitState(unit)))
+
+
+def slot_texts(name: str, release: str, port: int, version: int) -> tuple[str, str]:
+    """Return the unit and the environment file with which a release runs at a port."""
+    directory = release_path(name, release)
+    with open(os.path.join(directory, "unit"), encoding="utf-8") as handle:
+        unit = systemd.for_version(handle.read(), version)
+    with open(os.path.join(directory, "environment"), encoding="utf-8") as handle:
+        templates = json.load(handle)
+    variables = {key: render(template, port, {})[0] for key, template in templates.items()}
+    return unit, systemd.environment_file(variables)
+
+
+# --- the plan (pure) ----------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What has to be done for one service.
+
+    live, serving: the slot and the release that get requests now. slot: where the candidate runs, or has to.
+    candidate: the release has to become live. ready: it is prepared, only the switch is missing.
+    stage: nothing, "archive", or the id of a release on the host that has the same code.
+    migrate: its migrations have to run, on this host. front: the front has to be written.
+    repairs: what is wrong although the right release is live. steps: all that has to be done, in words.
+    """
+
+    name: str
+    release: str
+    live: str | None
+    serving: str
+    slot: str
+    candidate: bool
+    ready: bool
+    stage: str
+    migrate: bool
+    front: bool
+    reasons: tuple[str, ...]
+    repairs: tuple[str, ...]
+    steps: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything has to be done."""
+        return self.candidate or bool(self.repairs)
+
+    def report(self) -> dict[str, Any]:
+        """Return the plan for Ansible's result."""
+        return {
+            "release": self.release,
+            "serving": self.serving,
+            "live": self.live,
+            "slot": self.slot,
+            "changed": self.changed,
+            "ready": self.ready,
+            "reasons": [*self.reasons, *self.repairs],
+            "steps": list(self.steps),
+        }
+
+
+def plan(wanted: Wanted, seen: Seen) -> Plan:
+    """Return what has to be done so that the wanted release is live."""
+    live = seen.live
+    now = seen.slots[live] if live else Slot()
+    reasons = _reasons(wanted, seen, now)
+    slot = (other(live) if live else "blue") if reasons else (live or "blue")
+    there = seen.slots[slot]
+    ready = (
+        bool(reasons)
+        and there.release == wanted.release
+        and (not wanted.process or (there.faithful and there.state.running))
+    )
+    stage = ""
+    if reasons and wanted.release not in seen.releases:
+        same = (key for key, record in seen.releases.items() if record.get("artifact") == wanted.artifact)
+        stage = next(same, "archive")
+    repairs = _repairs(wanted, seen, live) if live and not reasons else []
+    front = seen.front != wanted.front
+    migrate = bool(reasons) and wanted.migrate and now.release != wanted.release
+    return Plan(
+        name=wanted.name,
+        release=wanted.release,
+        live=live,
+        serving=now.release,
+        slot=slot,
+        candidate=bool(reasons),
+        ready=ready,
+        stage=stage,
+        migrate=migrate,
+        front=front,
+        reasons=tuple(reasons),
+        repairs=tuple(repairs),
+        steps=tuple(_steps(wanted, seen, now, slot, stage, ready, migrate, front) if reasons else repairs),
+    )
+
+
+def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
+    """Why the wanted release has to be started and switched to; empty when it is live and well."""
+    if seen.live is None:
+        return ["it is not on this host yet"]
+    if now.release != wanted.release:
+        before = seen.releases[now.release].get("parts", {})
+        differ = [
+            "%s differs (%s, was %s)" % (part, wanted.parts.get(part), before.get(part))
+            for part in PARTS
+            if before.get(part) != wanted.parts.get(part)
+        ]
+        return ["its %s" % text for text in differ] or ["release %s is live" % now.release]
+    if not wanted.process:
+        return []
+    reasons = []
+    if not now.faithful:
+        reasons.append("its unit or environment file was changed by hand")
+    if now.state.stopped or now.state.load != "loaded":
+        reasons.append("its process does not run (%s)" % now.state.active)
+    return reasons
+
+
+def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
+    """What is wrong although the right release is live."""
+    repairs = []
+    if seen.front != wanted.front:
+        repairs.append("put back its front, which was changed by hand")
+    if seen.pending:
+        repairs.append("commit its switch, which was left open")
+    elif seen.recorded != (wanted.release, live):
+        repairs.append("note that it is live, which a broken-off run left out")
+    if wanted.process:
+        idle = seen.slots[other(live)]
+        if not seen.slots[live].enabled:
+            repairs.append("let slot %s start with the host" % live)
+        if idle.enabled or not (idle.state.stopped or seen.held == other(live)):
+            repairs.append("stop slot %s, which a broken-off run left over" % other(live))
+    return repairs
+
+
+def _steps(
+    wanted: Wanted, seen: Seen, now: Slot, slot: str, stage: str, ready: bool, migrate: bool, front: bool
+) -> list[str]:
+    """What has to be done to bring the candidate in, in words."""
+    steps = []
+    if wanted.process and not seen.account:
+        steps.append("create the user %s" % wanted.user)
+    if stage == "archive":
+        size = (wanted.archive["size"], wanted.archive["unpacked"])
+        steps.append("send and unpack release %s (%s, %s unpacked)" % (wanted.release, *map(megabytes, size)))
+    elif stage:
+        steps.append("make release %s from the code of release %s" % (wanted.release, stage))
+    if not ready:
+        if wanted.process:
+            at = "127.0.0.1:%d" % wanted.slots[slot]
+            steps.append("start %s at %s and wait for its health" % (unit_name(wanted.name, slot), at))
+        else:
+            steps.append("put release %s into slot %s" % (wanted.release, slot))
+    if migrate:
+        steps.append("run its migrations")
+    if front:
+        steps.append("write its front at port %d and reload nginx" % wanted.port)
+    before = "slot %s (release %s)" % (seen.live, now.release) if now.release else "nothing"
+    steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
+    if seen.sockets:
+        steps.append("move its %d open sockets, document after document" % seen.sockets)
+    if wanted.process and now.release:
+        steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), max(wanted.drain, wanted.hold)))
+    return steps
+
+
+def megabytes(size: float) -> str:
+    """Return a size in bytes for people."""
+    return "%.1f MB" % (size / 1e6)

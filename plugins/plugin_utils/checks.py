@@ -1,0 +1,448 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Checks over the whole model: what no single value shows. Each reports all that it finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
+    Placeholder,
+    PlaceholderError,
+    placeholders,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    HIDDEN,
+    Report,
+    listed,
+    relocate,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, UnknownFactError
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import schedule as aws_schedule
+
+ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
+SSH_PORT = 22
+# Let's Encrypt's limit for one set of names, in seven days.
+MOST_ACME_EDGES = 5
+SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|secret_key|private_key|access_key)$")
+PUBLIC_VARIABLE = re.compile(r"(?:NEXT_PUBLIC|VITE|PUBLIC)_")
+
+
+def run(report: Report, model: Model) -> None:
+    """Run every check."""
+    for check in CHECKS:
+        check(report, model)
+
+
+def place(service: Mapping[str, Any], key: str) -> str:
+    """Return where the value of a service's key stands: in the catalogue, or in the environment's overrides."""
+    return relocate(f"{service['path']}.{key}", service["path"], service["moved"])
+
+
+def tags(model: Model, service: str = "") -> str:
+    """Return the tags that the inventory looks for."""
+    found = f"Platform=fivepointers, Environment={model.environment['name'] or '<name>'}"
+    return f"{found}, Services=…{service}…" if service else found
+
+
+# --- the environment --------------------------------------------------------------
+
+
+def check_tls(report: Report, model: Model) -> None:
+    """TLS from files needs the files, an edge its balancer; an authority signs the same names only so often."""
+    tls = model.environment["tls"]
+    stated = model.environment["stated"].get("tls")
+    edges = [name for name, host in (model.hosts or {}).items() if "edge" in host["services"]]
+    if tls["mode"] == "acme" and len(edges) > MOST_ACME_EDGES:
+        report.add(
+            "platform_environment.tls.mode",
+            "acme",
+            f"each of {len(edges)} edges would want a certificate of its own for the same names, and Let's Encrypt "
+            f"signs {MOST_ACME_EDGES} a week",
+            "Use mode: load_balancer, or files with one certificate for all.",
+        )
+    if tls["mode"] == "load_balancer" and edges and not tls["trusted"] and stated.get("trusted", []) == []:
+        report.add(
+            "platform_environment.tls.trusted",
+            None,
+            f"the edge (on {listed(edges, 5)}) has to know whose word on clients counts",
+            "Add the networks of the load balancer, such as [10.0.0.0/20].",
+        )
+    if tls["mode"] != "files":
+        return
+    for key in ("certificate", "key"):
+        if key not in stated:
+            report.add(
+                f"platform_environment.tls.{key}",
+                None,
+                f"tls.mode is files, and '{key}' is missing",
+                "Add the path of the PEM file on the controller, or a reference such as {secretsmanager: name}; "
+                "or use mode: acme or load_balancer.",
+            )
+
+
+def check_origins(report: Report, model: Model) -> None:
+    """Origins without TLS are for developers only."""
+    if model.environment["name"] in ENVIRONMENTS_WITH_HTTP_ORIGINS:
+        return
+    for origin in model.environment["cors"]["extra_origins"]:
+        if origin.startswith("http://"):
+            report.add(
+                "platform_environment.cors.extra_origins",
+                origin,
+                f"origins without TLS are allowed in {' and '.join(ENVIRONMENTS_WITH_HTTP_ORIGINS)} only",
+                "Write https://, or remove it.",
+            )
+
+
+def check_databases(report: Report, model: Model) -> None:
+    """Every database of the catalogue is somewhere, and nothing else is."""
+    root = "platform_environment.databases"
+    for name in model.databases:
+        if name in model.services:
+            report.add(f"databases.{name}", name, "a service has the same name", "Rename one of them.")
+        if name not in model.environment["databases"]:
+            problem = f"the environment does not say where the database '{name}' is"
+            report.add(f"{root}.{name}", None, problem, "Add {host, name, user, password, max_connections}.")
+    for name in model.environment["databases"]:
+        if name not in model.databases:
+            fix = f"Describe it under databases, or correct the name.{report.suggest(name, model.databases)}"
+            report.add(f"{root}.{name}", name, f"the catalogue has no database '{name}'", fix)
+
+
+def check_node(report: Report, model: Model) -> None:
+    """Where the environment lists its Node.js archives, services use these."""
+    archives = model.environment["nodejs"]
+    known = set(archives) | {
+        entry["version"]
+        for entry in archives.values()
+        if isinstance(entry, dict) and isinstance(entry.get("version"), str)
+    }
+    for service in model.services.values():
+        if known and service["node"] and service["node"] not in known:
+            fix = f"Use one of: {listed(sorted(known))}; or add it to platform_environment.nodejs."
+            problem = f"the environment has no Node.js {service['node']}"
+            report.add(place(service, "node"), service["node"], problem, fix)
+
+
+# --- services among each other ------------------------------------------------------
+
+
+def check_needs(report: Report, model: Model) -> None:
+    """What a service needs exists, and nothing needs itself, however far round."""
+    options = [*model.services, *model.databases]
+    for name, service in model.services.items():
+        path = place(service, "needs")
+        files_only = service["kind"] is not None and not model.is_process(name)
+        for other in service["needs"]:
+            if other == name:
+                report.add(path, other, f"'{name}' needs itself", f"Remove '{name}' from its needs.")
+            elif other not in model.services and other not in model.databases:
+                problem = f"'{name}' needs '{other}', which is neither a service nor a database"
+                fix = f"Describe '{other}', or correct the name.{report.suggest(other, options)}"
+                report.add(path, other, problem, fix)
+            elif other in model.databases and files_only:
+                fix = f"Remove it; let '{name}' need the service that answers for the data."
+                report.add(path, other, "files in a browser cannot reach a database", fix)
+    others = {name: [need for need in service["needs"] if need != name] for name, service in model.services.items()}
+    for cycle in planning.batches_and_cycles(others)[1]:
+        report.add(
+            place(model.services[cycle[0]], "needs"),
+            cycle[1],
+            f"the needs go round in a cycle: {' → '.join(cycle)}",
+            "Remove one of these needs. A service that only builds links to another can do so from BASE_DOMAIN.",
+        )
+
+
+def check_writers(report: Report, model: Model) -> None:
+    """A database has one writer, which needs it."""
+    writers: dict[str, str] = {}
+    for name, service in model.services.items():
+        database = service["writes"]
+        if database is None:
+            continue
+        path = place(service, "writes")
+        if database not in model.databases:
+            fix = f"Describe it under databases, or correct the name.{report.suggest(database, model.databases)}"
+            report.add(path, database, f"there is no database '{database}'", fix)
+            continue
+        if database not in service["needs"] and "needs" not in service["broken"]:
+            problem = f"'{name}' writes to '{database}' without needing it"
+            report.add(path, database, problem, f"Add '{database}' to the needs of '{name}'.")
+        first = writers.setdefault(database, name)
+        if first != name:
+            problem = f"'{first}' writes to '{database}' already, and a database has one writer"
+            report.add(path, database, problem, "Remove 'writes' from one of them, and let it ask the other.")
+
+
+def check_public(report: Report, model: Model) -> None:
+    """A public address leads to one service."""
+    owners: dict[str, str] = {}
+    for name, service in model.services.items():
+        for address in service["public"]:
+            where = address["fqdn"] + address["path"]
+            if where in owners:
+                problem = f"'{owners[where]}' has the public address {where} already"
+                report.add(place(service, "public"), where, problem, f"Give '{name}' another host or another path.")
+            owners.setdefault(where, name)
+
+
+def check_rate_limits(report: Report, model: Model) -> None:
+    """Each limited request is one that users can send to a public service, and is limited once."""
+    for name, service in model.services.items():
+        path = place(service, "rate_limits")
+        seen = set()
+        for index, limit in enumerate(service["rate_limits"] or []):
+            where, request = f"{path}[{index}].request", limit["request"]
+            if request is None or not service["public"] or "public" in service["broken"]:
+                continue
+            asked = request.partition(" ")[2].rstrip("/")
+            if not any(f"{asked}/".startswith(address["path"].rstrip("/") + "/") for address in service["public"]):
+                fix = "Write a path below one of its public addresses, or remove the limit."
+                report.add(where, request, f"users cannot send this request to '{name}'", fix)
+            key = request.rstrip("/").lower()
+            if key in seen:
+                report.add(where, request, "this request is limited already", "Remove one of the limits.")
+            seen.add(key)
+
+
+# --- environment variables ------------------------------------------------------------
+
+
+def check_secrets(report: Report, model: Model) -> None:
+    """Secrets that services name have references, and no secret stands in the catalogue."""
+    known = model.environment["secrets"]
+    for service in model.services.values():
+        for variable, secret in service["secrets"].items():
+            path = place(service, f"secrets.{variable}")
+            if secret not in known:
+                fix = f"Add it to platform_environment.secrets, or use one of: {listed(known) or '(none yet)'}."
+                problem = f"the environment has no secret '{secret}'"
+                report.add(path, secret, problem, fix + report.suggest(secret, known))
+            if variable in service["environment"]:
+                report.add(path, variable, f"'{variable}' stands in environment as well", "Keep one of them.")
+        for variable, value in service["environment"].items():
+            if (
+                value
+                and SECRET_VARIABLE.search(variable)
+                and not PUBLIC_VARIABLE.match(variable)
+                and not placeholders(value)
+            ):
+                report.add(
+                    place(service, f"environment.{variable}"),
+                    HIDDEN,
+                    "this looks like a secret in a file that everybody reads",
+                    "Put it into Secrets Manager, and refer to it: secrets: {%s: name}." % variable,
+                )
+
+
+def check_placeholders(report: Report, model: Model) -> None:
+    """Every placeholder stands for something that may be there."""
+    for name, service in model.services.items():
+        if service["kind"] is None:
+            continue
+        process = model.is_process(name)
+        for variable, value in service["environment"].items():
+            for item in placeholders(value):
+                _check_placeholder(report, model, name, f"environment.{variable}", item, public=not process)
+        for variable, value in service["build"]["environment"].items():
+            for item in placeholders(value):
+                _check_placeholder(report, model, name, f"build.environment.{variable}", item, public=True)
+
+
+def _check_placeholder(report: Report, model: Model, name: str, key: str, item: Placeholder, public: bool) -> None:
+    service = model.services[name]
+    try:
+        if public:
+            planning.public_value(model, name, item)
+        else:
+            planning.template_of(model, name, item)
+    except UnknownFactError as error:
+        head = item.name.partition(".")[0]
+        options = [*service["needs"], "self", "environment", "origins", "secret"]
+        hint = "" if head in options else report.suggest(head, options)
+        report.add(place(service, key), str(item), error.problem, error.fix + hint)
+
+
+# --- hosts -----------------------------------------------------------------------------
+
+
+def check_hosts(report: Report, model: Model) -> None:
+    """Hosts carry what the catalogue describes, all of it, and an edge where users come in."""
+    if model.hosts is None:
+        return
+    if not model.hosts:
+        report.add("hosts", None, "the inventory has no host", f"Start or tag instances with {tags(model)}.")
+        return
+    unknown: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    edge = False
+    for host, entry in model.hosts.items():
+        address = entry["address"]
+        if address is not None and owners.setdefault(address, host) != host:
+            problem = f"the host '{owners[address]}' has the same address"
+            report.add(f"hosts.{host}.address", address, problem, "Give each host an address of its own.")
+        for name in entry["services"]:
+            if name == "edge":
+                edge = True
+            elif name not in model.services:
+                unknown.setdefault(name, []).append(host)
+    for name, hosts in unknown.items():
+        problem = f"the tag Services of {listed(hosts, 5)} names '{name}', which is not in the catalogue"
+        fix = f"Correct the tag, or describe the service.{report.suggest(name, [*model.services, 'edge'])}"
+        report.add(f"hosts.{hosts[0]}.services", name, problem, fix)
+    for name, service in model.services.items():
+        if name not in model.placement:
+            problem = f"no host carries '{name}'; looked for {tags(model, name)}"
+            fix = f"Add '{name}' to the tag Services of an instance, or remove the service."
+            report.add(service["path"], name, problem, fix)
+    public = [name for name, service in model.services.items() if service["public"]]
+    if public and not edge:
+        report.add(
+            "hosts",
+            listed(public, 5),
+            f"these services are public and no host is the edge; looked for {tags(model, 'edge')}",
+            "Add 'edge' to the tag Services of an instance; a load balancer, too, sends what it takes to edges.",
+        )
+
+
+def check_ports(report: Report, model: Model) -> None:
+    """No two things listen on one port of a host. Linear in hosts and what they carry."""
+    called = set(planning.called_services(model, model.services))
+    usable = {name for name, service in model.services.items() if service["port"]}
+    for name in called & usable:
+        port = model.services[name]["port"]
+        if planning.INTERNAL + port > planning.HIGHEST:
+            usable.remove(name)
+            problem = f"others call '{name}' through port {planning.INTERNAL + port} of their own host, which cannot be"
+            fix = f"Use a port up to {planning.HIGHEST - planning.INTERNAL}."
+            report.add(place(model.services[name], "port"), port, problem, fix)
+    for host, entry in (model.hosts or {}).items():
+        taken = {SSH_PORT: "SSH"}
+        if "edge" in entry["services"]:
+            taken.update(dict.fromkeys(planning.EDGE_PORTS, "the edge"))
+        names = [name for name in entry["services"] if name in usable]
+        for name, port, what in _listeners(model, names, usable):
+            first = taken.setdefault(port, what)
+            if first is not what:
+                report.add(
+                    place(model.services[name], "port"),
+                    model.services[name]["port"],
+                    f"on host '{host}' port {port} is {first} and {what}",
+                    f"Give '{name}' another port (its slots are 10000 and 20000 higher, its internal address 30000).",
+                )
+
+
+def _listeners(model: Model, names: list[str], usable: set[str]) -> Iterator[tuple[str, int, str]]:
+    """Yield service, port and purpose of all that a host listens on for services."""
+    for name in names:
+        port = model.services[name]["port"]
+        yield name, port, f"the front of '{name}'"
+        if model.is_process(name):
+            for slot, slot_port in planning.slots(port).items():
+                yield name, slot_port, f"the {slot} slot of '{name}'"
+    for name in planning.called_services(model, names):
+        if name in usable:
+            yield name, planning.INTERNAL + model.services[name]["port"], f"the internal address of '{name}'"
+
+
+def check_budget(report: Report, model: Model) -> None:
+    """The pools of all services fit into what the database allows."""
+    for database, budget in planning.connection_budget(model).items():
+        if not budget["max_connections"] or budget["needed"] <= budget["allowed"]:
+            continue
+        sums = [
+            f"{line['service']}: {line['processes']} processes × pool {line['pool']} = {line['connections']}"
+            for line in budget["lines"]
+        ]
+        largest = model.services[max(budget["lines"], key=lambda line: int(line["connections"]))["service"]]
+        report.add(
+            place(largest, "pool"),
+            largest["pool"],
+            f"the pools may open {budget['needed']} connections to '{database}', which allows {budget['allowed']} "
+            f"(80 % of {budget['max_connections']}): {listed(sums)} (each host counts twice, for its two slots)",
+            "Make pools smaller, or raise max_connections of the database.",
+        )
+
+
+# --- journeys ----------------------------------------------------------------------------
+
+
+def check_journeys(report: Report, model: Model) -> None:
+    """Steps of journeys lead to public services and use what was saved before."""
+    for number, journey in enumerate(model.journeys):
+        known = {"unique"}
+        for index, step in enumerate(journey["steps"] or []):
+            path = f"journeys[{number}].steps[{index}]"
+            _check_step(report, model, path, step)
+            for key in ("host", "request", "json", "headers", "contains", "room"):
+                for where, value in _strings(f"{path}.{key}", step[key]):
+                    _check_step_text(report, where, value, known)
+            known.update(step["save"] or {})
+
+
+def _check_step(report: Report, model: Model, path: str, step: Mapping[str, Any]) -> None:
+    name = step["service"]
+    service = model.services.get(name)
+    if service is None and name is not None:
+        fix = f"Correct the name.{report.suggest(name, model.services)}"
+        report.add(f"{path}.service", name, f"the catalogue has no service '{name}'", fix)
+    elif service is not None and not service["public"]:
+        report.add(
+            f"{path}.service", name, f"'{name}' has no public address", "Users cannot reach it: remove the step."
+        )
+    elif service is not None and service["public"][0]["wildcard"] and not step["host"]:
+        problem = f"'{name}' answers on every subdomain"
+        report.add(f"{path}.host", None, problem, "Say on which one: host: a label, or ${variable}.")
+    if bool(step["request"]) == bool(step["websocket"]):
+        fix = "Write request: GET /path, or websocket: yjs with a room."
+        report.add(path, step["name"], "a step is either a request or a websocket", fix)
+    elif step["websocket"] == "yjs" and not step["room"]:
+        report.add(f"{path}.room", None, "'room' is missing", "Add the name of the document to edit.")
+
+
+def _check_step_text(report: Report, where: str, value: str, known: Iterable[str]) -> None:
+    try:
+        names = [item.name for item in placeholders(value)]
+    except PlaceholderError as error:
+        report.add(where, value, str(error), "Write ${name}, or $$ for a dollar sign.")
+        return
+    for name in names:
+        if name not in known:
+            fix = f"Save it in an earlier step, or use one of: {listed(sorted(known))}.{report.suggest(name, known)}"
+            report.add(where, "${%s}" % name, f"nothing was saved as '{name}' before this step", fix)
+
+
+def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield every string in nested data with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(f"{path}.{key}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _strings(f"{path}[{index}]", item)
+
+
+CHECKS: tuple[Callable[[Report, Model], None], ...] = (
+    aws_schedule.check_production,
+    check_tls,
+    check_origins,
+    check_databases,
+    check_node,
+    check_needs,
+    check_writers,
+    check_public,
+    check_rate_limits,
+    check_secrets,
+    check_placeholders,
+    check_hosts,
+    check_ports,
+    check_budget,
+    check_journeys,
+)

@@ -1,0 +1,163 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""To which releases a rollback goes, and what is kept. Pure functions over what the hosts say.
+
+`looks`: {host: {service: what the phase look of the module release returns of it}}.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import Migration, obstacles
+
+Looks = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+class RollbackError(Exception):
+    """A rollback that is refused. The text has all reasons and what to do."""
+
+
+def by_service(looks: Looks) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Return what the hosts say, by service: {service: {host: look}}."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for host, services in looks.items():
+        for name, look in services.items():
+            found.setdefault(name, {})[host] = look
+    return found
+
+
+def last_deployment(looks: Looks) -> str:
+    """Return the identifier of the newest deployment that is live anywhere; empty if there was none.
+
+    One that broke off before its commit counts first.
+    """
+    every = [look for services in looks.values() for look in services.values()]
+    open_switches = [look["pending"] for look in every if look["pending"]]
+    if open_switches:
+        return str(open_switches[0].get("deployment", ""))
+    live = [look["live"] for look in every if look["live"]]
+    newest: Mapping[str, Any] = max(live, key=lambda entry: entry.get("since", ""), default={})
+    return str(newest.get("deployment", ""))
+
+
+def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | None) -> dict[str, str]:
+    """Return the release to which each service goes back.
+
+    services: these, or the whole stack where None. to: a release, for one service; for several or the stack, a
+    deployment: each goes back to what was live after it. Without it one service goes to the release before, and the
+    stack to where it was before its last deployment.
+
+    Raises RollbackError with every reason against it.
+    """
+    found = by_service(looks)
+    problems = ["there is no service '%s' on these hosts" % name for name in services or () if name not in found]
+    if problems:
+        raise RollbackError("%s. There are: %s." % ("; ".join(problems), ", ".join(sorted(found))))
+    names = list(services if services is not None else found)
+    last = last_deployment(looks)
+    chosen: dict[str, str] = {}
+    for name in names:
+        wanted = {}
+        for host, look in found[name].items():
+            target = _target(look, services is not None, len(names) == 1, to, last)
+            if target is not None:
+                wanted[host] = target
+        release = next(iter(wanted.values()), "")
+        if not wanted:
+            continue
+        if set(wanted.values()) != {release} or set(wanted) != set(found[name]):
+            said = ", ".join("%s: %s" % (host, target or "nothing") for host, target in sorted(wanted.items()))
+            problems.append(
+                "%s: its hosts would go back to different releases (%s). Name one with -e to=" % (name, said)
+            )
+            continue
+        problems += _refusals(name, found[name], release, last if services is None else "")
+        if any(look["pending"] or look["live"].get("release") != release for look in found[name].values()):
+            chosen[name] = release
+    if problems:
+        raise RollbackError("The rollback is refused, and nothing was changed:\n- %s" % "\n- ".join(problems))
+    if not chosen:
+        raise RollbackError(
+            "There is nothing to go back to: %s. releases.yml lists what is live and what is kept."
+            % ("%s is live already" % to if to else "no release before the live one is known")
+        )
+    return chosen
+
+
+def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, last: str) -> str | None:
+    """Return the release to which one host goes back; None where it has no part in it."""
+    pending = look["pending"]
+    if not look["live"] and not pending:
+        return None
+    history = look["history"]
+    if to:
+        if alone and any(to in (item["release"], item["artifact"]) for item in look["kept"]):
+            return next(str(item["release"]) for item in look["kept"] if to in (item["release"], item["artifact"]))
+        # Identifiers of deployments begin with their time.
+        before = [entry for entry in history if entry.get("deployment", "") <= to]
+        known = any(entry.get("deployment") == to for entry in history)
+        if alone and not known:
+            return to
+        return str(before[-1]["release"]) if before else ""
+    if pending:
+        return str(pending["before"]["release"])
+    if not named and last and look["live"].get("deployment") != last:
+        return None
+    return str(look["previous"])
+
+
+def _refusals(name: str, looks: Mapping[str, Mapping[str, Any]], release: str, deployment: str) -> list[str]:
+    """Return why a service cannot go back to a release."""
+    if not release:
+        what = "the deployment %s was its first" % deployment if deployment else "it has no release before the live one"
+        return ["%s: %s" % (name, what)]
+    problems = []
+    for host, look in sorted(looks.items()):
+        if release not in [item["release"] for item in look["kept"]]:
+            kept = ", ".join(item["release"] for item in look["kept"]) or "none"
+            problems.append("%s: release '%s' is not kept on %s. Kept are: %s" % (name, release, host, kept))
+    schemas = [look["schema"] for look in looks.values() if look["schema"]]
+    knowing = [item["schema"] for look in looks.values() for item in look["kept"] if _has(item, release)]
+    schema, known = schemas[0] if schemas else [], knowing[0] if knowing else []
+    names = [item["name"] for item in known if item.get("known", True)]
+    against = obstacles([Migration(**item) for item in schema], names)
+    if against:
+        problems.append(
+            "%s: the database has moved past release %s: %s removed or narrowed what it uses. Deploy code that knows "
+            "of it instead" % (name, release, ", ".join(against))
+        )
+    return problems
+
+
+def _has(item: Mapping[str, Any], release: str) -> bool:
+    return item["release"] == release and bool(item["schema"])
+
+
+def releases_table(looks: Looks, order: Iterable[str]) -> str:
+    """Return what is live, held, before, and kept, for each service and host, as text."""
+    rows = [("service", "host", "release", "artifact", "state", "since / staged (UTC)", "by", "MB")]
+    found = by_service(looks)
+    for name in order:
+        for host, look in sorted(found.get(name, {}).items()):
+            rows += [(name, host, item["release"], item["artifact"][:12], *_row(look, item)) for item in look["kept"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)  # noqa: B905
+
+
+def _row(look: Mapping[str, Any], item: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    release = item["release"]
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(item["staged"]))
+    entry: Mapping[str, Any] = next((past for past in reversed(look["history"]) if past["release"] == release), {})
+    state = "kept"
+    if look["live"].get("release") == release:
+        state, entry = "live", look["live"]
+        since = entry.get("since", since)
+    elif look["pending"].get("release") == release:
+        state = "switched, not committed"
+    elif look["previous"] == release:
+        state = "previous, still running" if look["held"] else "previous"
+    return state, since, entry.get("by", "-"), "%.1f" % (item["bytes"] / 1e6)

@@ -1,0 +1,108 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The layer `artifacts`: the bucket that builds lie in. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, integer, keys
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+
+KEYS: dict[str, Key] = {
+    "old_versions_days": Key(integer(1, 3650), 30),
+    "abort_uploads_days": Key(integer(1, 365), 7),
+}
+CHECK = keys(KEYS, "a mapping such as {old_versions_days: 30}")
+
+
+def derive(model: Model) -> dict[str, Any]:
+    """Return the bucket of C(platform_environment.artifacts); C(bucket) is empty where builds lie elsewhere."""
+    settings = model.environment["aws"]["artifacts"]
+    bucket = planning.artifact_store(model.environment["artifacts"]).get("bucket", "")
+    partition = "aws-cn" if model.environment["region"].startswith("cn-") else "aws"
+    arn = f"arn:{partition}:s3:::{bucket}"
+    tls_only = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, f"{arn}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return {
+        "bucket": bucket,
+        "policy": {"Version": "2012-10-17", "Statement": [tls_only]},
+        "old_versions_days": settings["old_versions_days"],
+        "abort_uploads_days": settings["abort_uploads_days"],
+        "rule": "fivepointers",
+        "tags": planning.aws_tags(model, "artifacts"),
+    }
+
+
+def bucket_state(found: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
+    """Return what s3_bucket_info found of a bucket, in the words of C(wanted); empty where there is none."""
+    if not found:
+        return {}
+    bucket = found[0]
+    encryption = _first(bucket, "bucket_encryption", "ServerSideEncryptionConfiguration", "Rules")
+    rules = (bucket.get("bucket_lifecycle_configuration") or {}).get("Rules") or []
+    lifecycle: Mapping[str, Any] = next((item for item in rules if item.get("ID") == rule), {})
+    block = (bucket.get("public_access_block") or {}).get("PublicAccessBlockConfiguration") or {}
+    policy = (bucket.get("bucket_policy") or {}).get("Policy")
+    return {
+        "tags": bucket.get("bucket_tagging") or {},
+        "versioning": (bucket.get("bucket_versioning") or {}).get("Status") == "Enabled",
+        "encryption": encryption.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm"),
+        "private": len(block) == len(BLOCKS) and all(block.values()),
+        "policy": json.loads(policy) if policy else None,
+        "ownership": _first(bucket, "bucket_ownership_controls", "OwnershipControls", "Rules").get("ObjectOwnership"),
+        "old_versions_days": lifecycle.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays"),
+        "abort_uploads_days": lifecycle.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"),
+    }
+
+
+BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+def _first(bucket: Mapping[str, Any], fact: str, *path: str) -> Mapping[str, Any]:
+    value: Any = bucket.get(fact) or {}
+    for key in path:
+        value = value.get(key) or {}
+    return value[0] if value else {}
+
+
+def bucket_plan(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return whether the bucket is C(ours) to change, and the C(changes): one line each.
+
+    wanted: what derive returned. found: what s3_bucket_info returned. s3_bucket knows no check mode, so what it would
+    do is reckoned here.
+    """
+    name = wanted["bucket"]
+    if not name:
+        return {"ours": True, "changes": []}
+    state = bucket_state(found, wanted["rule"])
+    if not state:
+        return {"ours": True, "changes": [f"{name}, made anew"]}
+    aims = {
+        # Tags of others stay.
+        "tags": {**state["tags"], **wanted["tags"]},
+        **{key: wanted[key] for key in ("policy", "old_versions_days", "abort_uploads_days")},
+        "versioning": True,
+        "encryption": "AES256",
+        "private": True,
+        "ownership": "BucketOwnerEnforced",
+    }
+    changes = [
+        f"{name}: {key} {json.dumps(aim)} instead of {json.dumps(state[key])}"
+        for key, aim in aims.items()
+        if state[key] != aim
+    ]
+    ours = state["tags"].get("ManagedBy") == planning.MANAGED_BY
+    if not ours:
+        changes = [f"{change}; others made the bucket, so it is left as it is" for change in changes]
+    return {"ours": ours, "changes": changes}

@@ -1,0 +1,184 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The layer `database`: an RDS instance for each database of the catalogue, made or adopted. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    Key,
+    Report,
+    anything,
+    boolean,
+    choice,
+    integer,
+    keys,
+    listed,
+    optional,
+    table,
+    text,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
+    security_groups as aws_security_groups,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.schedule import is_production
+
+IDENTIFIER = text(
+    r"[a-z](?!.*--)[a-z0-9-]{0,61}[a-z0-9]", "the identifier of an RDS instance: lower-case letters, digits and hyphens"
+)
+KEYS: dict[str, Key] = {
+    "adopt": Key(
+        table(text(None, "the name of a database"), IDENTIFIER, "a mapping such as {database: identifier}"), {}
+    ),
+    "class": Key(text(r"db\.[a-z0-9-]+\.[a-z0-9]+", "an instance class such as db.t4g.small"), "db.t4g.small"),
+    "version": Key(text(r"\d+\.\d+(?:\.\d+)?", 'a version of MySQL such as "8.4", in quotes'), "8.4"),
+    "storage": Key(integer(20, 65536), 20),
+    "storage_type": Key(choice(("gp3", "gp2"), "a type of storage"), "gp3"),
+    "storage_limit": Key(integer(22, 65536), 100),
+    "backups": Key(integer(1, 35), 7),
+    "multi_az": Key(optional(boolean)),
+    "deletion_protection": Key(optional(boolean)),
+    "apply_immediately": Key(boolean, False),
+    "parameters": Key(
+        table(
+            text(
+                r"(?!(?:require_secure_transport|max_connections)$)[a-z][a-z0-9_]*",
+                "a parameter of MySQL; TLS is always required, and max_connections stands below databases",
+            ),
+            anything,
+            "a mapping of MySQL's parameters",
+        ),
+        {},
+    ),
+}
+CHECK = keys(KEYS, "a mapping such as {class: db.t4g.small}")
+
+# Slow statements go to the log, which RDS hands to CloudWatch.
+PARAMETERS = {"require_secure_transport": "1", "slow_query_log": "1", "long_query_time": "1", "log_output": "FILE"}
+LOGS = ["error", "slowquery"]
+MASTER = "admin"
+
+
+def problems(report: Report, model: Model) -> None:
+    """Only databases of the catalogue are adopted."""
+    for name in model.environment["aws"]["database"]["adopt"] or {}:
+        if name not in model.databases:
+            fix = f"Use one of: {listed(model.databases)}.{report.suggest(name, model.databases)}"
+            report.add(
+                f"platform_environment.aws.database.adopt.{name}", name, f"the catalogue has no database '{name}'", fix
+            )
+
+
+def derive(model: Model) -> dict[str, Any]:
+    """Return C(group) (of subnets), and C(instances): for each database what is made, or whom it C(adopt)s."""
+    settings = model.environment["aws"]["database"]
+    instances = []
+    for name in model.databases:
+        access = model.environment["databases"][name]
+        adopted = settings["adopt"].get(name)
+        instance = {
+            "database": name,
+            "identifier": adopted or planning.aws_name(model, name),
+            "adopt": adopted is not None,
+            "host": access["host"],
+            "max_connections": access["max_connections"],
+        }
+        instances.append(instance if adopted else {**instance, **_made(model, name, settings)})
+    return {
+        "instances": instances,
+        "subnet_group": planning.aws_name(model, "database"),
+        "tags": planning.aws_tags(model, "database"),
+        "any_made": not all(instance["adopt"] for instance in instances),
+    }
+
+
+def _made(model: Model, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    production = is_production(model.environment["name"])
+    access = model.environment["databases"][name]
+    stated = {key: _parameter(value) for key, value in settings["parameters"].items()}
+    return {
+        "class": settings["class"],
+        "version": settings["version"],
+        "family": "mysql" + ".".join(settings["version"].split(".")[:2]),
+        "storage": settings["storage"],
+        "storage_type": settings["storage_type"],
+        "storage_limit": max(settings["storage_limit"], settings["storage"] * 11 // 10 + 1),
+        "backups": settings["backups"],
+        "multi_az": production if settings["multi_az"] is None else settings["multi_az"],
+        "deletion_protection": production
+        if settings["deletion_protection"] is None
+        else settings["deletion_protection"],
+        "apply_immediately": settings["apply_immediately"],
+        "port": access["port"],
+        "schema": access["name"],
+        "security_group": aws_security_groups.group_name(model, name),
+        "master": MASTER,
+        "logs": LOGS,
+        "parameter_group": planning.aws_name(model, name),
+        # What is stated is what holds: the budget is reckoned with it.
+        "parameters": {**PARAMETERS, **stated, "max_connections": str(access["max_connections"])},
+        "tags": planning.aws_tags(model, name),
+    }
+
+
+def _parameter(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def max_connections(parameter: str, memory_mib: int) -> int | None:
+    """Return the number that a parameter says, where it is one, or a share of the class's memory; else None.
+
+    RDS takes what it needs itself off the memory, so a share is an upper bound.
+    """
+    if re.fullmatch(r"\d+", parameter):
+        return int(parameter)
+    share = re.fullmatch(r"\{DBInstanceClassMemory/(\d+)\}", parameter)
+    return memory_mib * 1024 * 1024 // int(share[1]) if share and memory_mib and int(share[1]) else None
+
+
+Found = Sequence[Mapping[str, Any]]
+
+
+def errors(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
+    """Return why an adopted instance cannot be used: it is not there, or allows fewer connections than stated.
+
+    wanted: an entry of C(instances). found: what rds_instance_info returned. parameters: those of its group.
+    """
+    if not found:
+        path = f"platform_environment.aws.database.adopt.{wanted['database']}"
+        return [f"{path}: there is no RDS instance '{wanted['identifier']}'. Correct the identifier."]
+    if found[0].get("engine") != "mysql":
+        return [f"{wanted['identifier']} runs {found[0].get('engine')}, and the catalogue says mysql."]
+    real = max_connections(parameters.get("max_connections", ""), memory_mib)
+    if real is not None and wanted["max_connections"] > real:
+        path = f"platform_environment.databases.{wanted['database']}.max_connections"
+        return [f"{path} is {wanted['max_connections']}, and {wanted['identifier']} allows {real} at most. Write that."]
+    return []
+
+
+def findings(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
+    """Return what an adopted instance that can be used lacks, each with the fix."""
+    name, instance = wanted["identifier"], found[0]
+    stated = parameters.get("max_connections", "")
+    real = max_connections(stated, memory_mib)
+    lacks = {
+        "has a public address: modify it to be private": instance.get("publicly_accessible"),
+        "is not encrypted, which cannot be changed: restore an encrypted copy of a snapshot, and adopt that": not (
+            instance.get("storage_encrypted")
+        ),
+        "has no backups: set a retention period of at least a day": not instance.get("backup_retention_period"),
+        "is not protected from deletion: turn deletion protection on": not instance.get("deletion_protection"),
+        "takes connections without TLS: set require_secure_transport to 1 in its parameter group": (
+            parameters.get("require_secure_transport", "0").upper() not in ("1", "ON")
+        ),
+        f"has max_connections {stated}, which is {real} at most: ask the server (select @@max_connections)": (
+            not stated.isdigit()
+        ),
+    }
+    return [f"{name} {text_of}" for text_of, true in lacks.items() if true]

@@ -1,0 +1,141 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The layer `dns`: the names of the catalogue, in a zone that is made or adopted. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    Key,
+    integer,
+    items,
+    keys,
+    optional,
+    text,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
+
+KEYS: dict[str, Key] = {
+    "zone": Key(optional(text(r"Z[A-Z0-9]{5,31}", "the id of a hosted zone, such as Z0123456789ABCDEFGHIJ"))),
+    "replace": Key(items(text(r"(?:\*\.)?[a-z0-9.-]+", "a name such as api.example.com"), "a list of names"), []),
+    "ttl": Key(integer(1, 86400), 300),
+}
+CHECK = keys(KEYS, "a mapping such as {zone: Z0123456789ABCDEFGHIJ}")
+
+
+def derive(model: Model) -> dict[str, Any]:
+    """Return the C(zone) (an id, or empty where one is made) and the C(names) that lead to the edges."""
+    settings = model.environment["aws"]["dns"]
+    return {
+        "zone": settings["zone"] or "",
+        "domain": model.environment["domain"],
+        # How a zone is known as made here: AWS shows it in the list of zones.
+        "comment": f"{model.environment['name']}, made by {planning.MANAGED_BY}",
+        "names": [host["server_name"] for host in planning.virtual_hosts(model)],
+        "replace": settings["replace"],
+        "ttl": settings["ttl"],
+        "load_balancer": model.environment["tls"]["mode"] == "load_balancer",
+        "tags": planning.aws_tags(model, "edge"),
+    }
+
+
+def validation_records(certificates: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[dict[str, str]]:
+    """Return the records that prove to ACM whose the domain is, for certificates that wait and cover one of the names.
+
+    certificates: what acm_certificate_info found. names: of the environment.
+    """
+    wanted = list(names)
+    found = {}
+    for certificate in certificates:
+        for option in certificate.get("domain_validation_options") or []:
+            record = option.get("resource_record")
+            stated = [option["domain_name"]]
+            if record and any(aws_load_balancer.covers(stated, name) for name in wanted):
+                found[record["name"]] = {key: record[key] for key in ("name", "type", "value")}
+    return list(found.values())
+
+
+class ZoneError(ValueError):
+    """There is no zone to use. The text says what to do."""
+
+
+def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return C(id) (empty where it is to be made), C(name), and whether it is C(ours) to make and change.
+
+    found: what route53_info found: the zone that is stated, or those from the domain's name on.
+    """
+    domain = wanted["domain"]
+    if wanted["zone"]:
+        name = str(found["HostedZone"]["Name"]).rstrip(".")
+        if domain != name and not domain.endswith(f".{name}"):
+            raise ZoneError(
+                f"platform_environment.aws.dns.zone is {wanted['zone']}, the zone of {name}, and the domain is "
+                f"{domain}: write the id of a zone that holds it."
+            )
+        return {"id": wanted["zone"], "name": name, "ours": False}
+    zones = [
+        item
+        for item in found["HostedZones"]
+        if item["Name"] == f"{domain}." and not item.get("Config", {}).get("PrivateZone")
+    ]
+    if not zones:
+        return {"id": "", "name": domain, "ours": True}
+    made = [item for item in zones if item.get("Config", {}).get("Comment") == wanted["comment"]]
+    if len(made) == len(zones) == 1:
+        return {"id": made[0]["Id"].rsplit("/", 1)[-1], "name": domain, "ours": True}
+    ids = ", ".join(item["Id"].rsplit("/", 1)[-1] for item in zones)
+    raise ZoneError(
+        f"There is a zone of {domain} that others made: {ids}. State which one to use: "
+        "platform_environment.aws.dns.zone."
+    )
+
+
+def records(
+    wanted: Mapping[str, Any],
+    load_balancer: Mapping[str, Any],
+    edges: Iterable[Mapping[str, Any]],
+    certificates: Iterable[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the records in the words of route53: of the names, and of certificates that wait for a proof.
+
+    load_balancer: what elb_application_lb_info found, or empty. edges: what ec2_instance_info found.
+    """
+    found: list[dict[str, Any]] = []
+    addresses = sorted(item["public_ip_address"] for item in edges if item.get("public_ip_address"))
+    target: dict[str, Any] = {"type": "A", "value": addresses, "alias": False, "alias_hosted_zone_id": ""}
+    if load_balancer:
+        target["value"] = [f"{load_balancer['dns_name'].lower()}."]
+        target |= {"alias": True, "alias_hosted_zone_id": load_balancer["canonical_hosted_zone_id"]}
+    if target["value"]:
+        found += [{"name": name, **target} for name in wanted["names"]]
+    for record in validation_records(certificates, wanted["names"]):
+        name, value = record["name"].rstrip("."), record["value"]
+        entry = {"name": name, "type": record["type"], "value": [value]}
+        found.append({**entry, "alias": False, "alias_hosted_zone_id": ""})
+    return found
+
+
+def found_records(
+    wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], ttl: int
+) -> list[Mapping[str, Any]]:
+    """Return the records to write: those of `records` that a zone does not have so. there: what route53_info found."""
+    # Route 53 tells a wildcard's star by its number.
+    has = {(item["name"].replace(r"\052", "*").rstrip("."), item["type"]): item for item in there}
+    return [item for item in wanted if not _same(item, has.get((item["name"], item["type"]), {}), ttl)]
+
+
+def _same(wanted: Mapping[str, Any], found: Mapping[str, Any], ttl: int) -> bool:
+    if wanted["alias"]:
+        alias = found.get("alias_target") or {}
+        return (alias.get("dns_name"), alias.get("hosted_zone_id"), alias.get("evaluate_target_health")) == (
+            wanted["value"][0],
+            wanted["alias_hosted_zone_id"],
+            True,
+        )
+    values = sorted(item["value"] for item in found.get("resource_records") or [])
+    return (found.get("ttl"), values) == (ttl, sorted(wanted["value"]))

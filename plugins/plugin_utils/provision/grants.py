@@ -1,0 +1,365 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Access to the database for a limited time: checks of what is asked for, and the rules that say who has it.
+
+A grant is a rule of one security group of its own. The rule's description says whose it is, until when and why, so
+that whoever sees the group knows it, and no file or controller has to remember it. Pure functions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Union
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Problem, Report, listed
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, tagged_services
+
+ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
+REVOKE = "arn:aws:scheduler:::aws-sdk:ec2:revokeSecurityGroupIngress"
+TUNNEL = "Use the tunnel, which needs no address: -e access=tunnel."
+# What EC2 takes in a rule's description, and how long it may be.
+CHARACTERS = r"[A-Za-z0-9 ._:/()#,@\[\]+=&;{}!$*-]"
+LONGEST = 255
+DESCRIPTION = re.compile(r"owner=(\S+) until=(\d{4}-\d\d-\d\dT\d\d:\d\dZ) reason=(.+)")
+MINUTE = "%Y-%m-%dT%H:%MZ"
+LOCAL_PORT = 10000
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007 - pylint of ansible-test knows no other
+# Nobody has these, so that a manual's example may be tried.
+DOCUMENTATION = [ipaddress.ip_network(item) for item in
+                 ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]  # fmt: skip
+
+
+class AccessError(Exception):
+    """What was asked for is refused, with every reason."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        reasons = [f"{item.path}: {item.value}\n  Problem: {item.problem}.\n  Fix: {item.fix}" for item in problems]
+        super().__init__("\n\n".join(["Nothing was changed.", *reasons]))
+
+
+def refuse(path: str, value: Any, problem: str, fix: str) -> AccessError:
+    """Return the error of one problem."""
+    report = Report()
+    report.add(path, value, problem, fix)
+    return AccessError(report.problems)
+
+
+# --- what is asked for ------------------------------------------------------------
+
+
+def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Check what is asked for, and return it with what follows from it; raise AccessError.
+
+    asked: access, address, hours, owner, reason, database; None where not given. words: what -e left over.
+    """
+    report = Report()
+    if asked.get("words"):
+        fix = "Put quotes inside of the quotes: -e \"reason='what it is for'\"."
+        report.add("-e", asked["words"], "these words belong to no variable", fix)
+    settings = model.environment["aws"]["database_access"]
+    action = asked["access"]
+    if action not in ACTIONS:
+        fix = f"Write one of: {listed(ACTIONS)}.{report.suggest(action, ACTIONS)}"
+        report.add("access", action, "this is not an action", fix)
+    found: dict[str, Any] = {"access": action, "database": _database(report, model, asked["database"])}
+    if action == "grant":
+        found["cidr"] = _cidr(report, asked["address"], settings["networks"])
+        hours = _hours(report, asked["hours"], settings["hours"])
+        found["owner"] = _owner(report, asked["owner"])
+        reason = _reason(report, asked["reason"])
+        # Whole minutes, downwards: never longer than was asked for.
+        end = (now + timedelta(hours=hours)).replace(second=0, microsecond=0)
+        found["until"] = end.strftime(MINUTE)
+        found["description"] = f"owner={found['owner']} until={found['until']} reason={reason}"
+        found["public"] = bool(found["cidr"]) and not _inside(found["cidr"], settings["networks"])
+        if len(found["description"]) > LONGEST:
+            over = len(found["description"]) - LONGEST
+            report.add("reason", reason, f"EC2 keeps {LONGEST} characters, and this is {over} too long", "Shorten it.")
+    if action == "revoke":
+        if asked["address"] is None and asked["owner"] is None:
+            fix = "Add -e address=… or -e owner=…. Whose access there is: -e access=list."
+            report.add("address", None, "neither an address nor an owner says what to revoke", fix)
+        found["cidr"] = None if asked["address"] is None else _network(report, asked["address"])
+        found["owner"] = None if asked["owner"] is None else _owner(report, asked["owner"])
+    if report.problems:
+        raise AccessError(report.problems)
+    return found
+
+
+def _database(report: Report, model: Model, name: Any) -> dict[str, Any]:
+    """The database, with its address and port; the first one if none is named."""
+    names = list(model.environment["databases"])
+    if name is None and names:
+        name = names[0]
+    if name not in names:
+        fix = f"Write one of: {listed(names)}.{report.suggest(name, names)}" if names else "Describe one."
+        report.add("database", name, "platform_environment.databases has no such database", fix)
+        return {}
+    access = model.environment["databases"][name]
+    return {"name": name, **{key: access[key] for key in ("host", "port", "user")}, "schema": access["name"]}
+
+
+def _network(report: Report, value: Any) -> str | None:
+    """One address, alone or as a network of one, in the form that EC2 has it."""
+    fix = "Write one address, such as 203.0.113.7. Yours: curl https://checkip.amazonaws.com"
+    if value is None or value == "":
+        report.add("address", value, "the address is missing", fix)
+        return None
+    try:
+        if not isinstance(value, str) or "%" in value:
+            raise ValueError
+        network = ipaddress.ip_interface(value.strip()).network
+    except ValueError:
+        report.add("address", value, "this is not an address", fix)
+        return None
+    if network.prefixlen == 0:
+        report.add("address", value, "this is everybody", fix)
+        return None
+    if network.num_addresses > 1:
+        report.add("address", value, f"these are {network.num_addresses} addresses", fix)
+        return None
+    return str(network)
+
+
+def _cidr(report: Report, value: Any, networks: Sequence[str]) -> str | None:
+    """One address that may be let in."""
+    cidr = _network(report, value)
+    problem = _kind(ipaddress.ip_interface(cidr).ip, networks) if cidr else ""
+    if problem:
+        report.add("address", value, problem, TUNNEL)
+        return None
+    return cidr
+
+
+def _kind(address: Address, networks: Sequence[str]) -> str:
+    """Return why an address cannot be somebody's who is to be let in, or nothing."""
+    for word, applies in (
+        ("no address at all", address.is_unspecified),
+        ("the machine itself (loopback)", address.is_loopback),
+        ("a group of machines (multicast)", address.is_multicast),
+        ("an address on one wire (link-local)", address.is_link_local),
+        ("an IPv4 address in IPv6's form", getattr(address, "ipv4_mapped", None) is not None),
+    ):
+        if applies:
+            return f"this is {word}"
+    if _inside(str(address), networks) or any(address in network for network in DOCUMENTATION):
+        return ""
+    if address.is_global and not address.is_reserved:
+        return ""
+    return (
+        "this is a private or reserved address, which many machines have, and the database sees another one; "
+        "addresses of a VPN or a peered network count where platform_environment.aws.database_access.networks has them"
+    )
+
+
+def _inside(address: str, networks: Sequence[str]) -> bool:
+    given = ipaddress.ip_interface(address).ip
+    return any(given in ipaddress.ip_network(network) for network in networks)
+
+
+def _hours(report: Report, value: Any, most: int) -> int:
+    fix = f"Write -e hours= with a whole number from 1 to {most}."
+    if value is None or value == "":
+        report.add("hours", value, "it is not said for how long", fix)
+        return 0
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value), re.ASCII):
+        report.add("hours", value, "this is not a number of hours", fix)
+        return 0
+    if not 1 <= int(value) <= most:
+        limit = f"; at most {most} are allowed" if int(value) else ""
+        report.add("hours", value, f"this number of hours is out of range{limit}", fix)
+        return 0
+    return int(value)
+
+
+def _owner(report: Report, value: Any) -> str:
+    fix = "Write -e owner= with a login or an e-mail address: letters, digits and . _ + @ -"
+    if not value:
+        report.add("owner", value, "it is not said whose access it is", fix)
+    elif not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", value):
+        report.add("owner", value, "this cannot be an owner", fix)
+    return str(value)
+
+
+def _reason(report: Report, value: Any) -> str:
+    reason = value.strip() if isinstance(value, str) else value
+    if not reason:
+        report.add("reason", value, "it is not said why", "Write -e \"reason='what it is for'\".")
+    elif not isinstance(reason, str) or not re.fullmatch(f"{CHARACTERS}+", reason):
+        strange = sorted(set(re.sub(CHARACTERS, "", str(reason))))
+        fix = "Write letters from a to z, digits, spaces and ._-:/()#,@[]+=&;{}!$*"
+        report.add("reason", reason, f"EC2 does not take {listed(map(repr, strange))} in a rule's description", fix)
+    return str(reason)
+
+
+# --- what there is ----------------------------------------------------------------
+
+
+def rules(group: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
+    """Return the rules of the group, as ec2_security_group_info shows it; those that never end first.
+
+    Each: source, port (None for a range), owner, until, reason, left (seconds) and expired. Rules that are not of this
+    form have neither owner nor end: somebody else made them, and only what names their address revokes them.
+    """
+    found = []
+    for permission in group["ip_permissions"]:
+        first, last = permission.get("from_port"), permission.get("to_port")
+        port = first if first == last and permission["ip_protocol"] == "tcp" else None
+        for kind, key in (("ip_ranges", "cidr_ip"), ("ipv6_ranges", "cidr_ipv6"), ("user_id_group_pairs", "group_id"),
+                          ("prefix_list_ids", "prefix_list_id")):  # fmt: skip
+            found += [
+                {"source": item[key], "port": port, **_described(item.get("description") or "", now)}
+                for item in permission.get(kind) or []
+            ]
+    return sorted(found, key=lambda rule: (rule["until"], rule["source"], str(rule["port"])))
+
+
+def _described(description: str, now: datetime) -> dict[str, Any]:
+    match = DESCRIPTION.fullmatch(description)
+    try:
+        end = datetime.strptime(match[2], MINUTE).replace(tzinfo=UTC) if match else None
+    except ValueError:  # no such day
+        end = None
+    if not match or end is None:
+        return {"owner": "", "until": "", "reason": description, "left": None, "expired": False}
+    left = int((end - now).total_seconds())
+    return {"owner": match[1], "until": match[2], "reason": match[3], "left": left, "expired": left <= 0}
+
+
+def grant(
+    asked: Mapping[str, Any], group: Mapping[str, Any], databases: Sequence[Mapping[str, Any]], now: datetime
+) -> dict[str, Any]:
+    """Return the rule of a grant and the schedule that ends it; raise AccessError.
+
+    databases: as rds_instance_info shows them.
+    """
+    reached = [
+        item
+        for item in databases
+        if group["group_id"] in [of["vpc_security_group_id"] for of in item.get("vpc_security_groups") or []]
+    ]
+    if not reached:
+        raise refuse(
+            "database",
+            asked["database"]["name"],
+            f"no RDS instance carries the security group {group['group_name']}, so that a rule would open nothing",
+            "Run provision.yml --tags security_groups,database. " + TUNNEL,
+        )
+    port = asked["database"]["port"]
+    there = [item for item in rules(group, now) if not item["expired"]]
+    present = [item for item in there if (item["source"], item["port"]) == (asked["cidr"], port)]
+    for item in present:
+        if item["owner"] != asked["owner"]:
+            raise refuse(
+                "owner",
+                asked["owner"],
+                f"{asked['cidr']} has access already, for {item['owner'] or 'nobody known'}: {item['reason']}",
+                "An address has one owner. Revoke it first: -e access=revoke -e address=" + asked["cidr"],
+            )
+    several, one = ("Ipv6Ranges", "CidrIpv6") if ":" in asked["cidr"] else ("IpRanges", "CidrIp")
+    permission = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, several: [{one: asked["cidr"]}]}
+    end = datetime.strptime(asked["until"], MINUTE)
+    return {
+        "cidr": asked["cidr"],
+        "port": port,
+        "description": asked["description"],
+        "extends": bool(present),
+        "warning": _unreachable(asked, reached),
+        "schedule": {
+            "name": schedule_name(asked["cidr"], port),
+            "description": asked["description"],
+            "expression": f"at({end.isoformat()})",
+            "arn": REVOKE,
+            "input": json.dumps({"GroupId": group["group_id"], "IpPermissions": [permission]}),
+        },
+    }
+
+
+def _unreachable(asked: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> str:
+    """Say where a rule alone does not let anybody in."""
+    if not asked["public"] or any(item.get("publicly_accessible") for item in databases):
+        return ""
+    return f"No database with this group has a public address: only what forwards to it gets there. {TUNNEL}"
+
+
+def schedule_name(source: str, port: int) -> str:
+    """Return the name of the schedule that ends a grant: one for each address and port, so that it can be moved."""
+    return f"{source.partition('/')[0].replace(':', '-')}-{port}"
+
+
+def revoked(asked: Mapping[str, Any], present: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rules that are asked to be revoked; raise AccessError where there are none."""
+    found = [
+        {**item, "schedule": schedule_name(item["source"], item["port"])}
+        for item in present
+        if asked["cidr"] in (None, item["source"]) and asked["owner"] in (None, item["owner"]) and item["port"]
+    ]
+    if not found:
+        path, value = ("address", asked["cidr"]) if asked["cidr"] else ("owner", asked["owner"])
+        there = listed(f"{item['source']} ({item['owner'] or 'owner unknown'})" for item in present)
+        raise refuse(path, value, "no rule is of this", f"There are: {there}." if there else "There is no rule at all.")
+    return found
+
+
+def table(present: Sequence[Mapping[str, Any]], ended_by: Iterable[str]) -> str:
+    """Return the rules as text. ended_by: names of the schedules that there are."""
+    schedules = set(ended_by)
+    rows = [("address", "port", "owner", "until (UTC)", "left", "ends by", "reason")]
+    for item in present:
+        name = schedule_name(item["source"], item["port"]) if item["port"] else ""
+        ends = "schedule" if name in schedules else "next run" if item["until"] else "nothing"
+        rows.append((item["source"], str(item["port"] or "range"), item["owner"] or "?", item["until"] or "never",
+                     _left(item["left"]), ends, item["reason"]))  # fmt: skip
+    if not present:
+        return "Nobody has access to the database by address."
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _left(seconds: int | None) -> str:
+    if seconds is None:
+        return "?"
+    return "over" if seconds <= 0 else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+# --- the tunnel -------------------------------------------------------------------
+
+
+def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> str:
+    """Return the commands of a tunnel through a host that may connect to the database; raise AccessError.
+
+    instances: those of the environment that run, as ec2_instance_info shows them.
+    """
+    callers = [name for name, service in model.services.items() if database["name"] in service["needs"]]
+    for item in sorted(instances, key=lambda found: found["instance_id"]):
+        if set(tagged_services(item.get("tags"))) & set(callers):
+            break
+    else:
+        raise refuse(
+            "database",
+            database["name"],
+            f"no running host has a service that needs it ({listed(callers) or 'no service does'})",
+            "Start the environment: playbooks/power.yml -e state=running",
+        )
+    local = LOCAL_PORT + database["port"] if database["port"] + LOCAL_PORT <= 65535 else database["port"]
+    ports = {"portNumber": [str(database["port"])], "localPortNumber": [str(local)]}
+    parameters = json.dumps({"host": [database["host"]], **ports}, separators=(",", ":"))
+    region, document = model.environment["region"], "AWS-StartPortForwardingSessionToRemoteHost"
+    return "\n".join(
+        [
+            f"aws ssm start-session --region {region} --target {item['instance_id']} \\",
+            f"  --document-name {document} \\",
+            f"  --parameters {shlex.quote(parameters)}",
+            "",
+            f"mysql --host=127.0.0.1 --port={local} --user={shlex.quote(database['user'])} --password \\",
+            f"  --ssl-mode=REQUIRED {shlex.quote(database['schema'])}",
+        ]
+    )

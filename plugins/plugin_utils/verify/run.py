@@ -1,0 +1,337 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Carries out the checks of `verification` through the front door, as a user's browser would."""
+
+from __future__ import annotations
+
+import asyncio
+import http.cookies
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
+    PlaceholderError,
+    encode,
+    parse,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import yjs_client
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
+    SECRET_KEY,
+    Check,
+    broken_rules,
+    expected_text,
+    fits,
+    masked,
+    secret_values,
+)
+
+Result = dict[str, Any]
+
+
+class StepError(Exception):
+    """A step that cannot be asked, or whose answer cannot be used; the text says why."""
+
+
+class Cookies:
+    """What a browser keeps between requests: cookies by domain, as far as a journey needs them."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, bool], dict[str, str]] = {}
+
+    def keep(self, host: str, lines: Sequence[str]) -> None:
+        """Take the Set-Cookie lines of an answer of this host."""
+        for line in lines:
+            parsed: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
+            try:
+                parsed.load(line)
+            except http.cookies.CookieError:
+                continue
+            for name, morsel in parsed.items():
+                domain = morsel["domain"].lstrip(".").lower()
+                if domain and not f".{host}".endswith(f".{domain}"):
+                    continue
+                jar = self.kept.setdefault((domain or host, bool(domain)), {})
+                if morsel["max-age"] == "0" or not morsel.value:
+                    jar.pop(name, None)
+                else:
+                    jar[name] = morsel.coded_value
+
+    def header(self, host: str) -> str:
+        """The Cookie header for a request to this host; empty where there is none to send."""
+        found: dict[str, str] = {}
+        for (domain, below), jar in self.kept.items():
+            if host == domain or (below and host.endswith(f".{domain}")):
+                found.update(jar)
+        return "; ".join(f"{name}={value}" for name, value in found.items())
+
+
+class Walk:
+    """The state of one journey: its variables, its cookies, and what must never be shown."""
+
+    def __init__(self, unique: str = "") -> None:
+        self.variables: dict[str, str] = {"unique": unique} if unique else {}
+        self.cookies = Cookies()
+        self.secrets: set[str] = set()
+
+    def fill(self, value: Any) -> Any:
+        """Put the variables into every text of a value."""
+        if isinstance(value, str):
+            try:
+                return "".join(
+                    part if isinstance(part, str) else self._value(part.name, part.encoded) for part in parse(value)
+                )
+            except PlaceholderError as error:
+                raise StepError(str(error)) from error
+        if isinstance(value, Mapping):
+            return {key: self.fill(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.fill(item) for item in value]
+        return value
+
+    def _value(self, name: str, encoded: bool) -> str:
+        if name not in self.variables:
+            raise StepError(f"nothing was saved as '{name}' (known: {', '.join(self.variables)})")
+        return encode(self.variables[name]) if encoded else self.variables[name]
+
+    def save(self, wanted: Mapping[str, str], answer: http_client.Answer) -> None:
+        """Keep parts of a JSON answer under names."""
+        if not wanted:
+            return
+        try:
+            content = json.loads(answer.text)
+        except ValueError as error:
+            raise StepError(f"the answer is not JSON, and {', '.join(wanted)} should come from it") from error
+        for name, path in wanted.items():
+            value = content
+            for word in path.split("."):
+                if isinstance(value, list) and word.isdigit() and int(word) < len(value):
+                    value = value[int(word)]
+                elif isinstance(value, Mapping) and word in value:
+                    value = value[word]
+                else:
+                    has = ", ".join(value) if isinstance(value, Mapping) else type(value).__name__
+                    raise StepError(f"the answer has no '{path}' (at '{word}' there is: {has})")
+            text = value if isinstance(value, str) else json.dumps(value)
+            self.variables[name] = text
+            if SECRET_KEY.search(name) or SECRET_KEY.search(path):
+                self.secrets.add(text)
+
+
+class Walker:
+    """Asks through one front door."""
+
+    def __init__(self, connect_to: str | None = None, ca_file: str | None = None, timeout: float = 5.0) -> None:
+        self.connect_to = connect_to or None
+        self.timeout = timeout
+        self.context = http_client.tls_context(ca_file)
+        self.blind = http_client.tls_context(validate=False)
+
+    def walk(self, checks: Sequence[Check], at_once: int = 16) -> list[Result]:
+        """Carry out all checks, independent ones at the same time; the results keep the checks' order."""
+        order = sorted(range(len(checks)), key=lambda index: checks[index]["do"] != "journey")
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
+            futures = {index: pool.submit(self.carry_out, checks[index]) for index in order}
+            return [result for index in range(len(checks)) for result in futures[index].result()]
+
+    def carry_out(self, check: Check) -> list[Result]:
+        """The results of one check: one, or one for each step of a journey."""
+        if check["do"] != "journey":
+            return [self.step(check, Walk())]
+        walk = Walk(f"v{secrets.token_hex(5)}")
+        results: list[Result] = []
+        broken = ""
+        for step in check["steps"]:
+            if broken:
+                result = make_result(step, "skipped", "", f"not tried: '{broken}' failed", 0.0)
+            else:
+                result = self.step(step, walk)
+                if result["level"] == "failed":
+                    broken = step["name"]
+            results.append({**result, "journey": check["name"]})
+        return results
+
+    def step(self, template: Check, walk: Walk) -> Result:
+        """Ask one thing and judge what came."""
+        start = time.monotonic()
+        check = dict(template)
+        asked, likely = "", ""
+        try:
+            for key in ("url", "send", "json", "contains"):
+                if key in check:
+                    check[key] = walk.fill(check[key])
+            walk.secrets.update(secret_values(check.get("json")))
+            walk.secrets.update(secret_values(check.get("send")))
+            asked = describe_question(check, self.connect_to)
+            level, came, likely = getattr(self, f"_{check['do']}")(check, walk)
+        except http_client.ProbeError as error:
+            level, came, likely = "failed", str(error), error.likely
+            if error.kind == "tls_expired" and "renewal" in check:
+                likely = f"{check['renewal']}; or this machine's clock is wrong"
+        except (StepError, yjs_client.SocketError) as error:
+            level, came = "failed", str(error)
+        except Exception as error:  # one check that breaks must not hide the others
+            level, came = "failed", f"the check itself failed ({type(error).__name__}: {error})"
+        seconds = time.monotonic() - start
+        return make_result(
+            check, level, masked(asked, walk.secrets), masked(came, walk.secrets), seconds, likely, walk.secrets
+        )
+
+    # Each of these returns level, what came, and the likely reason; or raises.
+
+    def _http(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+        host = urlsplit(check["url"]).hostname or ""
+        send = {key: str(value) for key, value in check.get("send", {}).items()}
+        body = None
+        if "json" in check:
+            body = json.dumps(check["json"]).encode()
+            send.setdefault("Content-Type", "application/json")
+        cookie = walk.cookies.header(host)
+        if cookie:
+            send.setdefault("Cookie", cookie)
+        answer = http_client.ask(
+            check["url"],
+            connect_to=self.connect_to,
+            method=check.get("method", "GET"),
+            headers=send,
+            body=body,
+            timeout=self.timeout,
+            context=self.context,
+        )
+        walk.cookies.keep(host, answer.all("set-cookie"))
+        wrong = []
+        if not fits(answer.status, check["status"]):
+            wrong.append("another status than expected")
+        wrong += [f"the body lacks {text!r}" for text in check.get("contains", []) if text not in answer.text]
+        wrong += [f"the body holds {text!r}" for text in _found(check.get("lacks", []), answer.text)]
+        wrong += broken_rules(answer.headers, check.get("headers", []))
+        if wrong:
+            reason = http_client.likely(answer.status) if not fits(answer.status, check["status"]) else ""
+            return "failed", f"{answer.describe()} ({'; '.join(wrong)})", reason
+        walk.save(check.get("save", {}), answer)
+        return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
+
+    def _certificate(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+        certificate = http_client.certificate_of(
+            check["url"], connect_to=self.connect_to, timeout=self.timeout, context=self.context
+        )
+        days = http_client.days_left(certificate)
+        minimum, warning = check["days"]
+        came = f"valid until {http_client.expiry_date(certificate)}, {days:.0f} days"
+        if days < minimum:
+            return "failed", came, check["renewal"]
+        return ("warning", came, check["renewal"]) if days < warning else ("ok", came, "")
+
+    def _refused(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+        try:
+            answer = http_client.ask(
+                check["url"],
+                connect_to=self.connect_to or check["address_of"],
+                timeout=self.timeout,
+                context=self.blind,
+            )
+        except http_client.ProbeError as error:
+            if error.kind in ("tls_refused", "closed"):
+                return "ok", str(error), ""
+            raise
+        if 400 <= answer.status < 500:
+            return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
+        reason = "a default server or a catch-all rule serves names that are not its own"
+        return "failed", answer.describe(), reason
+
+    def _websocket(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+        send = dict(check.get("send", {}))
+        target = yjs_client.Target(
+            url=check["url"],
+            connect_to=self.connect_to,
+            origin=send.pop("Origin", None),
+            headers=send,
+            context=self.context if check["url"].startswith("wss") else None,
+            timeout=self.timeout,
+        )
+        wanted = check.get("status") or ([401] if check["mode"] == "admit" else [])
+        try:
+            came = asyncio.run(converse(target, check))
+        except http_client.ProbeError as error:
+            if isinstance(error.kind, int) and error.kind in wanted:
+                return "ok", f"{error.kind}", ""
+            raise
+        if check.get("status"):
+            return "failed", f"the socket was taken ({came})", "Origin or login are not checked at the handshake"
+        return "ok", came, ""
+
+
+async def converse(target: yjs_client.Target, check: Check) -> str:
+    """What a WebSocket check does, by its mode; returns what was seen."""
+    mode = check["mode"]
+    text = f"fivepointers-{secrets.token_hex(4)}"
+    if mode == "yjs":
+        return await yjs_client.co_edit(target, check["clients"])
+    if mode == "echo":
+        return await yjs_client.echo(target, text)
+    if mode == "broadcast":
+        return await yjs_client.broadcast(target, text)
+    return await yjs_client.handshake(target, login=mode == "admit")
+
+
+def describe_question(check: Check, connect_to: str | None) -> str:
+    """What is asked, in one line: method, address, the headers that matter; never a body."""
+    if check["do"] == "websocket":
+        verb = "open" if check["mode"] == "admit" else check["mode"]
+        text = f"{verb} a WebSocket at {check['url']}"
+        if verb != "open":
+            text = f"{verb} over a WebSocket at {check['url']}"
+    elif check["do"] == "certificate":
+        text = f"TLS handshake for {urlsplit(check['url']).hostname}"
+    else:
+        text = f"{check.get('method', 'GET')} {check['url']}"
+    sent = [
+        f"{key} {value}"
+        for key, value in check.get("send", {}).items()
+        if re.match(r"(?i)origin$|access-control-", key)
+    ]
+    if sent:
+        text += f" with {', '.join(sent)}"
+    return f"{text}, at {connect_to}" if connect_to else text
+
+
+def make_result(
+    check: Check,
+    level: str,
+    asked: str,
+    came: str,
+    seconds: float,
+    likely: str = "",
+    hidden: Sequence[str] | set[str] = (),
+) -> Result:
+    """One line of the report."""
+    return {
+        "check": check["name"],
+        "service": check["service"],
+        "asked": asked,
+        "expected": masked(expected_text(check), hidden),
+        "came": came,
+        "ok": level in ("ok", "warning"),
+        "level": level,
+        "seconds": round(seconds, 3),
+        "likely": likely if level in ("failed", "warning") else "",
+        "look": check.get("where", "") if level == "failed" else "",
+    }
+
+
+def packages_needed(checks: Sequence[Check]) -> list[str]:
+    """The Python packages that these checks need beyond the standard library."""
+    steps = [step for check in checks for step in check.get("steps", [check])]
+    modes = {step["mode"] for step in steps if step["do"] == "websocket"}
+    return (["websockets"] if modes else []) + (["pycrdt"] if "yjs" in modes else [])
+
+
+def _found(patterns: Sequence[str], text: str) -> list[str]:
+    return [match.group(0) for match in (re.search(pattern, text) for pattern in patterns) if match]
