@@ -5,308 +5,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import time
 import typing as t
 from collections.abc import Mapping
 
-import jinja2
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, choose
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError, render
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import process_title
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import compose
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.manifests import (
+    archive_path,
+    check_runtime,
+    read_manifest,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.steps import record_step
 
-TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../roles/node_service/templates")
-HANDOFF = "handoff.cjs"
-# Next.js calls its process next-server, and nobody could tell whose it is.
-KEEP_TITLE = "--import=data:text/javascript,Object.defineProperty(process,'title',{get:()=>process.argv0,set(){}})"
-RUNTIMES = "/opt/fivepointers/node"
-# Stands for the release's identifier in the texts from which this is derived.
-RELEASE = "@release@"
-#: Hashed files that outlive their release: directory of the code, and directory of the front.
-SHARED = {
-    "static_frontend": {"source": "assets", "target": "assets"},
-    "nextjs": {"source": ".next/static", "target": "_next/static"},
-}
-BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
 TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
-# A twentieth of a second for each guess at a secret.
-SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
     "allow_contract_migrations", "adopt", "lacking",
 }  # fmt: skip
-
-
-# --- pure ---------------------------------------------------------------------
-
-
-def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
-    """Return one of the templates of units and fronts, rendered."""
-    # Units and nginx configuration, no pages: nothing is to be escaped for HTML.
-    environment = jinja2.Environment(  # noqa: S701
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template(name).render(**variables)
-
-
-def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
-    """Return ExecStart= for a command of the catalogue: `node` is the runtime's, a path that of the code.
-
-    title: what the process is called in the list of processes, in place of its program. One that is looked for in
-    PATH keeps its own.
-    """
-    program = argv[0]
-    if program == "node":
-        program = runtime + "/bin/node"
-    elif "/" in program:
-        program = os.path.normpath(os.path.join(app, program))
-    else:
-        return "/usr/bin/env " + systemd.exec_start(argv)
-    if title:
-        return "@" + systemd.exec_start([program, title, *argv[1:]])
-    return systemd.exec_start([program, *argv[1:]])
-
-
-def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = "start", once: str = "") -> str:
-    """Return a service's unit, the same for both slots; or one that runs another of its commands once."""
-    app = os.path.join(releases.release_path(spec["name"], release), "app")
-    return render_template(
-        "unit.service.j2",
-        {
-            "name": spec["name"],
-            "kind": spec["kind"],
-            "user": spec["user"],
-            "memory": spec["memory"],
-            "release": release,
-            "runtime": runtime,
-            "app": app,
-            "once": once,
-            "slots": spec["slots"],
-            "handoff": os.path.join(releases.release_path(spec["name"], release), HANDOFF)
-            if spec["hand_off"] == "bridge" and not once
-            else "",
-            "start": command(spec[key], runtime, app, "" if once else process_title(spec["name"])),
-        },
-    )
-
-
-def front_text(spec: Mapping[str, t.Any]) -> str:
-    """Return a service's front, the same for all its releases with the same settings."""
-    home = os.path.join(releases.HOME, spec["name"])
-    kind = KINDS[spec["kind"]]
-    variables = {
-        "id": "fp_" + re.sub(r"[^a-z0-9]", "_", spec["name"]),
-        "name": spec["name"],
-        "kind": spec["kind"],
-        "port": spec["port"],
-        "slots": spec["slots"],
-        "flag": releases.flag_path(spec["name"]),
-        "shared": os.path.join(home, "shared"),
-        "slots_directory": os.path.join(home, "slots"),
-        "websocket": kind.websocket,
-        "body_limit": spec["body_limit"],
-        "spa": spec["spa"],
-    }
-    return render_template("front_process.conf.j2" if kind.process else "front_static.conf.j2", variables)
-
-
-def runtime_config(environment: Mapping[str, str]) -> str:
-    """Return the script that tells a static frontend its environment's values."""
-    values = {name: render(template, "", {})[0] for name, template in environment.items()}
-    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
-    # So that no value can end the script element, should someone put the text into a page.
-    text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return "window.__CONFIG__ = %s;\n" % text
-
-
-def digest(text: str) -> str:
-    """Return the short digest by which parts of a release are compared."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def secret_digest(name: str, filled: Mapping[str, str]) -> str:
-    """Return a digest of environment variables from which nobody can try out their secrets cheaply."""
-    text = json.dumps(filled, sort_keys=True).encode()
-    return hashlib.scrypt(text, salt=b"fivepointers release " + name.encode(), dklen=8, **SCRYPT).hex()
-
-
-def release_id(parts: Mapping[str, str]) -> str:
-    """Return the identifier of a release with these parts."""
-    return hashlib.sha256(json.dumps([parts[part] for part in releases.PARTS]).encode()).hexdigest()[:12]
-
-
-def compose(
-    spec: Mapping[str, t.Any],
-    manifest: Mapping[str, t.Any],
-    node: str,
-    secrets: Mapping[str, str],
-    host: str,
-) -> dict[str, t.Any]:
-    """Return what the host's module gets of one service: all of a release but its code.
-
-    node: exact version, empty for files. The result holds no secret: these travel beside it.
-    """
-    process = bool(spec["slots"])
-    runtime = os.path.join(RUNTIMES, node) if process else ""
-    files = {}
-    if process:
-        if spec["hand_off"] == "bridge":
-            with open(os.path.join(TEMPLATES, "../files", HANDOFF), encoding="utf-8") as handle:
-                files[HANDOFF] = handle.read()
-        environment = dict(spec["environment"])
-        if HANDOFF in files and "NODE_OPTIONS" in environment:
-            # It takes the place of the unit's. The code's directory is the process's.
-            environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
-        if spec["kind"] == "nextjs":
-            environment["NODE_OPTIONS"] = " ".join([KEEP_TITLE, environment.get("NODE_OPTIONS", "")]).strip()
-        variables = secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
-    else:
-        environment = {}
-        files["runtime-config.js"] = runtime_config(spec["environment"])
-        variables = digest(files["runtime-config.js"])
-    texts = {
-        "unit": unit_text(spec, runtime, RELEASE) if process else "",
-        "migration": unit_text(spec, runtime, RELEASE, "migrate", "migration") if process and spec["migrate"] else "",
-        "listing": unit_text(spec, runtime, RELEASE, "migrations", "listing") if process and spec["migrations"] else "",
-    }
-    front = front_text(spec)
-    parts = {
-        "code": manifest["id"],
-        "environment": variables,
-        "unit": digest("".join([*texts.values(), *(files.values() if process else ())])),
-        "front": digest(front),
-        "runtime": node,
-    }
-    release = release_id(parts)
-    return {
-        "name": spec["name"],
-        "kind": spec["kind"],
-        "release": release,
-        "artifact": manifest["id"],
-        "parts": parts,
-        "archive": {
-            "sha256": manifest["archive_sha256"],
-            "size": manifest["archive_size"],
-            "unpacked": manifest["unpacked_size"],
-            "files": manifest["files_count"],
-        },
-        "port": spec["port"],
-        "slots": spec["slots"],
-        "health": spec["health"],
-        "user": spec["user"],
-        "runtime": runtime,
-        **{key: text.replace(RELEASE, release) for key, text in texts.items()},
-        # Once for a deploy: the first of the service's hosts does it.
-        "migrate": bool(texts["migration"]) and host == next(iter(spec["hosts"]), host),
-        "front": front,
-        "environment": environment,
-        "files": files,
-        "shared": SHARED.get(spec["kind"], {}),
-        "drain": spec["drain"] if process else 0,
-        "hold": spec["hold"] if process else 0,
-        "keep": spec["keep"],
-    }
-
-
-# --- artifacts ----------------------------------------------------------------
-
-
-def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[str, t.Any]:
-    """Return the manifest of a service's newest artifact, or of the one asked for; raise ArchiveError."""
-    directory = os.path.join(artifacts, service)
-    path = os.path.join(directory, (artifact or "latest") + ".json")
-    try:
-        with open(path, encoding="utf-8") as handle:
-            manifest = json.load(handle)
-        needed = ("id", "archive_sha256", "archive_size", "unpacked_size", "files_count")
-        lacking = [key for key in needed if key not in manifest]
-    except FileNotFoundError:
-        if artifact:
-            known = sorted(name[:-5] for name in _listed(directory) if name.endswith(".json") and name != "latest.json")
-            raise ArchiveError(
-                "%s: there is no artifact '%s' in %s. Known are: %s."
-                % (service, artifact, directory, ", ".join(known) or "none")
-            ) from None
-        raise ArchiveError(
-            "%s: there is no artifact (no %s). %s -e service=%s" % (service, path, BUILD_FIRST, service)
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise ArchiveError("%s: %s is no manifest: %s. %s" % (service, path, error, BUILD_FIRST)) from error
-    if lacking:
-        raise ArchiveError("%s: the manifest %s lacks %s. %s" % (service, path, ", ".join(lacking), BUILD_FIRST))
-    archive = archive_path(artifacts, service, manifest)
-    if not os.path.isfile(archive):
-        raise ArchiveError("%s: the archive %s is missing. %s -e service=%s" % (service, archive, BUILD_FIRST, service))
-    return manifest
-
-
-def archive_path(artifacts: str, service: str, manifest: Mapping[str, t.Any]) -> str:
-    """Return where an artifact's archive lies on the controller."""
-    return os.path.join(artifacts, service, manifest["id"] + ".tar.gz")
-
-
-def _listed(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
-
-
-def check_runtime(spec: Mapping[str, t.Any], manifest: Mapping[str, t.Any], node: str) -> None:
-    """Raise ArchiveError if the artifact was built with another major version of Node.js than it will run with."""
-    built = str(manifest.get("node") or "")
-    if built and built.lstrip("v").partition(".")[0] != node.partition(".")[0]:
-        raise ArchiveError(
-            "%s: artifact %s was built with Node.js %s, and the catalogue says node: '%s' (%s). Native modules would "
-            "not load. Build it again: ansible-playbook playbooks/build.yml -e service=%s"
-            % (spec["name"], manifest["id"], built, spec["node"], node, spec["name"])
-        )
-
-
-def note_step(
-    args: Mapping[str, t.Any], host: str, specs: list[dict[str, t.Any]], started: float, result: Mapping[str, t.Any]
-) -> None:
-    """Add what a phase did on a host to the deployment's journal on the controller, if there is one.
-
-    One line each, written in one call: the phases of all hosts write at once.
-    """
-    journal = (args.get("deployment") or {}).get("journal")
-    if not journal or not (result.get("services") or result.get("failed")):
-        return
-    step = {
-        "name": args.get("phase", "all").replace("_", " "),
-        "host": host,
-        "services": [spec["name"] for spec in specs],
-        "start": started,
-        "end": time.time(),
-        "changed": bool(result.get("changed")),
-        "failed": bool(result.get("failed")),
-        "message": str(result.get("msg", "")) if result.get("failed") else "",
-        "releases": {
-            name: {"from": item["serving"], "to": item["release"]}
-            for name, item in (result.get("services") or {}).items()
-            if "serving" in item
-        },
-    }
-    with open(journal, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(step) + "\n")
-
-
-# --- the action ---------------------------------------------------------------
 
 
 class ActionModule(ActionBase):
@@ -332,9 +54,9 @@ class ActionModule(ActionBase):
         try:
             result = self._release(args, specs, host, variables)
         except Exception as error:
-            note_step(args, host, specs, started, {"failed": True, "msg": str(error)})
+            record_step(args, host, specs, started, {"failed": True, "msg": str(error)})
             raise
-        note_step(args, host, specs, started, result)
+        record_step(args, host, specs, started, result)
         return result
 
     def _release(

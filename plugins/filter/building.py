@@ -13,7 +13,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 
 BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone")
 
@@ -30,7 +30,7 @@ def build_specs(
         model = schema.load(catalogue, environment)
     except schema.CatalogueError as error:
         raise AnsibleFilterError(f"\n{error}") from None
-    specs = {name: planning.service_spec(model, name) for name in model.services}
+    specs = {name: plans.service_spec(model, name) for name in model.services}
     buildable = [name for name, spec in specs.items() if spec["build"].get("source")]
     if service is not None and service not in buildable:
         why = "has no build.source" if service in specs else "is not in the catalogue"

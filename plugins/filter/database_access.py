@@ -12,11 +12,11 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants as access
 
 
-def _model(catalogue: Any, environment: Any) -> planning.Model:
+def _model(catalogue: Any, environment: Any) -> Model:
     try:
         model = schema.load(catalogue, environment)
     except schema.CatalogueError as error:

@@ -14,21 +14,23 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import listed, plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.picture import topology
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names, order, rollbacks, variables
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets import ec2
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import monitoring as aws_monitoring
 
 
-def _model(catalogue: Any, environment: Any, hosts: Any) -> planning.Model:
+def _model(catalogue: Any, environment: Any, hosts: Any) -> Model:
     try:
         return schema.load(catalogue, environment, hosts)
     except schema.CatalogueError as error:
         raise AnsibleFilterError(f"\n{error}") from None
 
 
-def _derive(function: Callable[[planning.Model], Any]) -> Callable[..., Any]:
+def _derive(function: Callable[[Model], Any]) -> Callable[..., Any]:
     """Make a filter of a derivation: the catalogue is checked first, always as a whole."""
 
     def derived(catalogue: Any, environment: Any, hosts: Any = None) -> Any:
@@ -48,7 +50,7 @@ def service_environment(catalogue: Any, environment: Any, hosts: Any, service: s
     if service not in model.services:
         names = ", ".join(model.services)
         raise AnsibleFilterError(f"service_environment: there is no service '{service}'. Use one of: {names}")
-    return planning.service_environment(model, str(plain(service)))
+    return variables.service_environment(model, str(plain(service)))
 
 
 def provision(catalogue: Any, environment: Any) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _named(plan: Any, services: str | Sequence[str]) -> list[str]:
 
 def release_waves(plan: Any, releases: Sequence[Any]) -> list[list[list[str]]]:
     """Return the batches that differ, grouped into waves whose candidates start together."""
-    return planning.release_waves(plan["batches"], [plain(item) for item in releases if item])
+    return order.release_waves(plan["batches"], [plain(item) for item in releases if item])
 
 
 def artifact_choice(release: str | None, service: str | None) -> dict[str, str]:
@@ -124,7 +126,7 @@ def artifact_choice(release: str | None, service: str | None) -> dict[str, str]:
 
 def artifact_store(address: str | None) -> dict[str, str]:
     """Return the bucket and prefix of an address in S3; empty where there is none."""
-    return planning.artifact_store(plain(address))
+    return plans.artifact_store(plain(address))
 
 
 def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def releases_table(looks: Any, plan: Any) -> str:
 
 def select_services(plan: Any, tags: Sequence[str], only: str | Sequence[str] | None = None) -> list[str]:
     """Return the names of the services that the run's tags select, and of these `only` some, in deploy order."""
-    names = planning.select_services(plan, [str(plain(tag)) for tag in tags])
+    names = plans.select_services(plan, [str(plain(tag)) for tag in tags])
     wanted = _named(plan, only) if only else names
     return [name for name in names if name in wanted]
 
@@ -183,14 +185,14 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "plan": _derive(planning.plan),
-            "deploy_order": _derive(planning.deploy_order),
-            "virtual_hosts": _derive(planning.virtual_hosts),
-            "upstreams": _derive(planning.upstreams),
+            "plan": _derive(plans.plan),
+            "deploy_order": _derive(order.deploy_order),
+            "virtual_hosts": _derive(plans.virtual_hosts),
+            "upstreams": _derive(ec2.upstreams),
             "allowed_origins": _derive(lambda model: model.origins),
-            "health_checks": _derive(planning.health_checks),
-            "log_groups": _derive(planning.log_groups),
-            "connection_budget": _derive(planning.connection_budget),
+            "health_checks": _derive(plans.health_checks),
+            "log_groups": _derive(names.log_groups),
+            "connection_budget": _derive(plans.connection_budget),
             "topology": _derive(topology.picture),
             "service_environment": service_environment,
             "catalogue_problems": catalogue_problems,

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import tagged_services
+
 DOCUMENTATION = r"""
 ---
 name: aws_ec2
@@ -75,7 +77,6 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
 from ansible.plugins.loader import inventory_loader
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import tagged_services
 
 ASKS = "amazon.aws.aws_ec2"
 OWN = ("plugin", "environment")

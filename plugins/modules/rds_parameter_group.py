@@ -25,7 +25,7 @@ options:
     required: true
   family:
     description:
-      - Family of a group to be made, such as V(mysql8.4).
+      - Family of a group to be made, as RDS calls it: the engine with its version.
     type: str
   parameters:
     description:
@@ -41,8 +41,14 @@ options:
   instance_class:
     description:
       - The class of the instance that has the group. Its memory is returned.
-      - A C(max_connections) that is more than RDS would give to this much memory fails the task, and nothing is set.
     type: str
+  bytes_per_connection:
+    description:
+      - Memory that RDS reckons for one connection of this engine.
+      - A C(max_connections) that the memory of O(instance_class) does not allow fails the task, and nothing is set.
+      - V(0) checks nothing.
+    type: int
+    default: 0
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
@@ -60,7 +66,7 @@ EXAMPLES = r"""
 - name: Require TLS of whoever connects
   fivepointers.platform.rds_parameter_group:
     name: production-database
-    family: mysql8.4
+    family: "{{ family }}"
     parameters:
       require_secure_transport: "1"
 """
@@ -97,8 +103,6 @@ with suppress(ImportError):  # AnsibleAWSModule says so
 
 # As many as RDS takes at once.
 MOST = 20
-# What RDS gives to MySQL by itself: one connection for so many bytes.
-BYTES_FOR_EACH_CONNECTION = 12582880
 
 
 def plan(wanted: Mapping[str, str], found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -126,9 +130,9 @@ def refused(changes: list[dict[str, str]], found: Mapping[str, Mapping[str, Any]
     return problems
 
 
-def too_many(wanted: Mapping[str, str], memory_mib: int, instance_class: str) -> list[str]:
+def too_many(wanted: Mapping[str, str], memory_mib: int, instance_class: str, bytes_per_connection: int) -> list[str]:
     """Return what is wrong with max_connections: an instance without memory for them falls over."""
-    most = memory_mib * 1024 * 1024 // BYTES_FOR_EACH_CONNECTION
+    most = memory_mib * 1024 * 1024 // bytes_per_connection if bytes_per_connection else 0
     if not most or int(wanted.get("max_connections", 0)) <= most:
         return []
     return [f"max_connections is {wanted['max_connections']}, and {instance_class} has memory for {most}"]
@@ -182,7 +186,9 @@ def run(module: AnsibleAWSModule) -> dict[str, Any]:
     wanted = {key: str(value) for key, value in params["parameters"].items()}
     memory_mib = memory(module, params["instance_class"])
     changes = plan(wanted, found or {})
-    problems = refused(changes, found or {}) + too_many(wanted, memory_mib, params["instance_class"])
+    problems = refused(changes, found or {}) + too_many(
+        wanted, memory_mib, params["instance_class"], params["bytes_per_connection"]
+    )
     if problems:
         module.fail_json(msg=f"{params['name']}: {'; '.join(problems)}. Correct or remove it. Nothing was set.")
     if not module.check_mode:
@@ -211,6 +217,7 @@ def main() -> None:
             "parameters": {"type": "dict", "default": {}},
             "tags": {"type": "dict", "default": {}},
             "instance_class": {"type": "str"},
+            "bytes_per_connection": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )

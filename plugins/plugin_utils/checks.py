@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
@@ -20,9 +20,17 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     listed,
     relocate,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, UnknownFactError
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import schedule as aws_schedule
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import order, variables
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets import ec2
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import (
+    EDGE_PORTS,
+    GREEN,
+    HIGHEST,
+    INTERNAL,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import UnknownFactError
 
 ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
 SSH_PORT = 22
@@ -149,7 +157,7 @@ def check_needs(report: Report, model: Model) -> None:
                 fix = f"Remove it; let '{name}' need the service that answers for the data."
                 report.add(path, other, "files in a browser cannot reach a database", fix)
     others = {name: [need for need in service["needs"] if need != name] for name, service in model.services.items()}
-    for cycle in planning.batches_and_cycles(others)[1]:
+    for cycle in order.batches_and_cycles(others)[1]:
         report.add(
             place(model.services[cycle[0]], "needs"),
             cycle[1],
@@ -258,9 +266,9 @@ def _check_placeholder(report: Report, model: Model, name: str, key: str, item: 
     service = model.services[name]
     try:
         if public:
-            planning.public_value(model, name, item)
+            variables.public_value(model, name, item)
         else:
-            planning.template_of(model, name, item)
+            variables.template_of(model, name, item)
     except UnknownFactError as error:
         head = item.name.partition(".")[0]
         options = [*service["needs"], "self", "environment", "origins", "secret"]
@@ -312,19 +320,24 @@ def check_hosts(report: Report, model: Model) -> None:
 
 def check_ports(report: Report, model: Model) -> None:
     """No two things listen on one port of a host. Linear in hosts and what they carry."""
-    called = set(planning.called_services(model, model.services))
-    usable = {name for name, service in model.services.items() if service["port"]}
-    for name in called & usable:
+    called = set(ec2.called_services(model, model.services))
+    usable = {name: None for name, service in model.services.items() if service["port"]}
+    for name in list(usable):
         port = model.services[name]["port"]
-        if planning.INTERNAL + port > planning.HIGHEST:
-            usable.remove(name)
-            problem = f"others call '{name}' through port {planning.INTERNAL + port} of their own host, which cannot be"
-            fix = f"Use a port up to {planning.HIGHEST - planning.INTERNAL}."
+        if model.is_process(name) and GREEN + port > HIGHEST:
+            del usable[name]
+            problem = f"the slots' ports are 10000 and 20000 higher, and {GREEN + port} does not exist"
+            fix = f"Use a port up to {HIGHEST - GREEN}."
+            report.add(place(model.services[name], "port"), port, problem, fix)
+        elif name in called and INTERNAL + port > HIGHEST:
+            del usable[name]
+            problem = f"others call '{name}' through port {INTERNAL + port} of their own host, which cannot be"
+            fix = f"Use a port up to {HIGHEST - INTERNAL}."
             report.add(place(model.services[name], "port"), port, problem, fix)
     for host, entry in (model.hosts or {}).items():
         taken = {SSH_PORT: "SSH"}
         if "edge" in entry["services"]:
-            taken.update(dict.fromkeys(planning.EDGE_PORTS, "the edge"))
+            taken.update(dict.fromkeys(EDGE_PORTS, "the edge"))
         names = [name for name in entry["services"] if name in usable]
         for name, port, what in _listeners(model, names, usable):
             first = taken.setdefault(port, what)
@@ -337,22 +350,22 @@ def check_ports(report: Report, model: Model) -> None:
                 )
 
 
-def _listeners(model: Model, names: list[str], usable: set[str]) -> Iterator[tuple[str, int, str]]:
+def _listeners(model: Model, names: list[str], usable: Collection[str]) -> Iterator[tuple[str, int, str]]:
     """Yield service, port and purpose of all that a host listens on for services."""
     for name in names:
         port = model.services[name]["port"]
         yield name, port, f"the front of '{name}'"
         if model.is_process(name):
-            for slot, slot_port in planning.slots(port).items():
+            for slot, slot_port in ec2.slots(port).items():
                 yield name, slot_port, f"the {slot} slot of '{name}'"
-    for name in planning.called_services(model, names):
+    for name in ec2.called_services(model, names):
         if name in usable:
-            yield name, planning.INTERNAL + model.services[name]["port"], f"the internal address of '{name}'"
+            yield name, INTERNAL + model.services[name]["port"], f"the internal address of '{name}'"
 
 
 def check_budget(report: Report, model: Model) -> None:
     """The pools of all services fit into what the database allows."""
-    for database, budget in planning.connection_budget(model).items():
+    for database, budget in plans.connection_budget(model).items():
         if not budget["max_connections"] or budget["needed"] <= budget["allowed"]:
             continue
         sums = [
@@ -430,7 +443,6 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 CHECKS: tuple[Callable[[Report, Model], None], ...] = (
-    aws_schedule.check_production,
     check_tls,
     check_origins,
     check_databases,

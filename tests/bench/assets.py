@@ -28,8 +28,8 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "collections")]
 
-from ansible_collections.fivepointers.platform.plugins.action.release import front_text  # noqa: E402
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases  # noqa: E402
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text  # noqa: E402
 
 from tests.unit.nginx import live  # noqa: E402
 from tests.unit.release.conftest import make_spec  # noqa: E402

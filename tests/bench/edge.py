@@ -31,8 +31,8 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "collections")]
 
-from ansible_collections.fivepointers.platform.plugins.action.release import front_text  # noqa: E402
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases  # noqa: E402
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text  # noqa: E402
 
 from sandbox import certificates  # noqa: E402
 from tests.faults.front import NODE  # noqa: E402

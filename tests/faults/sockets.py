@@ -20,15 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import flag_path
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import kind_facts
 
 from sandbox import nodejs
 from tests.unit.nginx import live
 
 FOLDER = Path(__file__).resolve().parent
 COLLAB = live.ROOT / "examples" / "collab"
-MODULE = live.ROOT / "roles" / "node_service" / "files" / "handoff.cjs"
+MODULE = live.ROOT / "plugins/plugin_utils/deploy/templates/handoff.cjs"
 PORT = 3003
 SLOTS = {"blue": 13003, "green": 23003}
 #: What a replacement may do to 200 sockets on 20 documents.
@@ -148,7 +150,7 @@ class Stand:
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> Stand:
-        spec = {"name": "collab", "kind": "yjs_websocket", "port": PORT, "body_limit": "1m", "spa": False}
+        spec = {"name": "collab", **kind_facts(KINDS["yjs_websocket"]), "port": PORT, "body_limit": "1m", "spa": False}
         front = front_text({**spec, "slots": self.ports}).replace(flag_path("collab"), str(self.flag))
         files = live.render({})
         for log in ("access.log", "error.log"):

@@ -302,3 +302,9 @@ def origin(report: Report, path: str, value: Any) -> str | None:
         report.add(path, value, "browsers send no such port", "Leave the scheme's own port out, or write 1 to 65535.")
         return None
     return str(value)
+
+
+def size_in_bytes(size: str) -> int:
+    """Return the bytes of a size such as 512M, by powers of 1024 as systemd and nginx count."""
+    number = size.rstrip("KMGTkmg")
+    return int(number) << (10 * (1 + "KMGT".index(size[-1].upper())) if number != size else 0)

@@ -16,19 +16,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
+
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
-# Kinds that answer with pages; the others answer with data, or on sockets.
-PAGES = {"static_frontend", "nextjs"}
-
 # What bundlers name after its content. It comes with pages and is none: no page's policies, no maintenance.
-ASSETS = '~ "^/(?:assets|_next/static)/"'
-
-# Kinds whose pages hold inline scripts and styles that only the application itself could sign.
-INLINE = {"nextjs"}
-
-# Kinds that send a page piece by piece, each as soon as it is ready.
-STREAMS = {"nextjs"}
+ASSETS = '~ "^/(?:%s)/"' % "|".join(kind.hashed.target for kind in KINDS.values() if kind.hashed)
 
 # OpenSSL has the hybrid key exchange from here on; before, nginx refuses its name.
 POST_QUANTUM_OPENSSL = (3, 5)
@@ -146,17 +139,17 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return limits
 
 
-def page_policy(kind: str, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
+def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
     """Return the content security policy for pages of a kind: themselves, the APIs, the sockets, nothing else.
 
     more: sources for each directive, added to these. In place of 'none', and 'none' in place of all.
     """
-    inline = ["'unsafe-inline'"] if kind in INLINE else []
+    unsafe = ["'unsafe-inline'"] if kind.inline_scripts else []
     calls = [*apis]
     policy = {
         "default-src": ["'self'"],
-        "script-src": ["'self'", *inline],
-        "style-src": ["'self'", *inline],
+        "script-src": ["'self'", *unsafe],
+        "style-src": ["'self'", *unsafe],
         "img-src": ["'self'", "data:", "blob:", *calls],
         "font-src": ["'self'", "data:"],
         "connect-src": ["'self'", *calls, *sockets],
@@ -221,34 +214,30 @@ def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) 
     """Return the policy of each service, overrides first."""
     apis: dict[str, None] = {}
     sockets: dict[str, None] = {}
-    kinds: dict[str, str] = {}
-    added: dict[str, Mapping[str, str]] = {}
+    shown: dict[str, Mapping[str, Any]] = {}
     for host in hosts:
         for location in host["locations"]:
-            kinds[location["service"]] = location["kind"]
-            added[location["service"]] = location.get("csp") or {}
+            shown[location["service"]] = location
             if location["websocket"]:
                 sockets["wss://" + host["server_name"]] = None
-            elif location["kind"] not in PAGES:
+            elif not KINDS[location["kind"]].pages:
                 apis["https://" + host["server_name"]] = None
     for service, policy in overrides.items():
-        if service not in kinds:
+        if service not in shown:
             raise EdgeError(
-                f"nginx_proxy_csp has {service!r}, which no public service is called; use one of: {', '.join(kinds)}"
+                f"nginx_proxy_csp has {service!r}, which no public service is called; use one of: {', '.join(shown)}"
             )
         if re.search(r'["$\\\n;{}]', policy.replace("; ", "")):
             raise EdgeError(
                 f"nginx_proxy_csp.{service} is {policy!r}; write directives with '; ' between them, "
                 "without double quotes, $, backslashes and braces"
             )
-    return {
-        service: overrides[service]
-        if service in overrides
-        else page_policy(kind, apis, sockets, added[service])
-        if kind in PAGES
-        else "frame-ancestors 'none'"
-        for service, kind in kinds.items()
-    }
+    policies = {}
+    for service, location in shown.items():
+        kind = KINDS[location["kind"]]
+        derived = page_policy(kind, apis, sockets, location.get("csp")) if kind.pages else "frame-ancestors 'none'"
+        policies[service] = overrides.get(service, derived)
+    return policies
 
 
 def edge_configuration(
@@ -274,13 +263,13 @@ def edge_configuration(
     for host in hosts:
         locations = []
         for location in host["locations"]:
-            service = location["service"]
+            service, kind = location["service"], KINDS[location["kind"]]
             if service not in edge["upstreams"]:
                 raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} shows")
             if location["websocket"]:
                 sockets.add(service)
             tried = location.get("csp_report_only", False)
-            answers = "page" if location["kind"] in PAGES else "data"
+            answers = "page" if kind.pages else "data"
             locations.append(
                 {
                     "match": location_match(location["path"]),
@@ -293,7 +282,7 @@ def edge_configuration(
                     "body_limit": location["body_limit"],
                     "limits": limits[service],
                     "websocket": location["websocket"],
-                    "streams": location["kind"] in STREAMS,
+                    "streams": kind.streams,
                     "policy": "" if tried else policies[service],
                     "policy_report": policies[service] if tried else "",
                 }

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import NamedTuple
 
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.picture.layers import (
     GAP,
     LANE,
@@ -31,7 +32,6 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
     Flow,
     flows,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
 
 # A character of a monospaced font is this wide, as a part of its size; none that browsers use is wider.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import EDGE_PORTS, Model, called_services
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import EDGE_PORTS, called_services
 
 # Ends of flows that are neither a service nor a database.
 WORLD, LOAD_BALANCER, EDGE, HOSTS, INSTANCE_CONNECT = "world", "load-balancer", "edge", "hosts", "instance-connect"

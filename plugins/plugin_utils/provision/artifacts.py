@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, integer, keys
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY
 
 KEYS: dict[str, Key] = {
     "old_versions_days": Key(integer(1, 3650), 30),
@@ -23,7 +25,7 @@ CHECK = keys(KEYS, "a mapping such as {old_versions_days: 30}")
 def derive(model: Model) -> dict[str, Any]:
     """Return the bucket of C(platform_environment.artifacts); C(bucket) is empty where builds lie elsewhere."""
     settings = model.environment["aws"]["artifacts"]
-    bucket = planning.artifact_store(model.environment["artifacts"]).get("bucket", "")
+    bucket = plans.artifact_store(model.environment["artifacts"]).get("bucket", "")
     partition = "aws-cn" if model.environment["region"].startswith("cn-") else "aws"
     arn = f"arn:{partition}:s3:::{bucket}"
     tls_only = {
@@ -40,7 +42,7 @@ def derive(model: Model) -> dict[str, Any]:
         "old_versions_days": settings["old_versions_days"],
         "abort_uploads_days": settings["abort_uploads_days"],
         "rule": "fivepointers",
-        "tags": planning.aws_tags(model, "artifacts"),
+        "tags": names.aws_tags(model, "artifacts"),
     }
 
 
@@ -102,7 +104,7 @@ def bucket_plan(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
         for key, aim in aims.items()
         if state[key] != aim
     ]
-    ours = state["tags"].get("ManagedBy") == planning.MANAGED_BY
+    ours = state["tags"].get("ManagedBy") == MANAGED_BY
     if not ours:
         changes = [f"{change}; others made the bucket, so it is left as it is" for change in changes]
     return {"ours": ours, "changes": changes}

@@ -22,8 +22,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES, Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
@@ -37,7 +38,7 @@ KEYS: dict[str, Key] = {
         table(text(None, "the name of a database"), IDENTIFIER, "a mapping such as {database: identifier}"), {}
     ),
     "class": Key(text(r"db\.[a-z0-9-]+\.[a-z0-9]+", "an instance class such as db.t4g.small"), "db.t4g.small"),
-    "version": Key(text(r"\d+\.\d+(?:\.\d+)?", 'a version of MySQL such as "8.4", in quotes'), "8.4"),
+    "version": Key(optional(text(r"\d+(?:\.\d+){0,2}", 'a version of the engine such as "8.4", in quotes'))),
     "storage": Key(integer(20, 65536), 20),
     "storage_type": Key(choice(("gp3", "gp2"), "a type of storage"), "gp3"),
     "storage_limit": Key(integer(22, 65536), 100),
@@ -48,21 +49,17 @@ KEYS: dict[str, Key] = {
     "parameters": Key(
         table(
             text(
-                r"(?!(?:require_secure_transport|max_connections)$)[a-z][a-z0-9_]*",
-                "a parameter of MySQL; TLS is always required, and max_connections stands below databases",
+                rf"(?!(?:{'|'.join(engine.tls_parameter for engine in ENGINES.values())}|max_connections)$)"
+                r"[a-z][a-z0-9_.]*",
+                "a parameter of the engine; TLS is always required, and max_connections stands below databases",
             ),
             anything,
-            "a mapping of MySQL's parameters",
+            "a mapping of the engine's parameters",
         ),
         {},
     ),
 }
 CHECK = keys(KEYS, "a mapping such as {class: db.t4g.small}")
-
-# Slow statements go to the log, which RDS hands to CloudWatch.
-PARAMETERS = {"require_secure_transport": "1", "slow_query_log": "1", "long_query_time": "1", "log_output": "FILE"}
-LOGS = ["error", "slowquery"]
-MASTER = "admin"
 
 
 def problems(report: Report, model: Model) -> None:
@@ -80,32 +77,35 @@ def derive(model: Model) -> dict[str, Any]:
     settings = model.environment["aws"]["database"]
     instances = []
     for name in model.databases:
-        access = model.environment["databases"][name]
+        access, engine = model.environment["databases"][name], ENGINES[model.databases[name]["engine"]]
         adopted = settings["adopt"].get(name)
         instance = {
             "database": name,
-            "identifier": adopted or planning.aws_name(model, name),
+            "engine": engine.name,
+            "bytes_per_connection": engine.bytes_per_connection,
+            "identifier": adopted or names.aws_name(model, name),
             "adopt": adopted is not None,
             "host": access["host"],
             "max_connections": access["max_connections"],
         }
-        instances.append(instance if adopted else {**instance, **_made(model, name, settings)})
+        instances.append(instance if adopted else {**instance, **_made(model, name, settings, engine)})
     return {
         "instances": instances,
-        "subnet_group": planning.aws_name(model, "database"),
-        "tags": planning.aws_tags(model, "database"),
+        "subnet_group": names.aws_name(model, "database"),
+        "tags": names.aws_tags(model, "database"),
         "any_made": not all(instance["adopt"] for instance in instances),
     }
 
 
-def _made(model: Model, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _made(model: Model, name: str, settings: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
     production = is_production(model.environment["name"])
     access = model.environment["databases"][name]
+    version = settings["version"] or engine.version
     stated = {key: _parameter(value) for key, value in settings["parameters"].items()}
     return {
         "class": settings["class"],
-        "version": settings["version"],
-        "family": "mysql" + ".".join(settings["version"].split(".")[:2]),
+        "version": version,
+        "family": engine.family(version),
         "storage": settings["storage"],
         "storage_type": settings["storage_type"],
         "storage_limit": max(settings["storage_limit"], settings["storage"] * 11 // 10 + 1),
@@ -118,12 +118,12 @@ def _made(model: Model, name: str, settings: Mapping[str, Any]) -> dict[str, Any
         "port": access["port"],
         "schema": access["name"],
         "security_group": aws_security_groups.group_name(model, name),
-        "master": MASTER,
-        "logs": LOGS,
-        "parameter_group": planning.aws_name(model, name),
+        "master": engine.master,
+        "logs": list(engine.logs),
+        "parameter_group": names.aws_name(model, name),
         # What is stated is what holds: the budget is reckoned with it.
-        "parameters": {**PARAMETERS, **stated, "max_connections": str(access["max_connections"])},
-        "tags": planning.aws_tags(model, name),
+        "parameters": {**engine.parameters, **stated, "max_connections": str(access["max_connections"])},
+        "tags": names.aws_tags(model, name),
     }
 
 
@@ -153,8 +153,8 @@ def errors(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str
     if not found:
         path = f"platform_environment.aws.database.adopt.{wanted['database']}"
         return [f"{path}: there is no RDS instance '{wanted['identifier']}'. Correct the identifier."]
-    if found[0].get("engine") != "mysql":
-        return [f"{wanted['identifier']} runs {found[0].get('engine')}, and the catalogue says mysql."]
+    if found[0].get("engine") != wanted["engine"]:
+        return [f"{wanted['identifier']} runs {found[0].get('engine')}, and the catalogue says {wanted['engine']}."]
     real = max_connections(parameters.get("max_connections", ""), memory_mib)
     if real is not None and wanted["max_connections"] > real:
         path = f"platform_environment.databases.{wanted['database']}.max_connections"
@@ -164,7 +164,7 @@ def errors(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str
 
 def findings(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
     """Return what an adopted instance that can be used lacks, each with the fix."""
-    name, instance = wanted["identifier"], found[0]
+    name, instance, engine = wanted["identifier"], found[0], ENGINES[wanted["engine"]]
     stated = parameters.get("max_connections", "")
     real = max_connections(stated, memory_mib)
     lacks = {
@@ -174,10 +174,10 @@ def findings(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, s
         ),
         "has no backups: set a retention period of at least a day": not instance.get("backup_retention_period"),
         "is not protected from deletion: turn deletion protection on": not instance.get("deletion_protection"),
-        "takes connections without TLS: set require_secure_transport to 1 in its parameter group": (
-            parameters.get("require_secure_transport", "0").upper() not in ("1", "ON")
+        f"takes connections without TLS: set {engine.tls_parameter} to 1 in its parameter group": (
+            parameters.get(engine.tls_parameter, "0").upper() not in engine.tls_values
         ),
-        f"has max_connections {stated}, which is {real} at most: ask the server (select @@max_connections)": (
+        f"has max_connections {stated}, which is {real} at most: ask the server ({engine.max_connections_query})": (
             not stated.isdigit()
         ),
     }

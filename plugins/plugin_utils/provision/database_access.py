@@ -9,7 +9,8 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, integer, items, keys
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )

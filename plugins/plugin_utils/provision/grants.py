@@ -18,7 +18,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Union
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Problem, Report, listed
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, tagged_services
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import tagged_services
 
 ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
 REVOKE = "arn:aws:scheduler:::aws-sdk:ec2:revokeSecurityGroupIngress"
@@ -103,7 +105,12 @@ def _database(report: Report, model: Model, name: Any) -> dict[str, Any]:
         report.add("database", name, "platform_environment.databases has no such database", fix)
         return {}
     access = model.environment["databases"][name]
-    return {"name": name, **{key: access[key] for key in ("host", "port", "user")}, "schema": access["name"]}
+    return {
+        "name": name,
+        "engine": model.databases[name]["engine"],
+        **{key: access[key] for key in ("host", "port", "user")},
+        "schema": access["name"],
+    }
 
 
 def _network(report: Report, value: Any) -> str | None:
@@ -352,6 +359,7 @@ def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mappin
     local = LOCAL_PORT + database["port"] if database["port"] + LOCAL_PORT <= 65535 else database["port"]
     ports = {"portNumber": [str(database["port"])], "localPortNumber": [str(local)]}
     parameters = json.dumps({"host": [database["host"]], **ports}, separators=(",", ":"))
+    client = {"port": local, "user": shlex.quote(database["user"]), "schema": shlex.quote(database["schema"])}
     region, document = model.environment["region"], "AWS-StartPortForwardingSessionToRemoteHost"
     return "\n".join(
         [
@@ -359,7 +367,6 @@ def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mappin
             f"  --document-name {document} \\",
             f"  --parameters {shlex.quote(parameters)}",
             "",
-            f"mysql --host=127.0.0.1 --port={local} --user={shlex.quote(database['user'])} --password \\",
-            f"  --ssl-mode=REQUIRED {shlex.quote(database['schema'])}",
+            *(line.format(**client) for line in ENGINES[database["engine"]].client),
         ]
     )

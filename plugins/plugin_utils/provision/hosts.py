@@ -24,17 +24,15 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import EDGE
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY, aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
-    MANAGED_BY,
-    Model,
     artifact_store,
-    aws_name,
-    aws_tags,
     connection_budget,
-    secret_references,
     service_spec,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import secret_references
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, Report, any_mapping, keys
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import artifacts as aws_artifacts
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import database as aws_database
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (

@@ -18,10 +18,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     optional,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration as edge
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import flows
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import flows, names
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import EDGE_PORTS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
@@ -48,7 +49,7 @@ CHECK = keys(KEYS, "a mapping such as {certificate: arn:aws:acm:…}")
 
 def problems(report: Report, model: Model) -> None:
     """The load balancer's name is no longer than AWS takes."""
-    name = planning.aws_name(model, "edge")
+    name = names.aws_name(model, "edge")
     if len(name) > LONGEST_NAME:
         problem = f"the load balancer's name '{name}' would be longer than {LONGEST_NAME} characters"
         report.add("platform_environment.name", model.environment["name"], problem, "Shorten the environment's name.")
@@ -58,13 +59,13 @@ def derive(model: Model) -> dict[str, Any]:
     """Return what is made of load balancer and target group; C(enabled) is false where the edges hold TLS."""
     settings = model.environment["aws"]["load_balancer"]
     protection = settings["deletion_protection"]
-    name, tags = planning.aws_name(model, "edge"), planning.aws_tags(model, "edge")
+    name, tags = names.aws_name(model, "edge"), names.aws_tags(model, "edge")
     return {
         "enabled": model.environment["tls"]["mode"] == "load_balancer",
         "name": name,
         "security_group": aws_security_groups.group_name(model, flows.LOAD_BALANCER),
         "certificate": settings["certificate"] or "",
-        "names": edge.certificate_names(planning.virtual_hosts(model)),
+        "names": edge.certificate_names(plans.virtual_hosts(model)),
         "region": model.environment["region"],
         "policy": settings["policy"],
         "idle_timeout": settings["idle_timeout"],
@@ -78,7 +79,7 @@ def target_group(model: Model) -> dict[str, Any]:
     """Return how the edges are reached, checked, and let go."""
     return {
         "protocol": "HTTP",
-        "port": planning.EDGE_PORTS[0],
+        "port": EDGE_PORTS[0],
         "health_check_protocol": "HTTP",
         # The edge answers this to whoever asks by address.
         "health_check_path": "/edge-health",
@@ -178,7 +179,7 @@ def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mappin
     state = {
         item["instance_id"]: item["state"]["name"]
         for item in instances
-        if "edge" in planning.tagged_services(item.get("tags"))
+        if "edge" in names.tagged_services(item.get("tags"))
     }
     known = [item["target"]["id"] for item in targets if item["target_health"]["state"] != "draining"]
     register = sorted(name for name, now in state.items() if now == "running" and name not in known)

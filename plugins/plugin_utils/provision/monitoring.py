@@ -26,8 +26,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names, order
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
 
 # What the module amazon.aws.cloudwatchlogs_log_group accepts.
@@ -79,17 +80,17 @@ def derive(model: Model) -> dict[str, Any]:
         "region": model.environment["region"],
         "namespace": namespace(model),
         "certificate": model.environment["domain"] if model.environment["tls"]["mode"] == "load_balancer" else "",
-        "tags": planning.aws_tags(model),
+        "tags": names.aws_tags(model),
         "settings": dict(settings),
         "log_groups": log_groups(model, settings["retention_days"]),
         "metric_filters": metric_filters(model),
         "topic": {
-            "name": planning.aws_name(model, "alarms"),
+            "name": names.aws_name(model, "alarms"),
             "subscriptions": [{"endpoint": address, "protocol": "email"} for address in settings["emails"]],
         },
-        "alarms": [{"tags": planning.aws_tags(model), **item} for item in alarms(model)],
+        "alarms": [{"tags": names.aws_tags(model), **item} for item in alarms(model)],
         "composites": composites(model),
-        "dashboard": {"name": planning.aws_name(model, "platform"), "body": {"widgets": widgets(model)}},
+        "dashboard": {"name": names.aws_name(model, "platform"), "body": {"widgets": widgets(model)}},
         "queries": queries(model),
     }
 
@@ -121,7 +122,7 @@ def websockets(model: Model) -> list[str]:
 def log_groups(model: Model, days: int) -> list[dict[str, Any]]:
     """Return the log groups: for each service that writes, nginx on all hosts, and the scheduled check."""
     return [
-        {"name": planning.log_group(model, name), "retention_days": days, "tags": planning.aws_tags(model, name)}
+        {"name": names.log_group(model, name), "retention_days": days, "tags": names.aws_tags(model, name)}
         for name in ("nginx", *(["verify"] if synthetic_period(model) else []), *writers(model))
     ]
 
@@ -145,7 +146,7 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
 
     A metric of zeros and ones is a count (sum), a share (average) and the number of requests (sample count) in one.
     """
-    nginx = planning.log_group(model, "nginx")
+    nginx = names.log_group(model, "nginx")
     front, service = {"group": nginx, "service": "$.service"}, "$.body.SYSLOG_IDENTIFIER"
     found = [
         ("errors", f"{{ {FRONT} && ($.status >= 500) }}", "ErrorsServer", "1", front),
@@ -161,21 +162,21 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
         ),
     ]
     for name in writers(model):
-        group = {"group": planning.log_group(model, name), "service": service}
+        group = {"group": names.log_group(model, name), "service": service}
         # Zeros change no sum: with them there is the metric before there is an error.
         found += [
             ("application-errors", ERROR, "ApplicationErrors", "1", group),
             ("application-lines", ANY, "ApplicationErrors", "0", group),
         ]
     if synthetic_period(model):
-        group = {"group": planning.log_group(model, "verify"), "service": ""}
+        group = {"group": names.log_group(model, "verify"), "service": ""}
         found += [
             ("verify-succeeded", "{ $.verify.succeeded >= 0 }", "VerifySucceeded", "$.verify.succeeded", group),
             ("verify-seconds", "{ $.verify.seconds >= 0 }", "VerifySeconds", "$.verify.seconds", group),
         ]
     return [
         {
-            "name": planning.aws_name(model, name),
+            "name": names.aws_name(model, name),
             "log_group_name": where["group"],
             "pattern": pattern,
             "metric_transformation": {
@@ -192,8 +193,8 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
 
 def queries(model: Model) -> list[dict[str, Any]]:
     """Return the saved queries of Logs Insights."""
-    nginx = [planning.log_group(model, "nginx")]
-    applications = [planning.log_group(model, name) for name in writers(model)]
+    nginx = [names.log_group(model, "nginx")]
+    applications = [names.log_group(model, name) for name in writers(model)]
     request = "fields @timestamp, service, method, path, status, seconds, "
     parsed = "fields jsonParse(body.MESSAGE) as entry"
     level = 'entry.level in ["error", "fatal"] or entry.level >= 50'
@@ -256,13 +257,13 @@ def alarms(model: Model) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name in model.services:
         found += service_alarms(model, name, settings)
-    for database, budget in planning.connection_budget(model).items():
+    for database, budget in plans.connection_budget(model).items():
         most = budget["max_connections"]
         found.append(
             alarm(
-                planning.aws_name(model, f"{database}/connections"),
+                names.aws_name(model, f"{database}/connections"),
                 f"{database} has {settings['connections_percent']} % of its {most} connections in use",
-                ("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": planning.aws_name(model, database)}),
+                ("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": names.aws_name(model, database)}),
                 "Maximum",
                 most * settings["connections_percent"] / 100,
                 periods=3,
@@ -306,7 +307,7 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
     errors, latency, logged = (
         (own[0], metric, own[1]) for metric in ("ErrorsServer", "LatencySeconds", "ApplicationErrors")
     )
-    prefix = planning.aws_name(model, name)
+    prefix = names.aws_name(model, name)
     down, share = settings["down_percent"], settings["errors_percent"]
     slow, count = settings["latency_p99_ms"] / 1000, settings["application_errors"]
     found = [
@@ -333,7 +334,7 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
         )
         what = f"{name} logs {count} errors in five minutes"
         found.append(alarm(f"{prefix}/application-errors", what, logged, "Sum", count, period=300))
-    return [{**item, "tags": planning.aws_tags(model, name)} for item in found]
+    return [{**item, "tags": names.aws_tags(model, name)} for item in found]
 
 
 def alarm(
@@ -372,11 +373,11 @@ def composites(model: Model) -> list[dict[str, Any]]:
     What a service needs may take it down: then the one that it needs notifies, and the service does not.
     """
     settings = model.environment["aws"]["monitoring"]
-    named = {name: planning.aws_name(model, name) for name in (*model.databases, *model.services)}
+    named = {name: names.aws_name(model, name) for name in (*model.databases, *model.services)}
     found = [
         composite(model, named[name], f"database {name}", [f"{named[name]}/connections"]) for name in model.databases
     ]
-    for name in [name for batch in planning.deploy_order(model) for name in batch]:
+    for name in [name for batch in order.deploy_order(model) for name in batch]:
         needs = [named[other] for other in model.services[name]["needs"] if other in model.services]
         needs = needs if model.is_process(name) else []
         entry = composite(
@@ -424,7 +425,7 @@ def composite(model: Model, name: str, what: str, children: Iterable[str], servi
         "rule": any_of(children),
         **suppressed_by("", 0),
         "notifies": True,
-        "tags": planning.aws_tags(model, service),
+        "tags": names.aws_tags(model, service),
     }
 
 
@@ -530,8 +531,8 @@ def of_hosts(model: Model, metric: str, service: str, identity: str) -> list[dic
 
 def connections(model: Model, database: str) -> tuple[str, list[Any], str, list[tuple[str, float]]]:
     """Return the arguments of the graph of a database's connections, with the budget."""
-    budget = planning.connection_budget(model)[database]
-    metric = ["AWS/RDS", "DatabaseConnections", "DBInstanceIdentifier", planning.aws_name(model, database)]
+    budget = plans.connection_budget(model)[database]
+    metric = ["AWS/RDS", "DatabaseConnections", "DBInstanceIdentifier", names.aws_name(model, database)]
     lines = [("budget", float(budget["allowed"])), ("max_connections", float(budget["max_connections"]))]
     return f"{database}: connections", [metric], "Maximum", lines
 

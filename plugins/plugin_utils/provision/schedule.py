@@ -12,7 +12,8 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, Report, keys, text
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TARGETS = "arn:aws:scheduler:::aws-sdk"
@@ -69,8 +70,8 @@ def CHECK(report: Report, path: str, value: Any) -> dict[str, Any] | None:  # no
     return checked
 
 
-def check_production(report: Report, model: Model) -> None:
-    """Production has no hours."""
+def problems(report: Report, model: Model) -> None:
+    """Production runs at all hours."""
     stated = (model.environment["aws"] or {}).get("schedule")
     name = str(model.environment["name"])
     if stated and is_production(name):

@@ -18,7 +18,6 @@ LABEL = "verify"
 UNKNOWN_HOST = "unknown-host.invalid"
 FOREIGN_ORIGIN = "https://foreign.invalid"
 BELOW_500 = "200-499"
-PAGES = ("static_frontend", "nextjs")
 # Renewal is tried from 30 days before the end on: at 21 it has failed for days, at 7 somebody has to act.
 DAYS_MINIMUM = 7
 DAYS_WARNING = 21
@@ -34,6 +33,7 @@ HEADERS_OF_ALL = [
     {"header": "x-content-type-options", "matches": "^nosniff$", "words": "x-content-type-options nosniff"},
     {"header": "server", "lacks": r"/\d", "words": "no version in server"},
 ]
+UNCACHED = [{"header": "cache-control", "matches": "no-store|no-cache", "words": "cache-control no-store"}]
 HEADERS_OF_PAGES = [
     {"header": "referrer-policy", "matches": ".", "words": "referrer-policy"},
     {
@@ -86,7 +86,7 @@ def sample_origins(plan: Mapping[str, Any], service: Mapping[str, Any]) -> list[
     callers = [
         "https://" + address["fqdn"]
         for other in plan["services"].values()
-        if other["kind"] in PAGES and service["name"] in other["needs"]
+        if other["pages"] and service["name"] in other["needs"]
         for address in other["public"]
     ]
     if service["cors"] != "application":
@@ -104,7 +104,7 @@ def foreign_origins(plan: Mapping[str, Any]) -> list[str]:
 def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address: Mapping[str, Any]) -> list[Check]:
     """What must hold for one service at one of its public addresses."""
     base = http_url(base_url(address))
-    kind, health = service["kind"], service["health"]
+    health = service["health"]
     app, edge = look_at_service(service), look_at_edge(plan, service)
     checks: list[Check] = []
 
@@ -118,29 +118,30 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
         probe = f"https://{address['fqdn'].replace('*', LABEL)}{path}"
         status = list(health["status"])
         add("answers its health check", app, url=probe, status=status)
-    elif kind != "yjs_websocket":
+    elif service["listens"] != "websocket":
         add("answers through the front door", app, url=probe, status=status)
 
-    if kind == "yjs_websocket":
-        checks += websocket_checks(plan, service, address)
-    else:
+    if service["listens"] != "websocket":
         # A health check may answer JSON, which needs fewer headers than a page.
         page: Check = {"url": f"{base}/", "status": BELOW_500, "headers": HEADERS_OF_ALL + HEADERS_OF_PAGES}
         other: Check = {"url": probe, "status": status, "headers": HEADERS_OF_ALL}
-        add("sends security headers", edge, **(page if kind in PAGES else other))
-    if kind == "nestjs_api":
-        checks += cors_checks(plan, service, probe, edge)
-    if kind == "static_frontend":
-        deep = f"{base}/{LABEL}/a/deep/link"
-        if service["spa"]:
-            html = [{"header": "content-type", "matches": "^text/html", "words": "a page"}]
-            add("answers a deep link with the page", app, url=deep, status=[200], headers=html)
-        else:
-            add("answers 404 for a page that is not there", app, url=deep, status=[404])
-        uncached = [{"header": "cache-control", "matches": "no-store|no-cache", "words": "cache-control no-store"}]
-        missing = f"{base}/assets/{LABEL}-missing.js"
-        add("answers 404, uncached, for a missing asset", app, url=missing, status=[404], headers=uncached)
-        if service["environment"]:
+        add("sends security headers", edge, **(page if service["pages"] else other))
+    for name in service["checks"]:
+        if name == "websocket":
+            checks += websocket_checks(plan, service, address)
+        elif name == "cors":
+            checks += cors_checks(plan, service, probe, edge)
+        elif name == "deep_link":
+            deep = f"{base}/{LABEL}/a/deep/link"
+            if service["spa"]:
+                html = [{"header": "content-type", "matches": "^text/html", "words": "a page"}]
+                add("answers a deep link with the page", app, url=deep, status=[200], headers=html)
+            else:
+                add("answers 404 for a page that is not there", app, url=deep, status=[404])
+        elif name == "missing_asset":
+            missing = f"{base}/{service['hashed']['target']}/{LABEL}-missing.js"
+            add("answers 404, uncached, for a missing asset", app, url=missing, status=[404], headers=UNCACHED)
+        elif name == "runtime_config" and service["environment"]:
             add(
                 "tells the page its addresses",
                 app,
@@ -148,7 +149,7 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
                 status=[200],
                 contains=["window.__CONFIG__"],
                 lacks=[r"\bhttp://", r"\bws://"],
-                headers=uncached,
+                headers=UNCACHED,
             )
     return checks
 
@@ -330,7 +331,7 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
         "service": service["name"],
         "where": look_at_service(service),
         "send": {
-            **({"Origin": origins[0]} if origins and service["kind"] not in PAGES else {}),
+            **({"Origin": origins[0]} if origins and not service["pages"] else {}),
             **(step.get("headers") or {}),
         },
     }
@@ -370,7 +371,7 @@ def look_at_service(service: Mapping[str, Any]) -> str:
     """Where a failure of a service shows."""
     name = service["name"]
     hosts = some(service["hosts"]) or "its hosts"
-    if service["kind"] == "static_frontend":
+    if not service["slots"]:
         return f"on {hosts}: ls -l /opt/fivepointers/{name}/slots/; journalctl -u nginx -n 50"
     asked = ""
     if service["health"]["type"] == "http" and service.get("addresses"):

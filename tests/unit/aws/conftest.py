@@ -14,7 +14,7 @@ import moto
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "ap-northeast-2"
@@ -50,10 +50,10 @@ def environment() -> dict[str, Any]:
 
 
 @pytest.fixture
-def load(services: dict[str, Any], environment: dict[str, Any]) -> Callable[..., planning.Model]:
+def load(services: dict[str, Any], environment: dict[str, Any]) -> Callable[..., Model]:
     """Load the model of catalogue and environment, with these settings of `aws`."""
 
-    def model(**aws: Any) -> planning.Model:
+    def model(**aws: Any) -> Model:
         return catalogue.load(services, {**environment, "aws": aws})
 
     return model

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants as access
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import schedule as aws_schedule
 from hypothesis import given, settings
@@ -93,7 +93,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("change", "path", "words"), WRONG.values(), ids=WRONG)
 def test_a_wrong_request_is_refused_with_the_reason(
-    load: Callable[..., planning.Model], change: dict[str, Any], path: str, words: str
+    load: Callable[..., Model], change: dict[str, Any], path: str, words: str
 ) -> None:
     with pytest.raises(access.AccessError) as refused:
         access.request(load(), {**FINE, **change}, NOW)
@@ -104,21 +104,21 @@ def test_a_wrong_request_is_refused_with_the_reason(
     assert "Fix: " in text
 
 
-def test_all_mistakes_are_told_at_once(load: Callable[..., planning.Model]) -> None:
+def test_all_mistakes_are_told_at_once(load: Callable[..., Model]) -> None:
     with pytest.raises(access.AccessError) as refused:
         access.request(load(), {**dict.fromkeys(FINE), "access": "grant"}, NOW)
     assert re.findall(r"^(\w+): ", str(refused.value), re.MULTILINE) == ["address", "hours", "owner", "reason"]
 
 
 @pytest.mark.parametrize("address", ["203.0.113.7", "203.0.113.7/32", " 203.0.113.7 ", "8.8.8.8", "2001:db8::7/128"])
-def test_one_address_is_granted(load: Callable[..., planning.Model], address: str) -> None:
+def test_one_address_is_granted(load: Callable[..., Model], address: str) -> None:
     asked = access.request(load(), {**FINE, "address": address}, NOW)
     assert asked["cidr"] == address.strip().partition("/")[0] + ("/128" if ":" in address else "/32")
     # Two hours after 09:30:40, and never more.
     assert asked["description"] == "owner=kim until=2026-11-27T11:30Z reason=order 17"
 
 
-def test_the_environment_sets_the_longest_time_and_the_private_networks(load: Callable[..., planning.Model]) -> None:
+def test_the_environment_sets_the_longest_time_and_the_private_networks(load: Callable[..., Model]) -> None:
     model = load(database_access={"hours": 1, "networks": ["10.8.0.0/16"]})
     with pytest.raises(access.AccessError, match="whole number from 1 to 1"):
         access.request(model, FINE, NOW)
@@ -129,9 +129,7 @@ def test_the_environment_sets_the_longest_time_and_the_private_networks(load: Ca
 
 
 @pytest.mark.parametrize("setting", [{"hours": 25}, {"hours": 0}, {"networks": ["0.0.0.0/0"]}, {"hour": 1}])
-def test_settings_that_would_open_more_are_refused(
-    load: Callable[..., planning.Model], setting: dict[str, Any]
-) -> None:
+def test_settings_that_would_open_more_are_refused(load: Callable[..., Model], setting: dict[str, Any]) -> None:
     with pytest.raises(catalogue.CatalogueError, match=r"platform_environment\.aws\.database_access\."):
         load(database_access=setting)
 
@@ -433,9 +431,7 @@ HOURS = {"start": "08:00", "stop": "20:00", "timezone": "Asia/Seoul"}
         ({"stopp": "20:00"}, ("schedule.stopp", "'stop'?")),
     ],
 )
-def test_wrong_hours_are_refused(
-    load: Callable[..., planning.Model], change: dict[str, Any], words: tuple[str, ...]
-) -> None:
+def test_wrong_hours_are_refused(load: Callable[..., Model], change: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(catalogue.CatalogueError) as refused:
         load(schedule={**HOURS, **change})
     assert len(refused.value.problems) == 1
@@ -448,7 +444,7 @@ def test_wrong_hours_are_refused(
      ("staging", False), ("reproduction", False)],
 )  # fmt: skip
 def test_production_has_no_hours(
-    load: Callable[..., planning.Model], environment: dict[str, Any], name: str, production: bool
+    load: Callable[..., Model], environment: dict[str, Any], name: str, production: bool
 ) -> None:
     environment["name"] = name
     if production:
@@ -463,6 +459,6 @@ def test_production_has_no_hours(
     ("stated", "field"),
     [("mon-fri", "MON,TUE,WED,THU,FRI"), ("Sat, sun", "SAT,SUN"), ("mon-sun", "*"), ("wed,mon", "MON,WED")],
 )
-def test_days_become_those_of_cron(load: Callable[..., planning.Model], stated: str, field: str) -> None:
+def test_days_become_those_of_cron(load: Callable[..., Model], stated: str, field: str) -> None:
     layer = aws_schedule.derive(load(schedule={**HOURS, "days": stated}))
     assert layer["expressions"] == {"start": f"cron(0 8 ? * {field} *)", "stop": f"cron(0 20 ? * {field} *)"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.fivepointers.platform.plugins.filter import aws as filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import Flow, flows
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     database_access as aws_database_access,
@@ -28,7 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ne
 from hypothesis import given
 from hypothesis import strategies as st
 
-Load = Callable[..., planning.Model]
+Load = Callable[..., Model]
 HOSTS: dict[str, Any] = {
     "edge": {"services": ["edge", "frontend"], "count": 2},
     "api": {"services": ["api"], "count": 2},
@@ -101,7 +101,7 @@ def catalogues(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"services": services, "databases": {name: {} for name in databases}}, hosts
 
 
-def _model(described: tuple[dict[str, Any], dict[str, Any]], mode: str) -> planning.Model:
+def _model(described: tuple[dict[str, Any], dict[str, Any]], mode: str) -> Model:
     entries, hosts = described
     access = {"host": "db", "name": "a", "user": "a", "password": {"variable": "x"}, "max_connections": 10000}
     environment = {

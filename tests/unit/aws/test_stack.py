@@ -17,19 +17,19 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.modules import rds_managed_password, rds_parameter_group
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import artifacts as aws_artifacts
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import database as aws_database
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import dns as aws_dns
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
 
-Load = Callable[..., planning.Model]
+Load = Callable[..., Model]
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "ap-northeast-2"
 
 
-def derived(model: planning.Model, layer: str) -> dict[str, Any]:
+def derived(model: Model, layer: str) -> dict[str, Any]:
     """What a layer makes."""
     found: dict[str, Any] = provisioning.LAYERS[layer].derive(model)
     return found

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.picture import layers, topology
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import Flow, flows
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.action import deployment
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import companion as companions
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import steps as deploy_steps
 
 
 def step(name: str, host: str, failed: bool = False, **changes: Any) -> dict[str, Any]:
@@ -96,8 +97,8 @@ BACK = [step("take back", "a"), step("take back", "b")]
     ],
 )
 def test_what_became_of_it(steps: list[dict[str, Any]], failures: list[str], outcome: str) -> None:
-    assert deployment.outcome_of(steps, failures) == outcome
-    message = deployment.message_of(outcome, steps, failures)
+    assert deploy_steps.outcome_of(steps, failures) == outcome
+    message = deploy_steps.message_of(outcome, steps, failures)
     assert (message == "") == (outcome == "committed")
     for failure in failures:
         assert failure in message
@@ -108,8 +109,8 @@ def test_what_became_of_it(steps: list[dict[str, Any]], failures: list[str], out
 
 def test_a_commit_that_is_not_complete_is_told_as_such() -> None:
     steps = [step("switch", "a"), step("switch", "b"), step("commit", "a"), step("commit", "b", failed=True)]
-    assert deployment.outcome_of(steps, []) == "failed"
-    message = deployment.message_of("failed", steps, [])
+    assert deploy_steps.outcome_of(steps, []) == "failed"
+    message = deploy_steps.message_of("failed", steps, [])
     assert (
         "b: it did not work" in message
         and "What was switched to serves" in message
@@ -124,8 +125,8 @@ def test_services_and_times_of_the_report() -> None:
         step("switch", "a", start=3.0, end=3.5),
         step("commit", "a", start=6.0, end=7.0, releases={"api": {"from": "new", "to": "new"}}),
     ]
-    assert deployment.released(steps) == {"api": {"from": "old", "to": "new", "hosts": ["a", "b"]}}
-    drawn = deployment.timeline(steps, 1.0)
+    assert deploy_steps.released(steps) == {"api": {"from": "old", "to": "new", "hosts": ["a", "b"]}}
+    drawn = deploy_steps.timeline(steps, 1.0)
     assert {"name": "verify", "services": [], "host": "", "start": 2.5, "end": 5.0} in drawn
     assert [item["start"] for item in drawn] == sorted(item["start"] for item in drawn)
 
@@ -134,7 +135,7 @@ def test_what_is_asked_during_a_deployment() -> None:
     def service(name: str, url: str | None, yjs: bool = False, **health: Any) -> dict[str, Any]:
         return {"name": name, "url": url, "public": [url] if url else [], "yjs": yjs, "health": health}
 
-    asked = deployment.targets(
+    asked = deploy_steps.targets(
         [
             service("api", "https://api.example.com", path="/api/health"),
             service("sites", "https://*.example.com", path="/healthz"),
@@ -160,8 +161,9 @@ def test_what_is_asked_during_a_deployment() -> None:
 
 COMPANION = """
 import json, os, sys, time
-from ansible_collections.fivepointers.platform.plugins.action import deployment
-deployment.RENEWAL = 0.2
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import companion
+
+companion.RENEWAL = 0.2
 
 class Probe:
     number = 0
@@ -174,7 +176,7 @@ def lease(state):
     return {"held": True, "lost": False, "silent": None}[sys.argv[3]]
 
 print("ready", flush=True)
-deployment.accompany(int(sys.argv[1]), lease, Probe(), sys.argv[2] + ".json")
+companion.accompany(int(sys.argv[1]), lease, Probe(), sys.argv[2] + ".json")
 """
 
 
@@ -206,14 +208,14 @@ def test_it_renews_and_says_what_it_measured_until_it_is_told_to_end(companion: 
     _playbook, process, path = companion()
     answer = str(path) + ".json"
     for number in itertools.count(1):
-        assert deployment.ask(process.pid, signal.SIGUSR1, answer, 5) == {"asked": number}
+        assert companions.ask(process.pid, signal.SIGUSR1, answer, 5) == {"asked": number}
         if number == 3:
             break
     deadline = time.monotonic() + 5
     while not path.exists() or path.read_text().count("renewed") < 3:
         assert time.monotonic() < deadline, "it does not renew"
         time.sleep(0.05)
-    assert deployment.ask(process.pid, signal.SIGTERM, answer, 5) == {"asked": "the end"}
+    assert companions.ask(process.pid, signal.SIGTERM, answer, 5) == {"asked": "the end"}
     assert process.wait(5) == 0
 
     assert "ended" not in path.read_text(), "the playbook gives the lock back"
@@ -244,4 +246,4 @@ def test_a_renewal_that_does_not_get_through_is_made_up_for(companion: Any) -> N
 def test_one_that_is_gone_measures_nothing(tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert deployment.ask(gone.pid, signal.SIGTERM, str(tmp_path / "x"), 0.2) is None
+    assert companions.ask(gone.pid, signal.SIGTERM, str(tmp_path / "x"), 0.2) is None

@@ -13,9 +13,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import BROTLI
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
 
 from tests.unit.nginx.live import DOMAIN, HAS_BROTLI, NODE, Answer, Prefix, edge_plan, put_certificate, render, start
 from tests.unit.release.conftest import make_spec

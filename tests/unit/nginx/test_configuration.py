@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.filter.edge_configuration import edge_configuration
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration as derivation
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def test_the_pattern_of_an_exact_origin_matches_it_and_nothing_else(origin: str)
 
 
 def test_the_plans_own_patterns_are_accepted() -> None:
-    assert derivation.origin_patterns({"regex": [planning.origin_regex("https://*.example.com:8443")]})
+    assert derivation.origin_patterns({"regex": [plans.origin_regex("https://*.example.com:8443")]})
 
 
 @pytest.mark.parametrize(
@@ -120,8 +121,8 @@ def test_adding_a_service_makes_it_served_and_allowed_by_every_page() -> None:
     ],
 )
 def test_a_service_adds_to_its_policy(added: dict[str, str], directive: str, sources: str) -> None:
-    plain = derivation.page_policy("static_frontend", ["https://a.test"], ["wss://b.test"]).split("; ")
-    policy = derivation.page_policy("static_frontend", ["https://a.test"], ["wss://b.test"], added).split("; ")
+    plain = derivation.page_policy(KINDS["static_frontend"], ["https://a.test"], ["wss://b.test"]).split("; ")
+    policy = derivation.page_policy(KINDS["static_frontend"], ["https://a.test"], ["wss://b.test"], added).split("; ")
     assert f"{directive} {sources}".strip() in policy
     assert [item for item in policy if item.split()[0] != directive] == [
         item for item in plain if item.split()[0] != directive

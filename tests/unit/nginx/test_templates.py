@@ -16,8 +16,8 @@ from typing import Any
 import crossplane
 import pytest
 import yaml
-from ansible_collections.fivepointers.platform.plugins.action.release import front_text
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
 
 from tests.unit.nginx.live import (
     DOMAIN,

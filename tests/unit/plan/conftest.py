@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 
 CATALOGUE: dict[str, Any] = {
     "services": {
@@ -113,7 +113,7 @@ class Stack:
 
     def plan(self) -> Any:
         """Return the plan, or raise."""
-        return planning.plan(catalogues.load(self.catalogue, self.environment, self.hosts))
+        return plans.plan(catalogues.load(self.catalogue, self.environment, self.hosts))
 
 
 del_ = object()

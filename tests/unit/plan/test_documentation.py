@@ -12,9 +12,15 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import keys as catalogue_keys
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.values import SECRET_SOURCES
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import variables
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import (
+    DATABASE_FACTS,
+    ENVIRONMENT_FACTS,
+    SERVICE_FACTS,
+)
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "catalogue.md").read_text()
 EXAMPLES = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)]
@@ -29,23 +35,23 @@ def words_in_code() -> set[str]:
 @pytest.mark.parametrize(
     "table",
     [
-        catalogues.SERVICE_KEYS,
-        catalogues.HEALTH_KEYS,
-        catalogues.KEEP_KEYS,
-        catalogues.DEPLOYMENT_KEYS,
-        catalogues.BUDGET_KEYS,
-        catalogues.BUILD_KEYS,
-        catalogues.PUBLIC_KEYS,
-        catalogues.DATABASE_KEYS,
-        catalogues.STEP_KEYS,
-        catalogues.TLS_KEYS,
-        catalogues.ACCESS_KEYS,
-        catalogues.CORS_KEYS,
-        catalogues.ENVIRONMENT_KEYS,
+        catalogue_keys.SERVICE_KEYS,
+        catalogue_keys.HEALTH_KEYS,
+        catalogue_keys.KEEP_KEYS,
+        catalogue_keys.DEPLOYMENT_KEYS,
+        catalogue_keys.BUDGET_KEYS,
+        catalogue_keys.BUILD_KEYS,
+        catalogue_keys.PUBLIC_KEYS,
+        catalogue_keys.DATABASE_KEYS,
+        catalogue_keys.STEP_KEYS,
+        catalogue_keys.TLS_KEYS,
+        catalogue_keys.ACCESS_KEYS,
+        catalogue_keys.CORS_KEYS,
+        catalogue_keys.ENVIRONMENT_KEYS,
         KINDS,
         SECRET_SOURCES,
-        dict.fromkeys(catalogues.OVERRIDABLE),
-        dict.fromkeys(planning.SERVICE_FACTS + planning.DATABASE_FACTS + planning.ENVIRONMENT_FACTS),
+        dict.fromkeys(catalogue_keys.OVERRIDABLE),
+        dict.fromkeys(SERVICE_FACTS + DATABASE_FACTS + ENVIRONMENT_FACTS),
     ],
 )
 def test_every_key_is_documented(table: dict[str, Any]) -> None:
@@ -54,10 +60,10 @@ def test_every_key_is_documented(table: dict[str, Any]) -> None:
 
 def test_every_derived_variable_is_documented(stack: Any) -> None:
     model = catalogues.load(stack.catalogue, stack.environment, stack.hosts)
-    variables = {
-        name for service in ("api", "sites", "frontend") for name in planning.derived_environment(model, service)
+    derived = {
+        name for service in ("api", "sites", "frontend") for name in variables.derived_environment(model, service)
     }
-    assert variables - {"COLLAB_URL"} - words_in_code() == set()
+    assert derived - {"COLLAB_URL"} - words_in_code() == set()
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
@@ -89,4 +95,4 @@ def test_every_example_is_accepted(number: int, stack: Any) -> None:
 def test_defaults_are_those_of_the_code(key: str, default: str) -> None:
     row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{key}` |"))
     assert row.split("|")[3].strip() == default
-    assert str(catalogues.SERVICE_KEYS[key].default) == default.strip('`"')
+    assert str(catalogue_keys.SERVICE_KEYS[key].default) == default.strip('`"')

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import order
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets import ec2
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +58,7 @@ def stacks(draw: Any, sound: bool = False) -> tuple[Any, Any, Any]:
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.lists(st.sampled_from("abcdefghz"), max_size=3)))
 def test_order_respects_needs_and_loses_nothing(needs: dict[str, list[str]]) -> None:
-    batches, cycles = planning.batches_and_cycles(needs)
+    batches, cycles = order.batches_and_cycles(needs)
     place = {name: number for number, batch in enumerate(batches) for name in batch}
     assert sum(map(len, batches)) == len(place), "nothing is deployed twice"
     for name, number in place.items():
@@ -72,7 +74,7 @@ def test_nothing_listens_twice_on_a_port_of_a_host(stack: tuple[Any, Any, Any]) 
     model, problems = catalogues.read(*stack)
     assume(all(service["port"] for service in model.services.values()))
     collisions = False
-    for host in planning.host_plans(model).values():
+    for host in ec2.host_plans(model).values():
         ports = [22, 80, 443] if host["edge"] else [22]
         for name in host["services"]:
             service = model.services[name]
@@ -87,7 +89,7 @@ def test_nothing_listens_twice_on_a_port_of_a_host(stack: tuple[Any, Any, Any]) 
 @given(stacks())
 def test_the_budget_is_the_sum_of_the_pools(stack: tuple[Any, Any, Any]) -> None:
     model, problems = catalogues.read(*stack)
-    budget = planning.connection_budget(model)["database"]
+    budget = plans.connection_budget(model)["database"]
     running = sum(
         2 * stack[0]["services"][name]["pool"]
         for host in stack[2].values()
@@ -102,7 +104,7 @@ def test_the_budget_is_the_sum_of_the_pools(stack: tuple[Any, Any, Any]) -> None
 def test_an_accepted_plan_is_consistent(stack: tuple[Any, Any, Any]) -> None:
     model, problems = catalogues.read(*stack)
     assert problems == []
-    plan = planning.plan(model)
+    plan = plans.plan(model)
     services, hosts = plan["services"], plan["hosts"]
     assert sorted(name for batch in plan["batches"] for name in batch) == sorted(services)
     for spec in services.values():
@@ -173,7 +175,7 @@ def test_whatever_stands_in_the_input_is_accepted_or_refused(changes: list[tuple
         assert len(item.value) <= 100
     assert catalogues.describe(problems)
     if not problems:
-        json.dumps(planning.plan(model))
+        json.dumps(plans.plan(model))
 
 
 def test_a_number_too_long_to_print_is_refused() -> None:

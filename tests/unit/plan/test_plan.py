@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 
 
 def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
@@ -456,4 +456,4 @@ def test_a_developer_may_use_a_local_origin(stack: Any) -> None:
     ],
 )
 def test_where_artifacts_are_kept(address: str | None, store: dict[str, str]) -> None:
-    assert planning.artifact_store(address) == store
+    assert plans.artifact_store(address) == store

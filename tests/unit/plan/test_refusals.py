@@ -79,12 +79,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "\u2018self\u2019",
         ("cannot be used here", "sources"),
     ),
-    "policy of an API": ({f"{API}.csp": {}}, "services.api.csp", "csp", ("means nothing to a nestjs_api", "Remove")),
+    "policy of an API": ({f"{API}.csp": {}}, "services.api.csp", "csp", ("is not supported for nestjs_api", "Remove")),
     "policy tried on a relay": (
         {f"{COLLAB}.csp_report_only": True},
         "services.collab.csp_report_only",
         "",
-        ("nothing",),
+        ("not supported",),
     ),
     "unknown engine": ({"c.databases.database.engine": "mysqll"}, "databases.database.engine", "mysqll", ("mysql",)),
     # needs
@@ -367,14 +367,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("environment", "sh -c 'exec node a.js --port \"$PORT\"'"),
     ),
     "empty start": ({f"{API}.start": ""}, "services.api.start", "", ("not a command",)),
-    # what means nothing to a kind
+    # what a kind does not support
     "standalone of an API": (
         {f"{API}.build.standalone": True},
         "services.api.build.standalone",
         "standalone",
         ("nestjs_api",),
     ),
-    "single page of an API": ({f"{API}.spa": True}, "services.api.spa", "spa", ("means nothing",)),
+    "single page of an API": ({f"{API}.spa": True}, "services.api.spa", "spa", ("is not supported",)),
     "start of files": ({f"{FRONTEND}.start": "node a.js"}, "services.frontend.start", "start", ("static_frontend",)),
     "secrets of files": ({f"{FRONTEND}.secrets": {"A": "jwt"}}, "services.frontend.secrets", "secrets", ()),
     "output outside the source": (

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.action import release as action
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import kind_facts
 
 NODE = "24.21.0"
 SECRETS = {"jwt": "canary-token", "database.password": "canary p@ss"}
@@ -28,7 +30,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
     files = kind == "static_frontend"
     spec: dict[str, Any] = {
         "name": "orders",
-        "kind": kind,
+        **kind_facts(KINDS[kind]),
         "port": 8080 if files else 3001,
         "slots": {} if files else {"blue": 13001, "green": 23001},
         "node": "24",
@@ -71,7 +73,7 @@ def make_request(
     """Return what the module gets."""
     spec = spec or make_spec()
     arguments = {"node": NODE if spec["slots"] else "", "secrets": SECRETS, "host": "api-1", **changes}
-    return action.compose(spec, manifest or make_manifest(), **arguments)
+    return compose.compose(spec, manifest or make_manifest(), **arguments)
 
 
 def make_archive(path: Path, members: dict[str, Any]) -> str:
@@ -98,8 +100,8 @@ def link(kind: bytes, target: str) -> tarfile.TarInfo:
 @pytest.fixture(autouse=True)
 def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Digests of secrets that cost nothing; gives what they cost otherwise."""
-    real = dict(action.SCRYPT)
-    monkeypatch.setattr(action, "SCRYPT", {"n": 2, "r": 1, "p": 1})
+    real = dict(compose.SCRYPT)
+    monkeypatch.setattr(compose, "SCRYPT", {"n": 2, "r": 1, "p": 1})
     return real
 
 

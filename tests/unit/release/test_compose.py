@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.action import release as action
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.nextjs import KEEP_TITLE
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose, manifests
 
 from .conftest import NODE, SECRETS, make_archive, make_manifest, make_request, make_spec
 
@@ -73,11 +74,11 @@ def test_no_secret_is_in_what_the_module_gets_or_in_the_id() -> None:
 def test_trying_out_secrets_costs_more_than_a_hash(
     cheap_digests: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(action, "SCRYPT", cheap_digests)
+    monkeypatch.setattr(compose, "SCRYPT", cheap_digests)
     start = time.perf_counter()
-    action.secret_digest("orders", {"A": "1"})
+    compose.secret_digest("orders", {"A": "1"})
     assert time.perf_counter() - start > 0.01
-    assert action.secret_digest("orders", {"A": "1"}) != action.secret_digest("bills", {"A": "1"})
+    assert compose.secret_digest("orders", {"A": "1"}) != compose.secret_digest("bills", {"A": "1"})
 
 
 # --- units ----------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_units_are_what_operators_rely_on(kind: str) -> None:
     assert "MemoryDenyWriteExecute" not in service, "it kills V8"
     assert f"FIVEPOINTERS_RELEASE={request['release']}" in service["LogExtraFields"]
     assert unit["Install"]["WantedBy"] == ["multi-user.target"]
-    assert action.RELEASE not in request["unit"]
+    assert compose.RELEASE not in request["unit"]
     assert ("BindPaths" in service) == (kind == "nextjs")
 
 
@@ -127,21 +128,21 @@ def test_migrations_run_in_the_same_sandbox_once() -> None:
     ],
 )
 def test_programs_are_the_runtimes_the_codes_or_the_hosts(argv: list[str], line: str) -> None:
-    assert action.command(argv, "/node", "/app") == line
+    assert compose.command(argv, "/node", "/app") == line
 
 
 def test_a_process_is_called_by_its_service_unless_its_program_is_looked_for() -> None:
     titled = "@/node/bin/node fivepointers-api a.js"
-    assert action.command(["node", "a.js"], "/node", "/app", "fivepointers-api") == titled
-    assert action.command(["tsx", "x.ts"], "/node", "/app", "fivepointers-api") == "/usr/bin/env tsx x.ts"
+    assert compose.command(["node", "a.js"], "/node", "/app", "fivepointers-api") == titled
+    assert compose.command(["tsx", "x.ts"], "/node", "/app", "fivepointers-api") == "/usr/bin/env tsx x.ts"
 
 
 def test_next_keeps_the_title_and_what_the_catalogue_says() -> None:
     stated = make_spec("nextjs")
     stated["environment"] = {"NODE_OPTIONS": "--max-old-space-size=300"}
     options = make_request(stated)["environment"]["NODE_OPTIONS"]
-    assert options == f"{action.KEEP_TITLE} --max-old-space-size=300"
-    assert make_request(make_spec("nextjs"))["environment"]["NODE_OPTIONS"] == action.KEEP_TITLE
+    assert options == f"{KEEP_TITLE} --max-old-space-size=300"
+    assert make_request(make_spec("nextjs"))["environment"]["NODE_OPTIONS"] == KEEP_TITLE
     assert "NODE_OPTIONS" not in make_request(make_spec("nestjs_api"))["environment"]
 
 
@@ -163,7 +164,7 @@ def test_systemd_rates_the_units_two_or_better(kind: str, tmp_path: Path) -> Non
 
 
 def test_values_of_a_frontend_cannot_leave_their_script() -> None:
-    text = action.runtime_config({"A": "</script><script>alert(1)//", "B": "\u2028$$5", "C": 'quo"te'})
+    text = compose.runtime_config({"A": "</script><script>alert(1)//", "B": "\u2028$$5", "C": 'quo"te'})
     assert "<" not in text and "\u2028" not in text
     values = json.loads(text.removeprefix("window.__CONFIG__ = ").removesuffix(";\n"))
     assert values == {"A": "</script><script>alert(1)//", "B": "\u2028$5", "C": 'quo"te'}
@@ -183,8 +184,8 @@ def artifacts(tmp_path: Path) -> Path:
 
 
 def test_the_newest_artifact_is_taken_unless_one_is_named(artifacts: Path) -> None:
-    assert action.read_manifest(str(artifacts), "orders", None)["id"] == "a" * 16
-    assert action.read_manifest(str(artifacts), "orders", "a" * 16)["id"] == "a" * 16
+    assert manifests.read_manifest(str(artifacts), "orders", None)["id"] == "a" * 16
+    assert manifests.read_manifest(str(artifacts), "orders", "a" * 16)["id"] == "a" * 16
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_an_artifact_that_is_not_there_is_told_with_the_fix(
     elif spoil == "archive":
         os.unlink(artifacts / f"orders/{'a' * 16}.tar.gz")
     with pytest.raises(archive.ArchiveError, match=told) as error:
-        action.read_manifest(str(artifacts), service, artifact)
+        manifests.read_manifest(str(artifacts), service, artifact)
     assert artifact or "ansible-playbook playbooks/build.yml" in str(error.value)
 
 
@@ -217,7 +218,7 @@ def test_an_artifact_that_is_not_there_is_told_with_the_fix(
 )
 def test_code_runs_with_the_major_version_that_it_was_built_with(built: str, fits: bool) -> None:
     if fits:
-        action.check_runtime(make_spec(), make_manifest(node=built), NODE)
+        manifests.check_runtime(make_spec(), make_manifest(node=built), NODE)
     else:
         with pytest.raises(archive.ArchiveError, match=r"built with Node\.js 22\.9\.1.*Build it again"):
-            action.check_runtime(make_spec(), make_manifest(node=built), NODE)
+            manifests.check_runtime(make_spec(), make_manifest(node=built), NODE)

@@ -11,7 +11,7 @@ from typing import Any
 
 import crossplane
 import pytest
-from ansible_collections.fivepointers.platform.plugins.action import release as action
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose
 
 from .conftest import make_spec
 
@@ -25,7 +25,7 @@ def front(tmp_path: Path) -> Any:
 
     def front(kind: str, **changes: Any) -> Block:
         path = tmp_path / "front.conf"
-        path.write_text(action.front_text(make_spec(kind, **changes)))
+        path.write_text(compose.front_text(make_spec(kind, **changes)))
         parsed = crossplane.parse(str(path), single=True, check_ctx=False)
         assert parsed["errors"] == []
         return parsed["config"][0]["parsed"]

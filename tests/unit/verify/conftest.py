@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.run import Walker
 from cryptography import x509
@@ -394,7 +394,7 @@ def plan_of(content: dict[str, Any], **environment: Any) -> dict[str, Any]:
         f"{name}-1_i-0": {"address": f"10.0.0.{number}", "services": [name]}
         for number, name in enumerate(["edge", *content["services"]], 10)
     }
-    return planning.plan(schema.load(content, settings, hosts))
+    return plans.plan(schema.load(content, settings, hosts))
 
 
 def checks_of(content: dict[str, Any] | None = None, **environment: Any) -> list[dict[str, Any]]:

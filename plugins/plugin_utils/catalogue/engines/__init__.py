@@ -1,0 +1,14 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The engines of databases. A new one is a file beside this one, and a line here. The first is the default."""
+
+from __future__ import annotations
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import mysql
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
+
+ENGINES: dict[str, Engine] = {module.ENGINE.name: module.ENGINE for module in (mysql,)}
+DEFAULT = next(iter(ENGINES))
+
+__all__ = ["DEFAULT", "ENGINES", "Engine"]

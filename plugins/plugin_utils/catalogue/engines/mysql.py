@@ -1,0 +1,31 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""MySQL."""
+
+from __future__ import annotations
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
+
+ENGINE = Engine(
+    name="mysql",
+    title="MySQL",
+    port=3306,
+    scheme="mysql",
+    version="8.4",
+    family_parts=2,
+    master="admin",
+    logs=("error", "slowquery"),
+    # Slow statements go to the log, which RDS hands to CloudWatch.
+    parameters={
+        "require_secure_transport": "1",
+        "slow_query_log": "1",
+        "long_query_time": "1",
+        "log_output": "FILE",
+    },
+    tls_parameter="require_secure_transport",
+    tls_values=("1", "ON"),
+    max_connections_query="select @@max_connections",
+    bytes_per_connection=12582880,
+    client=("mysql --host=127.0.0.1 --port={port} --user={user} --password \\", "  --ssl-mode=REQUIRED {schema}"),
+)

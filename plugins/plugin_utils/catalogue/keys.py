@@ -1,0 +1,278 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Every key of the catalogue and of an environment: its check, its default, whether it is required."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    Key,
+    Report,
+    any_mapping,
+    anything,
+    boolean,
+    choice,
+    integer,
+    items,
+    keys,
+    listed,
+    optional,
+    table,
+    text,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+
+# What an environment may state otherwise than the catalogue.
+OVERRIDABLE = (
+    "pool", "node", "memory", "drain", "hold", "keep", "body_limit", "rate_limits", "sockets_per_client", "environment",
+    "health", "public", "csp", "csp_report_only",
+)  # fmt: skip
+
+HEALTH_KEYS: dict[str, Key] = {
+    "path": Key(text(r"/[^\s\"'{};$\\]*", "a path such as /health")),
+    "tcp": Key(boolean),
+    "status": Key(values.status, [200]),
+    "interval": Key(integer(1, 60), 1),
+    "timeout": Key(integer(1, 60), 2),
+    "start_period": Key(integer(1, 3600), 60),
+}
+
+
+def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
+    """A health check: a path, or a mapping with path or tcp."""
+    if isinstance(value, str):
+        value = {"path": value}
+    before = len(report.problems)
+    wanted = "a path such as /health, {path: /health, status: [200]} or {tcp: true}"
+    checked = keys(HEALTH_KEYS, wanted)(report, path, value)
+    if checked is None or len(report.problems) > before:
+        return None
+    if bool(checked["path"]) == bool(checked["tcp"]):
+        problem = "a health check is either a path or an open port"
+        report.add(path, value, problem, "Write {path: /health} or {tcp: true}, and not both.")
+        return None
+    if not checked.pop("tcp"):
+        return {"type": "http", **checked}
+    if "status" in value:
+        report.add(f"{path}.status", value["status"], "an open port answers no status", "Remove it, or write a path.")
+        return None
+    return {"type": "tcp", **checked, "status": []}
+
+
+BUILD_KEYS: dict[str, Key] = {
+    "source": Key(values.folder, required=True, hint="Add the folder of the source, relative to the catalogue's file."),
+    "workspace": Key(values.folder),
+    "command": Key(values.shell),
+    "output": Key(values.path_below),
+    "lockfile": Key(choice(("required", "optional"), "a rule for the lock file"), "required"),
+    "install_scripts": Key(boolean, True),
+    "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
+    "standalone": Key(boolean),
+}
+
+PUBLIC_KEYS: dict[str, Key] = {
+    "host": Key(values.host, required=True, hint='Add host: a label such as api, "@" for the domain, or "*".'),
+    "path": Key(values.prefix, "/"),
+}
+
+RATE_LIMIT_KEYS: dict[str, Key] = {
+    "request": Key(values.limited_request, required=True, hint="Add the method and the path: POST /api/auth/login."),
+    "rate": Key(values.rate, required=True, hint="Add requests for each second or minute, such as 30/m."),
+    "burst": Key(integer(0, 10000), 20),
+}
+
+KEEP_KEYS: dict[str, Key] = {
+    "releases": Key(integer(2, 100), 5),
+    "size": Key(values.memory, "2G"),
+}
+
+CSP_DIRECTIVES = (
+    "base-uri", "child-src", "connect-src", "default-src", "font-src", "form-action", "frame-ancestors", "frame-src",
+    "img-src", "manifest-src", "media-src", "object-src", "report-to", "report-uri", "script-src", "style-src",
+    "worker-src",
+)  # fmt: skip
+
+SERVICE_KEYS: dict[str, Key] = {
+    "kind": Key(choice(sorted(KINDS), "a kind"), required=True, hint=f"Write one of: {listed(sorted(KINDS))}."),
+    "port": Key(integer(1, 65535)),
+    "node": Key(values.node, "24"),
+    "health": Key(health),
+    "public": Key(items(keys(PUBLIC_KEYS, "a mapping such as {host: api}"), "a list such as [{host: api}]"), []),
+    "needs": Key(items(text(None, "the name of a service or database"), "a list such as [database]"), []),
+    "writes": Key(text(None, "the name of a database")),
+    "pool": Key(integer(1, 10000), 10),
+    "build": Key(keys(BUILD_KEYS, "a mapping such as {source: ../api}")),
+    "start": Key(values.command),
+    "migrate": Key(values.command),
+    "migrations": Key(values.command),
+    "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
+    "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to names of secrets"), {}),
+    "cors": Key(choice(("edge", "application"), "a place that answers CORS"), "edge"),
+    "csp": Key(
+        table(
+            choice(CSP_DIRECTIVES, "a directive of a content security policy"),
+            values.csp_sources,
+            "a mapping such as {img-src: https://cdn.example.com}",
+        ),
+        {},
+    ),
+    "csp_report_only": Key(boolean, False),
+    "spa": Key(boolean, True),
+    "drain": Key(integer(0, 3600), 10),
+    "hold": Key(integer(0, 86400)),
+    "hand_off": Key(choice(("bridge", "application"), "who hands sockets over")),
+    "keep": Key(keys(KEEP_KEYS, "a mapping such as {releases: 5, size: 2G}")),
+    "body_limit": Key(values.body_limit, "1m"),
+    "rate_limits": Key(
+        items(
+            keys(RATE_LIMIT_KEYS, "a mapping such as {request: POST /api/auth/login, rate: 30/m}"),
+            "a list such as [{request: POST /api/auth/login, rate: 30/m}]",
+        ),
+        [],
+    ),
+    "sockets_per_client": Key(integer(1, 100000)),
+    "memory": Key(values.memory, "1G"),
+    "statsd": Key(boolean, False),
+}
+
+DATABASE_KEYS: dict[str, Key] = {
+    "engine": Key(choice(tuple(ENGINES), "an engine"), DEFAULT),
+    "port": Key(integer(1, 65535)),
+}
+
+STEP_KEYS: dict[str, Key] = {
+    "name": Key(values.line, required=True, hint="Add name: what the user does."),
+    "service": Key(text(None, "the name of a service"), required=True, hint="Add service: a name of the catalogue."),
+    "host": Key(text(r"[^\s/]+", "one label, for a service with a wildcard address")),
+    "request": Key(
+        text(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /\S*", "a method and a path, such as GET /api/health")
+    ),
+    "json": Key(anything),
+    "headers": Key(table(text(r"[A-Za-z0-9-]+", "the name of a header"), values.template, "a mapping of headers"), {}),
+    "status": Key(values.status),
+    "contains": Key(values.texts),
+    "save": Key(
+        table(
+            text(r"[a-z_][a-z0-9_]*", "the name of a variable in lower case"),
+            text(r"\S+", "a dotted path into the JSON answer"),
+            "a mapping of variables to paths in the JSON answer",
+        ),
+        {},
+    ),
+    "websocket": Key(choice(("yjs", "open", "echo", "broadcast"), "a conversation")),
+    "room": Key(text(r"\S+", "the name of a document")),
+    "clients": Key(integer(2, 50)),
+}
+
+JOURNEY_KEYS: dict[str, Key] = {
+    "name": Key(values.line, required=True, hint="Add name: what the user does."),
+    "steps": Key(
+        items(keys(STEP_KEYS, "a mapping"), "a list of steps"), [], required=True, hint="Add steps: a list of steps."
+    ),
+}
+
+CATALOGUE_KEYS: dict[str, Key] = {
+    "services": Key(any_mapping, {}, required=True, hint="Add services: a mapping of names to services."),
+    "databases": Key(any_mapping, {}),
+    "journeys": Key(items(keys(JOURNEY_KEYS, "a mapping with name and steps"), "a list of journeys"), []),
+}
+
+TLS_KEYS: dict[str, Key] = {
+    "mode": Key(
+        choice(("files", "acme", "load_balancer"), "a TLS mode"),
+        required=True,
+        hint="Write files (a certificate of your own), acme (one that the edge gets and renews) or load_balancer.",
+    ),
+    "certificate": Key(values.pem),
+    "key": Key(values.pem),
+    "directory": Key(values.acme_directory),
+    "email": Key(values.email),
+    "ca": Key(values.pem_file),
+    "trusted": Key(items(values.network, "a list of networks such as [10.0.0.0/16]"), []),
+}
+
+ACCESS_KEYS: dict[str, Key] = {
+    "host": Key(text(r"[A-Za-z0-9.-]+", "a host name or address"), required=True, hint="Add the database's address."),
+    "port": Key(integer(1, 65535)),
+    "name": Key(text(r"[^\s`'\"/]+", "the name of a schema"), required=True, hint="Add the name of the schema."),
+    "user": Key(text(r"[^\s`'\"]+", "the name of a user"), required=True, hint="Add the user that services log in as."),
+    "password": Key(
+        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/database}."
+    ),
+    "max_connections": Key(
+        integer(1, 1000000),
+        required=True,
+        hint=f"Ask the database: {ENGINES[DEFAULT].max_connections_query}, and write the number.",
+    ),
+}
+
+CORS_KEYS: dict[str, Key] = {
+    "extra_origins": Key(items(values.origin, "a list of origins"), []),
+}
+
+MOST = integer(0, 10**9)
+
+# The most that a deployment may measure before it is taken back.
+BUDGET_KEYS: dict[str, Key] = {
+    "failed": Key(MOST),
+    "longest_stall_ms": Key(MOST),
+    "latency_p99_ms": Key(MOST),
+    "edit_delay_ms": Key(MOST),
+    "sockets_out_ms": Key(MOST),
+}
+
+DEPLOYMENT_KEYS: dict[str, Key] = {
+    "watch": Key(integer(0, 3600), 2),
+    "rate": Key(integer(0, 200), 20),
+    "budget": Key(keys(BUDGET_KEYS, "a mapping such as {failed: 0}"), {}),
+}
+
+SENTRY_KEYS: dict[str, Key] = {
+    "dsn": Key(
+        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/sentry}."
+    ),
+}
+
+SYNTHETIC_KEYS: dict[str, Key] = {
+    "enabled": Key(boolean, True),
+    "interval": Key(integer(60, 86400), 900),
+}
+
+ENVIRONMENT_KEYS: dict[str, Key] = {
+    "name": Key(
+        text(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of lower-case letters, digits and hyphens"),
+        required=True,
+        hint="Write sandbox, development, staging or production.",
+    ),
+    "domain": Key(values.domain, required=True, hint="Add the domain under which users reach the services."),
+    "region": Key(
+        text(r"[a-z]{2}(?:-[a-z]+)+-\d", "an AWS region such as ap-northeast-2"),
+        required=True,
+        hint="Add the AWS region, such as ap-northeast-2.",
+    ),
+    "tls": Key(
+        keys(TLS_KEYS, "a mapping with mode"),
+        required=True,
+        hint="Add {mode: files, certificate: …, key: …}, {mode: acme, email: …} or {mode: load_balancer}.",
+    ),
+    "cors": Key(keys(CORS_KEYS, "a mapping such as {extra_origins: []}")),
+    "databases": Key(any_mapping, {}),
+    "secrets": Key(table(values.secret_name, values.secret, "a mapping of names to references"), {}),
+    "services": Key(any_mapping, {}),
+    "front_door": Key(optional(values.address)),
+    "brand": Key(optional(values.line)),
+    "error_page": Key(optional(values.html_file)),
+    "artifacts": Key(
+        optional(text(r"s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._/-]*)?", "a place such as s3://bucket/prefix"))
+    ),
+    "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
+    "nodejs": Key(any_mapping, {}),
+    "sentry": Key(optional(keys(SENTRY_KEYS, "a mapping such as {dsn: {secretsmanager: platform/production/sentry}}"))),
+    "synthetic": Key(keys(SYNTHETIC_KEYS, "a mapping such as {interval: 900}")),
+    # What it holds is checked by the layers of plugin_utils.provision.
+    "aws": Key(optional(any_mapping)),
+}

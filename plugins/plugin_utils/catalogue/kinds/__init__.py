@@ -1,0 +1,20 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The kinds of services. A new one is a file beside this one, and a line here."""
+
+from __future__ import annotations
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import (
+    nestjs_api,
+    nextjs,
+    static_frontend,
+    yjs_websocket,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import Hashed, Kind
+
+KINDS: dict[str, Kind] = {
+    module.KIND.name: module.KIND for module in (nestjs_api, static_frontend, nextjs, yjs_websocket)
+}
+
+__all__ = ["KINDS", "Hashed", "Kind"]

@@ -1,0 +1,29 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What was read of catalogue, environment and hosts: the model that everything is derived from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+
+
+@dataclass
+class Model:
+    """What was read and normalised. `hosts` is None where no inventory was given."""
+
+    environment: dict[str, Any]
+    services: dict[str, dict[str, Any]]
+    databases: dict[str, dict[str, Any]]
+    journeys: list[dict[str, Any]]
+    hosts: dict[str, dict[str, Any]] | None
+    origins: dict[str, list[str]] = field(default_factory=dict)
+    placement: dict[str, list[str]] = field(default_factory=dict)
+
+    def is_process(self, name: str) -> bool:
+        """Whether the service runs under Node.js."""
+        kind = self.services[name]["kind"]
+        return kind in KINDS and KINDS[kind].process

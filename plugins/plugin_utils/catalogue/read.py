@@ -1,0 +1,266 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Read catalogue, environment and hosts into a model.
+
+Nothing here raises for what stands in the input: every mistake is collected, so that an operator sees all of them at
+once. Paths in problems begin with `services`, `databases` or `journeys` (the catalogue), `platform_environment` or
+`hosts`."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    Check,
+    Key,
+    Redirect,
+    Report,
+    keys,
+    listed,
+    optional,
+    plain,
+    refuse_type,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.keys import (
+    ACCESS_KEYS,
+    BUILD_KEYS,
+    CATALOGUE_KEYS,
+    DATABASE_KEYS,
+    DEPLOYMENT_KEYS,
+    ENVIRONMENT_KEYS,
+    KEEP_KEYS,
+    OVERRIDABLE,
+    SERVICE_KEYS,
+    SYNTHETIC_KEYS,
+    health,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+
+
+def read(report: Report, catalogue: Any, environment: Any, hosts: Any, aws: Check) -> Model:
+    """Read everything into a model. What follows from several parts is not in it yet.
+
+    aws: checks C(platform_environment.aws).
+    """
+    entries = keys(CATALOGUE_KEYS, "a mapping with services")(report, "", plain(catalogue)) or {}
+    settings = _read_environment(report, plain(environment), entries.get("databases") or {}, aws)
+    return Model(
+        environment=settings,
+        services=_read_services(report, entries.get("services"), settings),
+        databases=_read_databases(report, entries.get("databases") or {}),
+        journeys=entries.get("journeys") or [],
+        hosts=None if hosts is None else _read_hosts(report, plain(hosts)),
+    )
+
+
+def _read_environment(report: Report, environment: Any, databases: Mapping[str, Any], aws: Check) -> dict[str, Any]:
+    root = "platform_environment"
+    wanted = "a mapping with name, domain, region and tls"
+    fields = {**ENVIRONMENT_KEYS, "aws": Key(optional(aws))}
+    settings: dict[str, Any] = keys(fields, wanted)(report, root, environment) or {
+        key: field.default for key, field in fields.items()
+    }
+    settings["stated"] = environment if isinstance(environment, dict) else {}
+    settings["tls"] = settings["tls"] or {"mode": None}
+    settings["cors"] = {"extra_origins": (settings["cors"] or {}).get("extra_origins") or []}
+    for key in ("databases", "secrets", "services", "nodejs"):
+        settings[key] = settings[key] or {}
+    settings["deployment"] = settings["deployment"] or {key: field.default for key, field in DEPLOYMENT_KEYS.items()}
+    settings["synthetic"] = settings["synthetic"] or {key: field.default for key, field in SYNTHETIC_KEYS.items()}
+    secrets = settings["stated"].get("secrets")
+    for name in secrets if isinstance(secrets, dict) else ():
+        settings["secrets"].setdefault(name, {})  # one whose reference is broken is not missing as well
+    wanted = "a mapping with host, name, user, password and max_connections"
+    accesses = {}
+    for name, access in settings["databases"].items():
+        target = report if name in databases else Report()  # one that does not exist is reported as such only
+        checked = keys(ACCESS_KEYS, wanted)(target, f"{root}.databases.{name}", access)
+        accesses[name] = checked or dict.fromkeys(ACCESS_KEYS)
+    settings["databases"] = accesses
+    return settings
+
+
+def _read_databases(report: Report, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    databases = {}
+    for name, entry in raw.items():
+        path = f"databases.{name}"
+        values.name(report, path, name)
+        check = keys(DATABASE_KEYS, f"a mapping such as {{engine: {DEFAULT}}}")
+        database = check(report, path, {} if entry is None else entry) or {"engine": None, "port": None}
+        if database["port"] is None and database["engine"]:
+            database["port"] = ENGINES[database["engine"]].port
+        databases[name] = database
+    return databases
+
+
+def _read_hosts(report: Report, hosts: Any) -> dict[str, dict[str, Any]]:
+    checked: dict[str, dict[str, Any]] = {}
+    if not isinstance(hosts, dict):
+        refuse_type(report, "hosts", hosts, "a mapping of inventory names to {address, services}")
+        return checked
+    for name, entry in hosts.items():
+        path = f"hosts.{name}"
+        if not isinstance(entry, dict):
+            refuse_type(report, path, entry, "a mapping with address and services")
+            entry = {"address": "0.0.0.0", "services": []}  # noqa: S104 (a stand-in, never used)
+        services = entry.get("services")
+        if not isinstance(services, list) or not all(isinstance(item, str) for item in services):
+            refuse_type(report, f"{path}.services", services, "platform_services, a list of names (tag Services)")
+            services = []
+        stripped = [item.strip() for item in services]
+        checked[name] = {
+            "address": values.address(report, f"{path}.address", entry.get("address")),
+            "services": list(dict.fromkeys(item for item in stripped if item)),
+        }
+    return checked
+
+
+def _read_services(report: Report, raw: Any, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = {}
+    root = "platform_environment.services"
+    if raw == {}:
+        report.add("services", None, "the catalogue has no service", "Describe at least one.")
+    raw = raw or {}
+    for name in settings["services"]:
+        if name not in raw:
+            fix = f"Remove the override, or correct the name.{report.suggest(name, raw)}"
+            report.add(f"{root}.{name}", name, f"the catalogue has no service '{name}'", fix)
+    for name, entry in raw.items():
+        path = f"services.{name}"
+        values.name(report, path, name)
+        if not isinstance(entry, dict):
+            refuse_type(report, path, entry, "a mapping with kind, port and so on")
+            services[name] = _read_service(Report(), name, {}, settings, {})
+            continue
+        moved: dict[str, str] = {}
+        if name in settings["services"]:
+            entry = _overridden(report, entry, settings["services"][name], f"{root}.{name}", moved)
+        services[name] = _read_service(report, name, entry, settings, moved)
+    return services
+
+
+def _overridden(
+    report: Report, entry: dict[str, Any], override: Any, path: str, moved: dict[str, str]
+) -> dict[str, Any]:
+    """Return the entry with the environment's overrides; note in `moved` where each value stands."""
+    if not isinstance(override, dict):
+        refuse_type(report, path, override, "a mapping of keys to override")
+        return entry
+    merged = dict(entry)
+    for key, value in override.items():
+        where = f"{path}.{key}"
+        if key not in OVERRIDABLE:
+            fix = f"Change the catalogue, or override one of: {listed(OVERRIDABLE)}.{report.suggest(key, OVERRIDABLE)}"
+            report.add(where, key, f"an environment cannot override '{key}'", fix)
+        elif key == "environment" and isinstance(value, dict) and isinstance(entry.get(key), dict):
+            merged[key] = {**entry[key], **value}
+            moved.update({f"environment.{variable}": f"{where}.{variable}" for variable in value})
+        else:
+            merged[key] = value
+            moved[key] = where
+    return merged
+
+
+def _read_service(
+    report: Report, name: str, entry: dict[str, Any], settings: Mapping[str, Any], moved: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return one service with every key; also where its values stand (`path`, `moved`), and which are `broken`."""
+    path = f"services.{name}"
+    if moved:
+        report = Redirect(report, path, moved)
+    service: dict[str, Any] = keys(SERVICE_KEYS, "a mapping")(report, path, entry) or {}
+    broken = {key for key in SERVICE_KEYS if key in entry and service[key] is None} if entry else set(SERVICE_KEYS)
+    service.update(path=path, moved=moved, broken=broken)
+    kind = KINDS.get(service["kind"])
+    if service["build"] is None:
+        service["build"] = {key: field.default for key, field in BUILD_KEYS.items()}
+    service["build"]["environment"] = service["build"]["environment"] or {}
+    for key in ("environment", "secrets"):
+        service[key] = service[key] or {}
+    service["needs"] = list(dict.fromkeys(service["needs"] or []))
+    if kind:
+        _refuse_unsupported(report, path, entry, kind)
+        _apply_kind(report, path, entry, service, kind)
+    for key in ("start", "migrate", "migrations"):
+        service[key] = service[key] or []
+    if service["migrations"] and not service["migrate"] and "migrate" not in service["broken"]:
+        problem = "a list of migrations without a command that runs them"
+        report.add(f"{path}.migrations", shlex.join(service["migrations"]), problem, "Add migrate: the command.")
+    service["keep"] = service["keep"] or {key: field.default for key, field in KEEP_KEYS.items()}
+    _expand_public(report, path, service, settings["domain"] or "domain.invalid", kind.scheme if kind else "https")
+    _check_workspace(report, path, service["build"])
+    return service
+
+
+def _refuse_unsupported(report: Report, path: str, entry: Mapping[str, Any], kind: Kind) -> None:
+    """Refuse keys that this kind does not support."""
+    build = entry.get("build")
+    stated = list(entry) + ([f"build.{key}" for key in build] if isinstance(build, dict) else [])
+    for key in stated:
+        if key in kind.unsupported:
+            report.add(f"{path}.{key}", key, f"'{key}' is not supported for {kind.name}", "Remove it.")
+
+
+def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: dict[str, Any], kind: Kind) -> None:
+    """Put in the kind's defaults and check what depends on it."""
+    if "port" not in entry:
+        service["port"] = kind.port
+        if kind.port is None:
+            report.add(f"{path}.port", None, f"a {kind.name} has no usual port", "Add port: a free port of its host.")
+    if "health" not in entry:
+        service["health"] = health(report, f"{path}.health", kind.health) if kind.health else None
+        if kind.health is None:
+            fix = "Add a path that answers 200 when the service can work, or {tcp: true} where there is none."
+            report.add(f"{path}.health", None, f"a {kind.name} has no usual health check", fix)
+    for key in ("hold", "hand_off", "sockets_per_client"):
+        if service[key] is None:
+            service[key] = getattr(kind, key)
+    build = service["build"]
+    if build["command"] is None:
+        build["command"] = f"npm run {kind.script}" + ("" if kind.script_required else " --if-present")
+    build["output"] = build["output"] or kind.output
+    if kind.standalone and build["standalone"] is None:
+        build["standalone"] = True
+    if "start" not in entry and kind.process:
+        packed = kind.standalone and not build["standalone"]
+        service["start"] = shlex.split(kind.start_with_packages if packed else kind.start)
+
+
+def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:
+    """Put the domain to the public hosts. What is broken gets a name of its own, so that it is reported once."""
+    expanded = []
+    stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
+    for index, address in enumerate(stated):
+        host, prefix = address["host"] or f"broken-{index}.{path}", address["path"] or "/"
+        fqdn = domain if host == "@" else f"{host}.{domain}"
+        where = f"{path}.public[{index}].host"
+        if host == domain or host.endswith(f".{domain}"):
+            fix = f"Write '{host[: -len(domain) - 1] or '@'}'."
+            report.add(where, host, f"a host is relative to the domain '{domain}'", fix)
+        elif len(fqdn) > 253:
+            report.add(where, host, "the whole name is longer than 253 characters", "Shorten it.")
+        url = f"{scheme}://{fqdn}{'' if prefix == '/' else prefix}"
+        expanded.append({"fqdn": fqdn, "path": prefix, "url": url, "wildcard": host == "*"})
+    service["public"] = expanded
+    service["url"] = expanded[0]["url"] if expanded else None
+
+
+def _check_workspace(report: Report, path: str, build: Mapping[str, Any]) -> None:
+    """The source lies in its workspace, which is relative to the source or, as the source is, to the catalogue."""
+    source, workspace = build["source"], build["workspace"]
+    if not source or not workspace:
+        return
+    catalogue = "/" + "x/" * 64
+    inner = posixpath.normpath(posixpath.join(catalogue, source))
+    roots = [posixpath.normpath(posixpath.join(base, workspace)) for base in (inner, catalogue)]
+    if not any(f"{inner}/".startswith(f"{root.rstrip('/')}/") for root in roots):
+        problem = f"the source '{source}' does not lie below the workspace"
+        fix = "Write the folder that holds the lock file, relative to the source, such as ../.."
+        report.add(f"{path}.build.workspace", workspace, problem, fix)

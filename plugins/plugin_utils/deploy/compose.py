@@ -1,0 +1,205 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A release of one service, put together on the controller: its files, its parts and its identifier. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import typing as t
+from collections.abc import Mapping
+
+import jinja2
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import render
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import process_title
+
+TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "templates")
+
+HANDOFF = "handoff.cjs"
+
+RUNTIMES = "/opt/fivepointers/node"
+
+# Stands for the release's identifier in the texts from which this is derived.
+RELEASE = "@release@"
+
+# A twentieth of a second for each guess at a secret.
+SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
+
+
+def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
+    """Return one of the templates of units and fronts, rendered."""
+    # Units and nginx configuration, no pages: nothing is to be escaped for HTML.
+    environment = jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name).render(**variables)
+
+
+def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
+    """Return ExecStart= for a command of the catalogue: `node` is the runtime's, a path that of the code.
+
+    title: what the process is called in the list of processes, in place of its program. One that is looked for in
+    PATH keeps its own.
+    """
+    program = argv[0]
+    if program == "node":
+        program = runtime + "/bin/node"
+    elif "/" in program:
+        program = os.path.normpath(os.path.join(app, program))
+    else:
+        return "/usr/bin/env " + systemd.exec_start(argv)
+    if title:
+        return "@" + systemd.exec_start([program, title, *argv[1:]])
+    return systemd.exec_start([program, *argv[1:]])
+
+
+def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = "start", once: str = "") -> str:
+    """Return a service's unit, the same for both slots; or one that runs another of its commands once."""
+    app = os.path.join(releases.release_path(spec["name"], release), "app")
+    return render_template(
+        "unit.service.j2",
+        {
+            "name": spec["name"],
+            "kind": spec["kind"],
+            "user": spec["user"],
+            "memory": spec["memory"],
+            "writable": spec["writable"],
+            "release": release,
+            "runtime": runtime,
+            "app": app,
+            "once": once,
+            "slots": spec["slots"],
+            "handoff": os.path.join(releases.release_path(spec["name"], release), HANDOFF)
+            if spec["hand_off"] == "bridge" and not once
+            else "",
+            "start": command(spec[key], runtime, app, "" if once else process_title(spec["name"])),
+        },
+    )
+
+
+def front_text(spec: Mapping[str, t.Any]) -> str:
+    """Return a service's front, the same for all its releases with the same settings."""
+    home = os.path.join(releases.HOME, spec["name"])
+    variables = {
+        "id": "fp_" + re.sub(r"[^a-z0-9]", "_", spec["name"]),
+        "name": spec["name"],
+        "pages": spec["pages"],
+        "streams": spec["streams"],
+        "hashed": spec["hashed"].get("target", ""),
+        "port": spec["port"],
+        "slots": spec["slots"],
+        "flag": releases.flag_path(spec["name"]),
+        "shared": os.path.join(home, "shared"),
+        "slots_directory": os.path.join(home, "slots"),
+        "websocket": spec["listens"] == "websocket",
+        "body_limit": spec["body_limit"],
+        "spa": spec["spa"],
+    }
+    return render_template("front_process.conf.j2" if spec["slots"] else "front_static.conf.j2", variables)
+
+
+def runtime_config(environment: Mapping[str, str]) -> str:
+    """Return the script that tells a static frontend its environment's values."""
+    values = {name: render(template, "", {})[0] for name, template in environment.items()}
+    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
+    # So that no value can end the script element, should someone put the text into a page.
+    text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return "window.__CONFIG__ = %s;\n" % text
+
+
+def digest(text: str) -> str:
+    """Return the short digest by which parts of a release are compared."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def secret_digest(name: str, filled: Mapping[str, str]) -> str:
+    """Return a digest of environment variables from which nobody can try out their secrets cheaply."""
+    text = json.dumps(filled, sort_keys=True).encode()
+    return hashlib.scrypt(text, salt=b"fivepointers release " + name.encode(), dklen=8, **SCRYPT).hex()
+
+
+def release_id(parts: Mapping[str, str]) -> str:
+    """Return the identifier of a release with these parts."""
+    return hashlib.sha256(json.dumps([parts[part] for part in releases.PARTS]).encode()).hexdigest()[:12]
+
+
+def compose(
+    spec: Mapping[str, t.Any],
+    manifest: Mapping[str, t.Any],
+    node: str,
+    secrets: Mapping[str, str],
+    host: str,
+) -> dict[str, t.Any]:
+    """Return what the host's module gets of one service: all of a release but its code.
+
+    node: exact version, empty for files. The result holds no secret: these travel beside it.
+    """
+    process = bool(spec["slots"])
+    runtime = os.path.join(RUNTIMES, node) if process else ""
+    files = {}
+    if process:
+        if spec["hand_off"] == "bridge":
+            with open(os.path.join(TEMPLATES, HANDOFF), encoding="utf-8") as handle:
+                files[HANDOFF] = handle.read()
+        environment = dict(spec["environment"])
+        if HANDOFF in files and "NODE_OPTIONS" in environment:
+            # It takes the place of the unit's. The code's directory is the process's.
+            environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
+        if spec["node_options"]:
+            environment["NODE_OPTIONS"] = f"{spec['node_options']} {environment.get('NODE_OPTIONS', '')}".strip()
+        variables = secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
+    else:
+        environment = {}
+        files["runtime-config.js"] = runtime_config(spec["environment"])
+        variables = digest(files["runtime-config.js"])
+    texts = {
+        "unit": unit_text(spec, runtime, RELEASE) if process else "",
+        "migration": unit_text(spec, runtime, RELEASE, "migrate", "migration") if process and spec["migrate"] else "",
+        "listing": unit_text(spec, runtime, RELEASE, "migrations", "listing") if process and spec["migrations"] else "",
+    }
+    front = front_text(spec)
+    parts = {
+        "code": manifest["id"],
+        "environment": variables,
+        "unit": digest("".join([*texts.values(), *(files.values() if process else ())])),
+        "front": digest(front),
+        "runtime": node,
+    }
+    release = release_id(parts)
+    return {
+        "name": spec["name"],
+        "kind": spec["kind"],
+        "release": release,
+        "artifact": manifest["id"],
+        "parts": parts,
+        "archive": {
+            "sha256": manifest["archive_sha256"],
+            "size": manifest["archive_size"],
+            "unpacked": manifest["unpacked_size"],
+            "files": manifest["files_count"],
+        },
+        "port": spec["port"],
+        "slots": spec["slots"],
+        "health": spec["health"],
+        "user": spec["user"],
+        "runtime": runtime,
+        **{key: text.replace(RELEASE, release) for key, text in texts.items()},
+        # Once for a deploy: the first of the service's hosts does it.
+        "migrate": bool(texts["migration"]) and host == next(iter(spec["hosts"]), host),
+        "front": front,
+        "environment": environment,
+        "files": files,
+        "shared": spec["hashed"],
+        "drain": spec["drain"] if process else 0,
+        "hold": spec["hold"] if process else 0,
+        "keep": spec["keep"],
+    }

@@ -1,0 +1,88 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Services on EC2 hosts: ports, addresses, and what each host carries. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+
+# Added to a service's port: its slots on the loopback, and its internal address on hosts that call it.
+BLUE, GREEN, INTERNAL = 10000, 20000, 30000
+
+HIGHEST = 65535
+
+EDGE_PORTS = (80, 443)
+
+
+def slots(port: int) -> dict[str, int]:
+    """Return the loopback ports of a service's two slots."""
+    return {"blue": BLUE + port, "green": GREEN + port}
+
+
+def addresses(model: Model, name: str) -> list[str]:
+    """Return the private addresses of a service's hosts."""
+    hosts = model.hosts or {}
+    return [hosts[host]["address"] for host in model.placement.get(name, []) if hosts[host]["address"]]
+
+
+def servers(model: Model, name: str) -> list[str]:
+    """Return a service's fronts as address:port."""
+    port = model.services[name]["port"]
+    return [f"{address}:{port}" for address in addresses(model, name)]
+
+
+def called_services(model: Model, host_services: Iterable[str]) -> list[str]:
+    """Return the services that processes on a host call, each once."""
+    called: dict[str, None] = {}
+    for name in host_services:
+        if model.is_process(name):
+            for other in model.services[name]["needs"]:
+                if other in model.services:
+                    called[other] = None
+    return list(called)
+
+
+def upstreams(model: Model) -> dict[str, list[str]]:
+    """Return, for each public service, its fronts as private address and port."""
+    return {name: servers(model, name) for name, service in model.services.items() if service["public"]}
+
+
+def beside_edge(model: Model) -> list[str]:
+    """Return the services with a front on a host of the edge: one nginx, which a renewed certificate reloads."""
+    edges = {host for host, entry in (model.hosts or {}).items() if "edge" in entry["services"]}
+    return [name for name in model.services if edges & set(model.placement.get(name, []))]
+
+
+def host_plans(model: Model) -> dict[str, dict[str, Any]]:
+    """Return what each host carries."""
+    plans: dict[str, dict[str, Any]] = {}
+    fronts = {name: servers(model, name) for name in model.services}
+    reloaded = beside_edge(model)
+    for host, entry in (model.hosts or {}).items():
+        names = [name for name in entry["services"] if name in model.services]
+        plans[host] = {
+            "address": entry["address"],
+            "services": names,
+            "kinds": sorted({model.services[name]["kind"] for name in names}),
+            "edge": "edge" in entry["services"],
+            "node_versions": sorted({model.services[name]["node"] for name in names if model.is_process(name)}),
+            "internal": [
+                {
+                    "service": other,
+                    "port": INTERNAL + model.services[other]["port"],
+                    "servers": fronts[other],
+                    "keepalive": other not in reloaded,
+                }
+                for other in called_services(model, names)
+            ],
+        }
+    return plans
+
+
+def internal_url(port: int | None) -> str:
+    """Return the address at which processes of the same host call a service; empty where its port is not known."""
+    return f"http://127.0.0.1:{INTERNAL + port}" if port else ""

@@ -1,0 +1,238 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What placeholders stand for, and the environment variables of a service. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
+    Placeholder,
+    encode,
+    escape,
+    parse,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import variable_name
+
+# Longer than the 60 s that load balancers and nginx keep an idle connection.
+KEEP_ALIVE_MS = "75000"
+
+# What the secret is called that says where errors are sent. Names of the environment's own have no dot.
+SENTRY_SECRET = "sentry.dsn"  # noqa: S105
+
+# Where the CloudWatch agent of each host takes metrics from services.
+STATSD_ADDRESS = ("127.0.0.1", 8125)
+
+SERVICE_FACTS = ("url", "host", "internal_url")
+
+DATABASE_FACTS = ("host", "port", "name", "user", "password", "url")
+
+ENVIRONMENT_FACTS = ("name", "domain", "region")
+
+SELF_FACTS = ("port", "url")
+
+
+class UnknownFactError(Exception):
+    """A placeholder that stands for nothing; carries what to do instead."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+def template_of(model: Model, service: str, item: Placeholder) -> str:
+    """Return the template that a placeholder of a service becomes in the plan.
+
+    Known values come back escaped; secrets and the slot's port stay placeholders, in the names that
+    `placeholders.render` knows. Raises UnknownFactError where the placeholder means nothing.
+    """
+    head, _dot, tail = item.name.partition(".")
+    if head == "secret":
+        return _environment_secret(model, item, tail)
+    if item.name == "self.port":
+        return str(item)
+    if head in model.databases and tail in ("password", "url"):
+        _require_need(model, service, head)
+        return _database_secret(model, head, item, tail)
+    value = _known_value(model, service, item)
+    return escape(encode(value) if item.encoded else value)
+
+
+def public_value(model: Model, service: str, item: Placeholder) -> str:
+    """Return the value of a placeholder in what browsers or builds get: public facts only.
+
+    Raises UnknownFactError for everything else.
+    """
+    head, _dot, tail = item.name.partition(".")
+    if head == "secret" or head in model.databases or item.name == "self.port" or tail == "internal_url":
+        raise UnknownFactError(
+            f"'{item}' cannot be in what browsers or builds get",
+            "Use public facts: ${self.url}, ${<service>.url}, ${<service>.host}, ${environment.…}.",
+        )
+    value = _known_value(model, service, item)
+    return encode(value) if item.encoded else value
+
+
+def _environment_secret(model: Model, item: Placeholder, name: str) -> str:
+    known = model.environment["secrets"]
+    if name not in known:
+        names = ", ".join(known) or "(none yet)"
+        fix = f"Add it to platform_environment.secrets, or use one of: {names}."
+        raise UnknownFactError(f"the environment has no secret '{name}'", fix)
+    return str(item)
+
+
+def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> str:
+    secret = f"secret.{name}.password"
+    if tail == "password":
+        return str(Placeholder(secret, item.encoded))
+    if item.encoded:
+        raise UnknownFactError("a whole address cannot be percent-encoded", "Write ${%s.url}." % name)
+    access = {key: value or "" for key, value in model.environment["databases"].get(name, {}).items()}
+    user, schema = (escape(encode(access.get(key, ""))) for key in ("user", "name"))
+    password = Placeholder(secret, encoded=True)
+    engine = ENGINES.get(model.databases[name]["engine"])
+    return f"{engine.scheme if engine else ''}://{user}:{password}@{access.get('host')}:{access.get('port')}/{schema}"
+
+
+def _require_need(model: Model, service: str, other: str) -> None:
+    if other not in model.services[service]["needs"] and "needs" not in model.services[service]["broken"]:
+        fix = f"Add '{other}' to the needs of '{service}', or remove the placeholder."
+        raise UnknownFactError(f"'{service}' does not need '{other}'", fix)
+
+
+def _known_value(model: Model, service: str, item: Placeholder) -> str:
+    """Return what a placeholder stands for where that is neither secret nor of one slot."""
+    head, _dot, tail = item.name.partition(".")
+    if item.name == "origins":
+        return ",".join(model.origins["exact"] + model.origins["wildcards"])
+    if head == "environment" and tail in ENVIRONMENT_FACTS:
+        return model.environment[tail] or ""
+    if item.name == "self.url":
+        return _service_value(model, service, tail)
+    if head in model.services and tail in SERVICE_FACTS:
+        if head != service:
+            _require_need(model, service, head)
+        return _service_value(model, head, tail)
+    if head in model.databases and tail in DATABASE_FACTS:
+        _require_need(model, service, head)
+        return str(model.environment["databases"].get(head, {}).get(tail) or "")
+    raise _nonsense(model, item, head)
+
+
+def _nonsense(model: Model, item: Placeholder, head: str) -> UnknownFactError:
+    known = {"self": SELF_FACTS, "environment": ENVIRONMENT_FACTS}
+    known.update(dict.fromkeys(model.services, SERVICE_FACTS))
+    known.update(dict.fromkeys(model.databases, DATABASE_FACTS))
+    if head in known:
+        words = ", ".join("${%s.%s}" % (head, word) for word in known[head])
+        return UnknownFactError(f"there is no '{item}'", f"Use one of: {words}.")
+    return UnknownFactError(
+        f"'{item}' stands for nothing",
+        "Use ${self.…}, ${environment.…}, ${origins}, ${secret.…}, or a service or database of the catalogue; "
+        "write $$ for a dollar sign.",
+    )
+
+
+def _service_value(model: Model, name: str, fact: str) -> str:
+    service = model.services[name]
+    if fact == "internal_url":
+        return str(service["internal_url"])
+    if not service["public"]:
+        fix = "Give it one with public: [{host: …}], or use ${%s.internal_url}." % name
+        raise UnknownFactError(f"'{name}' has no public address", fix)
+    return str(service["public"][0]["url" if fact == "url" else "fqdn"])
+
+
+def resolve(model: Model, service: str, template: str) -> str:
+    """Return a template of the catalogue with everything put in that is known here."""
+    return "".join(
+        escape(part) if isinstance(part, str) else template_of(model, service, part) for part in parse(template)
+    )
+
+
+def derived_environment(model: Model, name: str) -> dict[str, str]:
+    """Return the environment variables that a service gets without asking, as templates of the plan."""
+    service = model.services[name]
+    kind = KINDS[service["kind"]]
+    variables = {
+        "SERVICE_NAME": name,
+        "ENVIRONMENT": model.environment["name"],
+        "BASE_DOMAIN": model.environment["domain"],
+    }
+    if service["public"]:
+        variables["PUBLIC_URL"] = service["url"]
+    for other in service["needs"]:
+        prefix = variable_name(other)
+        if other in model.services:
+            if model.services[other]["public"]:
+                variables[prefix + "_URL"] = model.services[other]["url"]
+            if kind.process:
+                variables[prefix + "_INTERNAL_URL"] = model.services[other]["internal_url"]
+    variables = {key: escape(value) for key, value in variables.items()}
+    if not kind.process:
+        return variables
+    variables.update(
+        {
+            "NODE_ENV": "production",
+            "PORT": "${self.port}",
+            "HOST": "127.0.0.1",
+            "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS,
+            "LOG_FORMAT": "json",
+            "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
+        }
+    )
+    if model.environment["sentry"]:
+        variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
+        variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])
+    if service["statsd"]:
+        variables.update({"STATSD_HOST": STATSD_ADDRESS[0], "STATSD_PORT": str(STATSD_ADDRESS[1])})
+    if kind.websocket:
+        # nginx does not see messages: the application has to know the limit.
+        variables["MAX_MESSAGE_BYTES"] = str(values.size_in_bytes(service["body_limit"]))
+    variables.update(kind.environment)
+    for other in service["needs"]:
+        if other in model.databases:
+            prefix = variable_name(other)
+            for fact in ("host", "port", "name", "user", "password"):
+                variables[f"{prefix}_{fact.upper()}"] = resolve(model, name, f"${{{other}.{fact}}}")
+            variables[prefix + "_POOL_SIZE"] = str(service["pool"])
+    return variables
+
+
+def service_environment(model: Model, name: str) -> dict[str, str]:
+    """Return all environment variables of a service as templates of the plan, sorted by name.
+
+    The catalogue's own entries win over derived ones.
+    """
+    service = model.services[name]
+    variables = derived_environment(model, name)
+    variables.update({key: resolve(model, name, value) for key, value in service["environment"].items()})
+    variables.update({key: f"${{secret.{secret}}}" for key, secret in service["secrets"].items()})
+    return dict(sorted(variables.items()))
+
+
+def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the references of the secrets that these services use.
+
+    Each has its name, where it is (secretsmanager and perhaps key, ssm, or variable), and the region for AWS.
+    """
+    names = sorted({secret for spec in specs.values() for secret in spec["secrets"]})
+    known = dict(model.environment["secrets"])
+    for database, access in model.environment["databases"].items():
+        known[f"{database}.password"] = access["password"]
+    if model.environment["sentry"]:
+        known[SENTRY_SECRET] = model.environment["sentry"]["dsn"]
+    return [{"name": name, **located(model, known[name])} for name in names]
+
+
+def located(model: Model, reference: Mapping[str, str]) -> dict[str, str]:
+    """Return a reference to a secret with its region, where AWS has it."""
+    return {**reference, **({} if "variable" in reference else {"region": model.environment["region"]})}
