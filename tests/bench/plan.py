@@ -17,8 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues  # noqa: E402
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans  # noqa: E402
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 
 SERVICES, HOSTS = 500, 1000
 KINDS = ("nestjs_api", "nextjs", "yjs_websocket", "static_frontend")
