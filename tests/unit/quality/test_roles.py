@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
+COLLECTION = "fivepointers.platform."
+SERVICE_ROLES = ("nestjs_api", "static_frontend", "nextjs", "yjs_websocket")
+MOST_LINES = 25
 WORD = re.compile(r"(?<![\w$.])[a-z_][a-z0-9_]*")
 # What only a playbook knows: groups, other hosts, and the inventory's own variables.
 INVENTORY = re.compile(r"(?<![\w$.'\"-])(?:groups|group_names|hostvars|platform_[a-z]\w*)\b")
@@ -45,7 +48,42 @@ def test_there_are_roles(root: Path) -> None:
     names = {path.parent.parent.name for path in root.glob("roles/*/meta/argument_specs.yml")}
     folders = {path.name for path in root.glob("roles/*") if any(path.rglob("*.yml"))}
     assert folders == names
-    assert {"nestjs_api", "static_frontend", "nextjs", "yjs_websocket", "nginx_proxy", "cloudwatch_agent"} <= names
+    assert {*SERVICE_ROLES, "nginx_proxy", "cloudwatch_agent"} <= names
+
+
+def inclusions(tasks: Any) -> Iterator[tuple[str, str]]:
+    """Role and entry point of each inclusion in a file of tasks or plays."""
+    for task in tasks or []:
+        for keyword in ("tasks", "block", "rescue", "always"):
+            yield from inclusions(task.get(keyword))
+        for keyword in ("ansible.builtin.include_role", "ansible.builtin.import_role"):
+            if keyword in task:
+                yield task[keyword]["name"].removeprefix(COLLECTION), task[keyword].get("tasks_from", "main")
+
+
+def included(*folders: Path) -> list[tuple[str, str]]:
+    paths = sorted(path for folder in folders for path in folder.rglob("*.yml") if "group_vars" not in path.parts)
+    return [found for path in paths for found in inclusions(yaml.safe_load(path.read_text()))]
+
+
+@pytest.mark.parametrize("name", SERVICE_ROLES)
+def test_a_service_role_is_a_thin_entry_to_node_service(root: Path, name: str) -> None:
+    tasks = root / "roles" / name / "tasks"
+    assert sorted(included(tasks)) == [("node_service", "configure"), ("node_service", "main")]
+    assert sum(len(path.read_text().splitlines()) for path in tasks.rglob("*")) <= MOST_LINES
+
+
+def test_inclusions_name_entry_points_whose_arguments_are_validated(root: Path) -> None:
+    """Ansible validates nothing for `tasks_from: unit.yml`, nor for a file without argument_specs."""
+    found = included(root / "playbooks", *root.glob("roles/*/tasks"))
+    assert ("nodejs", "main") in found and ("nestjs_api", "configure") in found
+    assert [(role, entry) for role, entry in found if entry not in entries(root / "roles" / role)] == []
+
+
+def test_an_inclusion_that_is_not_validated_would_be_noticed() -> None:
+    task = {"ansible.builtin.include_role": {"name": "fivepointers.platform.node_service", "tasks_from": "main.yml"}}
+    assert list(inclusions([{"tasks": [{"block": [task]}]}])) == [("node_service", "main.yml")]
+    assert "main.yml" not in entries(ROOT / "roles/node_service")
 
 
 def test_defaults_are_those_of_the_arguments(role: Path) -> None:

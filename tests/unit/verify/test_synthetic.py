@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import yaml
 from .conftest import ROOT, TOKEN, Authority, FrontDoor, checks_of
 
 ROLE = ROOT / "roles/synthetic"
+VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+COLLECTION = "ansible_collections.fivepointers.platform.plugins."
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -27,13 +30,10 @@ Check = Callable[..., subprocess.CompletedProcess[str]]
 def check(door: FrontDoor, authority: Authority, tmp_path: Path) -> Check:
     """Run the program with nothing but the files that the role sends, and the packages."""
     shutil.copy(ROLE / "files/check.py", tmp_path)
-    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-    package = tmp_path / variables["__synthetic_package"]
-    for entry in variables["__synthetic_files"]:
-        _source, plugin, path = entry.get("source", "").partition("{{ __synthetic_plugins }}/")
-        if plugin:
-            (package / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / "plugins" / path, package / path)
+    for path in VARIABLES["__synthetic_modules"]:
+        sent = tmp_path / VARIABLES["__synthetic_package"] / path
+        sent.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "plugins" / path, sent)
 
     def run(**changes: Any) -> subprocess.CompletedProcess[str]:
         settings = {"checks": checks_of(), "connect_to": door.address, "ca_file": str(authority.file), "timeout": 2}
@@ -47,6 +47,56 @@ def check(door: FrontDoor, authority: Authority, tmp_path: Path) -> Check:
         )
 
     return run
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The name of everything that a file imports, wherever in it. `from a import b` names both a and a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, f"{path.name}: a relative import"
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def closure(program: Path) -> tuple[set[str], set[str]]:
+    """What a program imports, directly or not: files of the collection, and packages of others."""
+    found: set[Path] = set()
+    others: set[str] = set()
+    left = [program]
+    while left:
+        for name in imported(left.pop()):
+            path = ROOT / "plugins" / (name.removeprefix(COLLECTION).replace(".", "/") + ".py")
+            if not name.startswith(COLLECTION):
+                others.add(name.partition(".")[0])
+            elif path.is_file() and path not in found:
+                found.add(path)
+                left.append(path)
+    return {str(path.relative_to(ROOT / "plugins")) for path in found}, others - sys.stdlib_module_names
+
+
+def test_the_role_sends_exactly_what_the_check_imports() -> None:
+    files, packages = closure(ROLE / "files/check.py")
+    assert VARIABLES["__synthetic_modules"] == sorted(files)
+    assert set((ROLE / "files/requirements.in").read_text().split()) == packages
+
+
+def test_each_module_arrives_where_it_is_imported_from(template: Callable[[str, dict[str, Any]], Any]) -> None:
+    known = {
+        **VARIABLES,
+        "role_path": str(ROLE),
+        "synthetic_ca": "tls/ca.pem",
+        "__synthetic_plugins": "plugins",
+        "__synthetic_settings": {"timeout": 1},
+    }
+    program, settings, *modules, authorities = template(VARIABLES["__synthetic_files"], known)
+    assert program == {"path": "check.py", "source": str(ROLE / "files/check.py")}
+    assert json.loads(settings["content"]) == {"timeout": 1}
+    assert authorities == {"path": "ca.pem", "source": "tls/ca.pem"}
+    package = COLLECTION.replace(".", "/")
+    paths = VARIABLES["__synthetic_modules"]
+    assert modules == [{"path": package + path, "source": f"plugins/{path}"} for path in paths]
+    assert len(template(VARIABLES["__synthetic_files"], {**known, "synthetic_ca": ""})) == 2 + len(paths)
 
 
 def published(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
