@@ -17,8 +17,9 @@ import jinja2
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, choose
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError, render
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import choose
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS

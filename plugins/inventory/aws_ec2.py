@@ -75,7 +75,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
 from ansible.plugins.loader import inventory_loader
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import tagged_services
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
 
 ASKS = "amazon.aws.aws_ec2"
 OWN = ("plugin", "environment")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, integer, keys
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
 
@@ -102,7 +103,7 @@ def bucket_plan(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
         for key, aim in aims.items()
         if state[key] != aim
     ]
-    ours = state["tags"].get("ManagedBy") == planning.MANAGED_BY
+    ours = state["tags"].get("ManagedBy") == MANAGED_BY
     if not ours:
         changes = [f"{change}; others made the bucket, so it is left as it is" for change in changes]
     return {"ours": ours, "changes": changes}

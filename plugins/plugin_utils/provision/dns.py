@@ -16,6 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     optional,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
@@ -35,7 +36,7 @@ def derive(model: Model) -> dict[str, Any]:
         "zone": settings["zone"] or "",
         "domain": model.environment["domain"],
         # How a zone is known as made here: AWS shows it in the list of zones.
-        "comment": f"{model.environment['name']}, made by {planning.MANAGED_BY}",
+        "comment": f"{model.environment['name']}, made by {MANAGED_BY}",
         "names": [host["server_name"] for host in planning.virtual_hosts(model)],
         "replace": settings["replace"],
         "ttl": settings["ttl"],

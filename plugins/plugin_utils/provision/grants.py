@@ -18,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Union
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Problem, Report, listed
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, tagged_services
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
 
 ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
 REVOKE = "arn:aws:scheduler:::aws-sdk:ec2:revokeSecurityGroupIngress"

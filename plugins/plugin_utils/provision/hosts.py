@@ -24,9 +24,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import EDGE
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
-    MANAGED_BY,
     Model,
     artifact_store,
     aws_name,

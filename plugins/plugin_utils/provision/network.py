@@ -23,8 +23,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     refuse_type,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
-    MANAGED_BY,
     Model,
     aws_name,
     aws_tags,

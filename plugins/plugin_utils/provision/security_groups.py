@@ -21,6 +21,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import (
     EDGE,
     HOSTS,
@@ -30,7 +31,6 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
     flows,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
-    MANAGED_BY,
     Model,
     aws_name,
     aws_tags,

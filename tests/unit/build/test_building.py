@@ -312,8 +312,8 @@ RUN = """
 import sys
 from pathlib import Path
 from ansible_collections.fivepointers.platform.plugins.modules import build
-from ansible_collections.fivepointers.platform.plugins.module_utils.building import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.sources import spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
 import json, signal
 signal.signal(signal.SIGTERM, build.stop)
 Builder(spec_of(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])).build()
