@@ -15,7 +15,15 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils import loadi
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 
-BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone")
+BUILD_KEYS = ("output", "lockfile", "install_scripts", "environment", "standalone")
+#: How services of a kind are built: what goes into the artifact, and whether there must be a script that builds. Who
+#: reads a catalogue that nobody checked may come with a kind that there is not.
+BUILDS: dict[str, dict[str, Any]] = {
+    "nestjs_api": {"layout": "node", "script": "build", "script_required": True},
+    "static_frontend": {"layout": "static", "script": "build", "script_required": True},
+    "nextjs": {"layout": "next", "script": "build", "script_required": True},
+    "yjs_websocket": {"layout": "node", "script": "build", "script_required": False},
+}
 
 
 def build_specs(
@@ -53,12 +61,16 @@ def build_spec(spec: dict[str, Any], folder: str) -> dict[str, Any]:
     source = _absolute(folder, build["source"])
     found = {
         "name": spec["name"],
-        "kind": spec["kind"],
+        **BUILDS.get(spec["kind"], {"layout": "node"}),
         "node": spec["node"],
         "start": spec["start"],
         "source": source,
         **{key: build[key] for key in BUILD_KEYS if build.get(key) is not None},
     }
+    # The command of a kind is its script, run by the project's package manager.
+    usual = KINDS[spec["kind"]].command if spec["kind"] in KINDS else None
+    if build.get("command") not in (None, usual):
+        found["command"] = build["command"]
     if build.get("workspace"):
         # Relative to the source ("..") or, like the source itself, to the catalogue.
         options = [_absolute(base, build["workspace"]) for base in (source, folder)]
