@@ -18,8 +18,8 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import write_file
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.companion import accompany, ask
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe import Probe

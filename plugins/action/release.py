@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, choose
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import choose
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import compose
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.manifests import (

@@ -6,34 +6,22 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import (
-    ArchiveError,
-    choose,
-    sha256_of,
-)
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, sha256_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import locked
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import choose
 
 FETCH_TIMEOUT = 60
-
-
-@contextlib.contextmanager
-def locked(path: str) -> Iterator[None]:
-    """Let one process of the controller at a time fetch a file; other hosts' tasks wait and then find it."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".lock", "w", encoding="ascii") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def local(entry: Mapping[str, t.Any], table: str) -> str:
@@ -56,7 +44,8 @@ def local(entry: Mapping[str, t.Any], table: str) -> str:
 
 def fetch(entry: Mapping[str, t.Any], path: str, table: str) -> None:
     """Fetch an archive into the cache unless it is there; raise ArchiveError with the address and the fix."""
-    with locked(path):
+    # One process fetches; the tasks of other hosts wait and then find the file.
+    with locked(path + ".lock"):
         if os.path.isfile(path) and sha256_of(path) == entry["sha256"]:
             return
         where = "%s (version %s of %s)" % (entry["url"], entry["version"], table)

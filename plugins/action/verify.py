@@ -14,9 +14,9 @@ from importlib import import_module
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_client import ProbeError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import write_file
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import explanations, summary, table
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.run import (
     Walker,

@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 
 BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone")
@@ -50,10 +50,14 @@ def build_specs(
 def build_spec(spec: dict[str, Any], folder: str) -> dict[str, Any]:
     """Return one service's part, with absolute paths."""
     build = spec["build"]
+    # A catalogue that nobody checked may name a kind that does not exist.
+    kind = KINDS.get(spec["kind"], Kind(name=spec["kind"], layout="node"))
     source = _absolute(folder, build["source"])
     found = {
         "name": spec["name"],
-        "kind": spec["kind"],
+        "layout": kind.layout,
+        "script": kind.script,
+        "script_required": kind.script_required,
         "node": spec["node"],
         "start": spec["start"],
         "source": source,

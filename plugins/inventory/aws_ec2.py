@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import tagged_services
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
 
 DOCUMENTATION = r"""
 ---

@@ -14,7 +14,8 @@ version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Builds a Node.js project with npm into an archive of what runs, and a manifest with its checksums.
+  - Builds a Node.js project into an archive of what runs, and a manifest with its checksums. Its lock file says which
+    package manager installs.
   - The artifact's id follows from the source, the lock file, the commands, the Node.js version and the build's
     environment. The same input gives the same id, and what was built is not built again.
   - The source is only read. It is copied to a work folder, where installed packages stay for the next build.
@@ -36,16 +37,16 @@ options:
           - The service's name.
         type: str
         required: true
-      kind:
+      layout:
         description:
-          - What runs it, which decides what goes into the artifact.
-          - C(nestjs_api) and C(yjs_websocket) take the output, C(package.json) and the packages that are needed to run;
-            with the output C(.) all of the source.
-          - C(static_frontend) takes the output's content.
-          - C(nextjs) takes the standalone output with C(public) and static files, or what C(next start) needs.
+          - What goes into the artifact.
+          - V(node) takes the output, C(package.json) and the packages that are needed to run; with the output C(.) all
+            of the source.
+          - V(static) takes the content of the output.
+          - V(next) takes the standalone output with C(public) and static files, or what C(next start) needs.
         type: str
         required: true
-        choices: [nestjs_api, static_frontend, nextjs, yjs_websocket]
+        choices: [static, node, next]
       source:
         description:
           - The project's folder.
@@ -58,8 +59,18 @@ options:
       command:
         description:
           - Shell command that builds, run in O(service.source). Empty for none.
+          - If it is not set, the package manager runs O(service.script).
         type: str
-        default: npm run build
+      script:
+        description:
+          - Script of C(package.json) that builds.
+        type: str
+        default: build
+      script_required:
+        description:
+          - Whether a project without O(service.script) is refused. Otherwise nothing is built.
+        type: bool
+        default: true
       output:
         description:
           - What the command makes, below O(service.source).
@@ -83,7 +94,7 @@ options:
         default: {}
       standalone:
         description:
-          - Whether a C(nextjs) project makes a standalone output.
+          - Whether a project with O(service.layout=next) makes a standalone output.
         type: bool
         default: true
       node:
@@ -138,7 +149,7 @@ EXAMPLES = r"""
   fivepointers.platform.build:
     service:
       name: api
-      kind: nestjs_api
+      layout: node
       source: /src/shop/packages/api
       workspace: /src/shop
       output: dist
@@ -206,14 +217,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
 
 SERVICE_OPTIONS = {
     "name": {"type": "str", "required": True},
-    "kind": {
-        "type": "str",
-        "required": True,
-        "choices": ["nestjs_api", "static_frontend", "nextjs", "yjs_websocket"],
-    },
+    "layout": {"type": "str", "required": True, "choices": ["static", "node", "next"]},
     "source": {"type": "path", "required": True},
     "workspace": {"type": "path"},
-    "command": {"type": "str", "default": "npm run build"},
+    "command": {"type": "str"},
+    "script": {"type": "str", "default": "build"},
+    "script_required": {"type": "bool", "default": True},
     "output": {"type": "str", "required": True},
     "lockfile": {"type": "str", "choices": ["required", "optional"], "default": "required"},
     "install_scripts": {"type": "bool", "default": True},

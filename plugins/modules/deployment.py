@@ -154,8 +154,8 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record, write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
 
 
 def main() -> None:
@@ -179,18 +179,18 @@ def main() -> None:
     if module.check_mode or state == "measured":
         module.exit_json(changed=False)
     os.umask(0o022)
-    path = os.path.join(releases.STATE, "lease.json")
+    path = os.path.join(leases.STATE, "lease.json")
     try:
-        with release_files.locked():
-            lease, now = releases.read_json(path), time.time()
+        with leases.host_locked():
+            lease, now = read_record(path), time.time()
             if state == "begun":
                 lease = leases.acquired(lease, holder, module.params["by"], now)
             else:
                 lease = (leases.renewed if state == "renewed" else leases.released)(lease, holder, now)
-            release_files.write_file(path, json.dumps(lease) + "\n", 0o644)
+            write_file(path, json.dumps(lease) + "\n", 0o644)
     except leases.LeaseError as error:
         module.fail_json(msg=str(error), lost=True)
-    except (releases.ReleaseError, OSError) as error:
+    except (leases.HostError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, number=lease["number"])
 

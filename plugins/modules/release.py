@@ -222,7 +222,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read_record
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leases, phases, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 
 
@@ -328,10 +329,10 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
     """Return, for each service, what is live, what was before, and what is kept."""
     found = {}
     for name in names:
-        state = releases.read_json(releases.state_path(name))
+        state = read_record(releases.state_path(name))
         kept = []
-        for release in releases.listed(releases.release_path(name)):
-            record = releases.read_json(os.path.join(releases.release_path(name, release), "release.json"))
+        for release in listed(releases.release_path(name)):
+            record = read_record(os.path.join(releases.release_path(name, release), "release.json"))
             if record:
                 archive = record.get("wanted", {}).get("archive", {})
                 kept.append(
@@ -423,9 +424,9 @@ def main() -> None:
         job.refresh()
         # Nobody waits for a lock to learn that nothing differs.
         if not looks_only and would_change(job, phase):
-            with release_files.locked():
+            with leases.host_locked(releases.STATE):
                 if deployment.get("number"):
-                    release_files.check_fence(int(deployment["number"]))
+                    leases.check_fence(int(deployment["number"]), releases.STATE)
                 job.refresh()
                 run(module, job, phase)
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")

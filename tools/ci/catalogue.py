@@ -16,14 +16,9 @@ from ansible.errors import AnsibleError
 from ansible_collections.fivepointers.platform.plugins.filter.building import build_spec
 from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import parse_catalogue
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
-    LOCK_FILES,
-    Spec,
-    lock_file,
-    read_json,
-    spec_of,
-)
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import LOCK_FILES, lock_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
 from yaml import YAMLError
@@ -36,7 +31,7 @@ __all__ = [
     "deploy_report",
     "lock_file",
     "node_modules",
-    "read_json",
+    "read_object",
 ]
 
 CATALOGUE = "inventories/services.yml"

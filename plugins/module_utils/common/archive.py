@@ -13,78 +13,28 @@ import ctypes
 import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record, sync_directory
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import (
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    TIMED_OUT,
+    run,
+)
+
 MARKER = ".fivepointers.json"
 TEMPORARY = ".incomplete-"
-SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]*\Z")
 BLOCK = 1 << 20
 PROOF_TIMEOUT = 30
 
 
 class ArchiveError(Exception):
     """An archive that cannot be found, trusted or unpacked. The text is for the operator."""
-
-
-# --- the table of archives ----------------------------------------------------
-
-
-def choose(archives: Mapping[Any, Any], wanted: Any, table: str) -> dict[str, Any]:
-    """Return the entry of a table of archives for a name such as "24", or for an exact version.
-
-    The entry is {version, url, sha256, strip}. Raises ArchiveError that names what is wanted, what
-    is known, and `table`, the variable in which to add it.
-    """
-    wanted = str(wanted)
-    known = {str(name): entry for name, entry in archives.items()}
-    entry = known.get(wanted)
-    if entry is None:
-        entry = next((item for item in known.values() if _version_of(item) == wanted), None)
-    example = "'%s': {version: …, url: https://… or file:///…, sha256: …, strip: 1}" % wanted
-    if entry is None:
-        names = ", ".join("%s (%s)" % (name, _version_of(item)) for name, item in sorted(known.items()))
-        raise ArchiveError(
-            "There is no archive for version '%s'. Known are: %s. Add to %s: %s"
-            % (wanted, names or "none", table, example)
-        )
-    if not isinstance(entry, Mapping):
-        raise ArchiveError("%s['%s'] is %r; write %s" % (table, wanted, entry, example))
-    for key in ("version", "url", "sha256"):
-        if not entry.get(key):
-            raise ArchiveError("%s['%s'] lacks %s; write %s" % (table, wanted, key, example))
-    if not VERSION.match(str(entry["version"])):
-        raise ArchiveError(
-            "%s['%s'].version is %r; give an exact version such as 24.1.0" % (table, wanted, entry["version"])
-        )
-    if not SHA256.match(str(entry["sha256"])):
-        raise ArchiveError(
-            "%s['%s'].sha256 is %r; give the 64 hex digits that its publisher states" % (table, wanted, entry["sha256"])
-        )
-    try:
-        strip = int(entry.get("strip", 1))
-    except (TypeError, ValueError):
-        strip = -1
-    if strip < 0:
-        raise ArchiveError(
-            "%s['%s'].strip is %r; give a number of leading directories" % (table, wanted, entry["strip"])
-        )
-    return {
-        "version": str(entry["version"]),
-        "url": str(entry["url"]),
-        "sha256": str(entry["sha256"]),
-        "strip": strip,
-    }
-
-
-def _version_of(entry: Any) -> str:
-    return str(entry.get("version", "no version")) if isinstance(entry, Mapping) else "malformed"
 
 
 # --- reading ------------------------------------------------------------------
@@ -214,15 +164,6 @@ def sync_filesystem(directory: str) -> None:
         os.close(descriptor)
 
 
-def sync_directory(directory: str) -> None:
-    """Wait until the directory's entries are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def temporary_directory(beside: str) -> str:
     """Make an empty directory on the filesystem of the path that it will become."""
     parent = os.path.dirname(beside)
@@ -262,16 +203,9 @@ def remove_incomplete(parent: str) -> list[str]:
 
 def is_complete(directory: str, sha256: str, strip: int) -> bool:
     """Whether the directory is what this archive makes of it, and nobody changed it since."""
-    try:
-        with open(os.path.join(directory, MARKER), encoding="utf-8") as handle:
-            marker = json.load(handle)
-    except (OSError, ValueError):
-        return False
+    marker = read_record(os.path.join(directory, MARKER))
     return (
-        isinstance(marker, dict)
-        and marker.get("sha256") == sha256
-        and marker.get("strip") == strip
-        and marker.get("listing") == listing(directory)
+        marker.get("sha256") == sha256 and marker.get("strip") == strip and marker.get("listing") == listing(directory)
     )
 
 
@@ -301,17 +235,13 @@ def install(archive: str, directory: str, sha256: str, strip: int, proof: Mappin
 def _prove(directory: str, command: Sequence[str], says: str) -> None:
     argv = [os.path.join(directory, command[0]), *command[1:]]
     shown = " ".join(command)
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROOF_TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    status, output = run(argv, PROOF_TIMEOUT)
+    if status in (TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND):
         raise ArchiveError(
-            "What the archive holds does not run here: `%s`: %s. Is it for another architecture?" % (shown, error)
-        ) from error
-    output = (done.stdout + done.stderr).strip()
-    if done.returncode or output != says:
+            "What the archive holds does not run here: `%s`: %s. Is it for another architecture?" % (shown, output)
+        )
+    if status or output != says:
         raise ArchiveError(
             "What the archive holds is not what the table says: `%s` gives %r (status %d), and %r was expected."
-            % (shown, output[:400], done.returncode, says)
+            % (shown, output[:400], status, says)
         )

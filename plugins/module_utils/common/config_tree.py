@@ -41,7 +41,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import grp
 import hashlib
 import json
@@ -50,10 +49,18 @@ import pwd
 import re
 import shutil
 import stat
-import subprocess
 import tempfile
 import time
 import typing as t
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import processes
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    LockedError,
+    locked,
+    read_json,
+    sync_directory,
+    write_file,
+)
 
 STATE_DIR = "/var/lib/fivepointers/trees"
 DIRECTORY_MODE = 0o755
@@ -353,14 +360,13 @@ def observe(path: str) -> Found:
 
 def _read_json(path: str) -> t.Any:
     try:
-        with open(path, encoding="utf-8") as handle:
-            return json.load(handle)
+        return read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise TreeError(
-            f"config_tree: {path} is not readable ({error}); it is written whole, so something else "
-            "changed it. Remove it, and the next run takes stock anew"
+            f"config_tree: {path} is damaged ({error}). It is written atomically, so something else "
+            "changed it. Remove it, and the next run takes stock again"
         ) from error
 
 
@@ -372,14 +378,6 @@ def _read_manifests(state_dir: str) -> dict[str, dict[str, t.Any]]:
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
-
-
-def _sync_directory(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_new(path: str, found: Found) -> None:
@@ -398,13 +396,6 @@ def _write_new(path: str, found: Found) -> None:
         os.fchmod(handle, found.mode)
         stream.flush()
         os.fsync(handle)
-
-
-def _replace(path: str, content: bytes) -> None:
-    """Write a private file of the state directory: whole or not at all."""
-    _write_new(path + ".new", Found("file", content, 0o600, os.geteuid(), os.getegid()))
-    os.rename(path + ".new", path)
-    _sync_directory(os.path.dirname(path))
 
 
 def _as_json(value: t.Any) -> bytes:
@@ -456,13 +447,13 @@ class _Swap:
                 missing.append(parent)
                 parent = os.path.dirname(parent)
             directories.extend(reversed(missing))
-        _sync_directory(self.backup_dir)
+        sync_directory(self.backup_dir)
         journal = {"phase": "swap", "entries": entries, "directories": directories, **after}
         self._write_journal(journal)
         for directory in directories:
             os.mkdir(directory)
             os.chmod(directory, DIRECTORY_MODE)
-            _sync_directory(os.path.dirname(directory))
+            sync_directory(os.path.dirname(directory))
         for entry in entries:
             if changes[entry["path"]].kind != "absent":
                 _write_new(entry["temporary"], changes[entry["path"]])
@@ -473,7 +464,7 @@ class _Swap:
                 os.rename(entry["temporary"], entry["path"])
         for directory in {os.path.dirname(path) for path in changes}:
             if os.path.isdir(directory):
-                _sync_directory(directory)
+                sync_directory(directory)
         journal["phase"] = "reload"
         self._write_journal(journal)
         return journal
@@ -497,38 +488,23 @@ class _Swap:
                 os.rmdir(directory)
         for directory in {os.path.dirname(entry["path"]) for entry in journal["entries"]}:
             if os.path.isdir(directory):
-                _sync_directory(directory)
+                sync_directory(directory)
 
     def close(self) -> None:
         """Forget the journal: what it describes is either done or taken back."""
         _unlink(self.journal_path)
-        _sync_directory(self.state_dir)
+        sync_directory(self.state_dir)
         shutil.rmtree(self.backup_dir, ignore_errors=True)
 
     def _write_journal(self, journal: t.Mapping[str, t.Any]) -> None:
-        _replace(self.journal_path, _as_json(journal))
+        write_file(self.journal_path, _as_json(journal), 0o600)
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
 def _run(argv: t.Sequence[str], timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
-    """Exit status and joined output of a command."""
-    try:
-        done = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )
-    except FileNotFoundError:
-        return 127, f"{argv[0]}: no such command"
-    except subprocess.TimeoutExpired as error:
-        return 124, (error.stdout or b"").decode("utf-8", "replace") + f"\n(no end after {timeout:.0f} s)"
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+    return processes.run(argv, timeout, {"LC_ALL": "C.UTF-8"})
 
 
 def _copy_tree(source: str, target: str) -> None:
@@ -665,20 +641,11 @@ def _unproved(prove: t.Mapping[str, t.Any], before: set[tuple[int, str]]) -> str
 @contextlib.contextmanager
 def _locked(state_dir: str) -> t.Iterator[None]:
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
-    with open(os.path.join(state_dir, ".lock"), "w", encoding="ascii") as handle:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TreeError(
-                        f"config_tree: another run holds {state_dir}/.lock for {LOCK_TIMEOUT} s; "
-                        "wait for it to end (fuser shows its process)"
-                    ) from None
-                time.sleep(0.1)
-        yield
+    try:
+        with locked(os.path.join(state_dir, ".lock"), LOCK_TIMEOUT):
+            yield
+    except LockedError as error:
+        raise TreeError(f"config_tree: {error}; wait for that run to end") from None
 
 
 def _finish(swap: _Swap, journal: t.Mapping[str, t.Any]) -> None:

@@ -11,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import processes
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
 
 UNITS = "/etc/systemd/system"
 WANTS = UNITS + "/multi-user.target.wants"
 COMMAND_TIMEOUT = 120
+ENVIRONMENT = {"LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 # How many times as many lines are looked through as are shown.
 SEARCHED = 20
 NUMBERS = re.compile(r"[0-9a-fA-F.:-]*\d[0-9a-fA-F.:-]*")
@@ -145,22 +148,8 @@ UNKNOWN = UnitState("")
 
 
 def run(argv: Sequence[str], timeout: float = COMMAND_TIMEOUT) -> tuple[int, str]:
-    """Run a command; return its status and what it printed."""
-    try:
-        done = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
-        )
-    except FileNotFoundError:
-        return 127, "%s is not installed" % argv[0]
-    except subprocess.TimeoutExpired:
-        return 124, "no end within %d s" % timeout
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+    """Run a command of systemd, whose output is then plain; return its exit status and its output."""
+    return processes.run(argv, timeout, ENVIRONMENT)
 
 
 def systemctl(*arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
@@ -249,10 +238,8 @@ def enable(unit: str) -> None:
         os.unlink(temporary)
     os.symlink(os.path.join(UNITS, unit), temporary)
     os.rename(temporary, path)
-    # On the disk before anything depends on it: after a loss of power the live slot has to start.
-    descriptor = os.open(WANTS, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    # On disk before anything depends on it: after a power loss the live slot has to start.
+    sync_directory(WANTS)
 
 
 def disable(unit: str) -> None:

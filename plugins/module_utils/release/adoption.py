@@ -19,23 +19,30 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    read,
+    read_record,
+    sync_directory,
+    write_file,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import (
+    is_free,
+    listeners,
+    processes_of,
+    program_of,
+    programs_at,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
-from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
     ReleaseError,
     Seen,
     Wanted,
-    listed,
-    read,
-    read_json,
 )
 
 # What records say of the journey from one to the other.
@@ -52,71 +59,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 PASSING = re.compile(r"NODE_CHANNEL_|NODE_UNIQUE_ID|LISTEN_|NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_")
 
 
-# --- who holds a port ---------------------------------------------------------
-
-
-def listeners(port: int) -> list[tuple[str, str]]:
-    """Return who listens on a TCP port of this host: (address, inode of the socket)."""
-    found = []
-    for local, inode, family in releases.tcp_sockets(releases.LISTENING):
-        address, _colon, number = local.partition(":")
-        if int(number, 16) == port:
-            words = [address[index : index + 8] for index in range(0, len(address), 8)]
-            packed = b"".join(int(word, 16).to_bytes(4, "little") for word in words)
-            found.append((socket.inet_ntop(family, packed), inode))
-    return found
-
-
-def processes_of(inodes: Sequence[str]) -> list[int]:
-    """Return the processes that have one of these sockets open."""
-    sockets = {"socket:[%s]" % inode for inode in inodes}
-    found = []
-    for pid in listed("/proc"):
-        if not pid.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            for descriptor in os.listdir("/proc/%s/fd" % pid):
-                # It may be closed meanwhile.
-                with contextlib.suppress(OSError):
-                    if os.readlink("/proc/%s/fd/%s" % (pid, descriptor)) in sockets:
-                        found.append(int(pid))
-                        break
-    return sorted(found)
-
-
-def holder(inode: str) -> str:
-    """Return the process that has a socket open, in words."""
-    for pid in processes_of([inode]):
-        return "%s (process %d)" % (program_of(pid), pid)
-    return "a process that cannot be seen from here"
-
-
-def program_of(pid: int) -> str:
-    """Return the name of a process's program. Node.js calls its processes MainThread."""
-    try:
-        return os.path.basename(os.readlink("/proc/%d/exe" % pid)).replace(" (deleted)", "")
-    except OSError:
-        # Of a process that ends there is only this left, and then nothing.
-        with contextlib.suppress(OSError):
-            return (read("/proc/%d/comm" % pid) or "").strip()
-        return ""
-
-
-def programs_at(port: int) -> set[str]:
-    """Return the names of the programs that hold a port; one that ends meanwhile has none."""
-    found = {program_of(pid) for pid in processes_of([inode for _address, inode in listeners(port)])}
-    return found - {""}
-
-
-def is_free(port: int) -> bool:
-    """Whether nginx could listen on a port, tried as nginx does it. Costs the same on a busy host."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104
-        except OSError:
-            return False
-    return True
+# --- processes -----------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,7 +250,7 @@ def record_path(name: str) -> str:
 
 def recorded(name: str) -> dict[str, Any]:
     """Return from whom a service's port was taken over; empty if from nobody."""
-    return read_json(record_path(name))
+    return read_record(record_path(name))
 
 
 def write_record(name: str, record: Mapping[str, Any], state: str) -> dict[str, Any]:
@@ -487,7 +430,7 @@ def live_release(name: str) -> Wanted | None:
 
 def end_live(name: str) -> None:
     """Note that none of a service's releases is live any more."""
-    state = read_json(releases.state_path(name))
+    state = read_record(releases.state_path(name))
     if state.pop("live", None):
         state.pop("held", None)
         write_file(releases.state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
@@ -596,5 +539,5 @@ def give_back(name: str, record: Mapping[str, Any], answers: Callable[[], bool],
     for path in (_environment_path(name), _unit_path(name), record_path(name)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    archives.sync_directory(os.path.dirname(record_path(name)))
+    sync_directory(os.path.dirname(record_path(name)))
     return 0.0 if running else round((first - begun) * 1000, 1)

@@ -10,15 +10,20 @@ Standard library only, Python 3.9 or later.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    listed,
+    read_record,
+    sync_directory,
+    write_file,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
     SLOTS,
@@ -26,9 +31,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     Wanted,
     fill_secrets,
     flag_path,
-    listed,
     megabytes,
-    read_json,
     release_path,
     slot_path,
     state_path,
@@ -36,26 +39,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
 
 HISTORY = 20
 RESERVE = 64 << 20
-LOCK_TIMEOUT = 60
 
 
-# --- writing ------------------------------------------------------------------
-
-
-def write_file(path: str, text: str, mode: int) -> None:
-    """Write a file whole: beside its place, synced, and then renamed."""
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    temporary = path + ".new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        os.fchmod(descriptor, mode)
-        handle.write(text)
-        handle.flush()
-        os.fsync(descriptor)
-    os.rename(temporary, path)
-    archives.sync_directory(os.path.dirname(path))
+# --- slots and state ----------------------------------------------------------
 
 
 def point_slot(name: str, slot: str, release: str) -> None:
@@ -66,7 +52,7 @@ def point_slot(name: str, slot: str, release: str) -> None:
         os.unlink(path + ".new")
     os.symlink("../releases/" + release, path + ".new")
     os.rename(path + ".new", path)
-    archives.sync_directory(os.path.dirname(path))
+    sync_directory(os.path.dirname(path))
 
 
 def set_flag(name: str, slot: str) -> None:
@@ -77,19 +63,19 @@ def set_flag(name: str, slot: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    archives.sync_directory(releases.STATE)
+    sync_directory(releases.STATE)
 
 
 def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
     """Note, before the flag changes, what is about to be switched from and to. Committing or taking back ends it."""
-    state = read_json(state_path(name))
+    state = read_record(state_path(name))
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
     _write_state(name, state)
 
 
 def end_switch(name: str) -> None:
     """Forget a switch that was taken back."""
-    state = read_json(state_path(name))
+    state = read_record(state_path(name))
     if state.pop("pending", None):
         _write_state(name, state)
 
@@ -100,7 +86,7 @@ def record_switch(name: str, release: str, slot: str) -> None:
     `line` is what a rollback goes back along: a release is put at its end, or, when it stands there already, what
     came after it is cut off.
     """
-    state = read_json(state_path(name))
+    state = read_record(state_path(name))
     pending = state.pop("pending", None) or {}
     before = state.get("live") or {}
     if (before.get("release"), before.get("slot")) != (release, slot):
@@ -124,51 +110,13 @@ def previous(state: Mapping[str, Any]) -> str:
 
 def hold(name: str, slot: str, until: float) -> None:
     """Note until when (seconds since 1970) a replaced slot goes on running."""
-    state = read_json(state_path(name))
+    state = read_record(state_path(name))
     state["held"] = {"slot": slot, "until": until}
     _write_state(name, state)
 
 
 def _write_state(name: str, state: Mapping[str, Any]) -> None:
     write_file(state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
-
-
-# --- one deployment at a time -----------------------------------------------------
-
-
-def check_fence(number: int) -> None:
-    """Raise ReleaseError for a deployment that another one has followed. Call it with the host's lock held."""
-    path = os.path.join(releases.STATE, "fence.json")
-    highest = read_json(path).get("number", 0)
-    if number < highest:
-        raise ReleaseError(
-            "This deployment lost its lock, and another one works on this host since. Nothing was changed by this "
-            "step. See what is live with the playbook releases.yml, and deploy again when the other one has ended."
-        )
-    if number > highest:
-        write_file(path, json.dumps({"number": number}) + "\n", 0o644)
-
-
-@contextlib.contextmanager
-def locked() -> Iterator[None]:
-    """Hold the host's lock: one release at a time."""
-    os.makedirs(releases.STATE, 0o755, exist_ok=True)
-    # nginx looks for the flag files as its own user.
-    os.chmod(releases.STATE, 0o755)  # noqa: S103
-    with open(os.path.join(releases.STATE, ".lock"), "w", encoding="ascii") as handle:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ReleaseError(
-                        "Another release works on this host for %d s already. Wait for it to end, and run this again; "
-                        "`fuser -v %s/.lock` shows its process." % (LOCK_TIMEOUT, releases.STATE)
-                    ) from None
-                time.sleep(0.1)
-        yield
 
 
 # --- staging ------------------------------------------------------------------
@@ -295,11 +243,11 @@ def prune(wanted: Wanted) -> list[str]:
     Never one that a slot has, which is the live, the held and any draining one, nor the way back.
     """
     name = wanted.name
-    state = read_json(state_path(name))
+    state = read_record(state_path(name))
     needed = {os.path.basename(os.readlink(path)) for path in _slot_links(name)}
     needed |= {previous(state), (state.get("pending") or {}).get("before", {}).get("release", "")}
     records = {
-        release: read_json(os.path.join(release_path(name, release), "release.json"))
+        release: read_record(os.path.join(release_path(name, release), "release.json"))
         for release in listed(release_path(name))
         if not release.startswith(archives.TEMPORARY)
     }

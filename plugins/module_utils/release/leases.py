@@ -6,21 +6,43 @@
 A lease is {id, number, by, since, expires}: who holds it, since and until when (seconds since 1970, by the clock of
 that host). It is renewed as long as the deployment lives, and ends by itself when it does not. Its number is higher
 than that of every lease before, also of one on another host: each host refuses what comes with a lower number than it
-has seen. Pure; standard library only, Python 3.9 or later.
+has seen. Standard library only, Python 3.9 or later.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    LockedError,
+    locked,
+    read_record,
+    write_file,
+)
+
+#: Where a host keeps what outlives a release.
+STATE = "/var/lib/fivepointers"
+#: Seconds to wait for another process that works on the host.
+LOCK_TIMEOUT = 60
 
 #: Seconds for which a lease holds without being renewed, and between renewals.
 LEASE, RENEWAL = 60, 15
 
 
 class LeaseError(Exception):
-    """The lock is somebody else's. The text is for the operator."""
+    """Another deployment has the environment's lock. The text is for the operator."""
+
+
+class HostError(Exception):
+    """Another process or a later deployment is working on the host. The text is for the operator."""
+
+
+# --- the lease (pure) ---------------------------------------------------------
 
 
 def acquired(lease: Mapping[str, Any], holder: str, by: str, now: float) -> dict[str, Any]:
@@ -59,3 +81,36 @@ def _own(lease: Mapping[str, Any], holder: str) -> None:
 def clock(seconds: float) -> str:
     """Return a time for people."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+# --- the host -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def host_locked(state: str = STATE) -> Iterator[None]:
+    """Hold the host's lock: one process at a time changes what is in `state`. Raises HostError."""
+    os.makedirs(state, 0o755, exist_ok=True)
+    # nginx looks for the flag files as its own user.
+    os.chmod(state, 0o755)  # noqa: S103
+    path = os.path.join(state, ".lock")
+    try:
+        with locked(path, LOCK_TIMEOUT):
+            yield
+    except LockedError as error:
+        raise HostError(
+            "Another release has been running on this host for %d s. Wait for it to end, then run this again. It is "
+            "process %s, which holds %s." % (LOCK_TIMEOUT, error.holder or "unknown", path)
+        ) from None
+
+
+def check_fence(number: int, state: str = STATE) -> None:
+    """Raise HostError if a later deployment has been on this host. Call it with the host's lock held."""
+    path = os.path.join(state, "fence.json")
+    highest = read_record(path).get("number", 0)
+    if number < highest:
+        raise HostError(
+            "This deployment lost its lock, and another one has worked on this host since. This step changed nothing. "
+            "Run the playbook releases.yml to see what is live, and deploy again when the other deployment has ended."
+        )
+    if number > highest:
+        write_file(path, json.dumps({"number": number}) + "\n", 0o644)

@@ -24,9 +24,10 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import TreeError, apply_tree
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import holder, listeners
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, releases
-from ansible_collections.fivepointers.platform.plugins.module_utils.release.adoption import holder, listeners
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import (
     begin_switch,
     check_space,
@@ -38,8 +39,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.file
     set_flag,
     share,
     stage,
-    write_file,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.leases import HostError
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import (
     Migration,
     MigrationError,
@@ -57,7 +58,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     observe,
     other,
     plan,
-    read,
     slot_texts,
     unit_name,
 )
@@ -819,4 +819,4 @@ def explain(error: BaseException) -> str:
 
 
 #: What the phases may raise and the module reports.
-ERRORS = (ReleaseError, archives.ArchiveError, systemd.SystemdError, PlaceholderError, TreeError, OSError)
+ERRORS = (ReleaseError, HostError, archives.ArchiveError, systemd.SystemdError, PlaceholderError, TreeError, OSError)

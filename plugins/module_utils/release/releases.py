@@ -20,31 +20,31 @@ import dataclasses
 import json
 import os
 import pwd
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read, read_record
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
     Placeholder,
     parse,
     render,
     unparse,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import ESTABLISHED, tcp_sockets
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
 
 HOME = "/opt/fivepointers"
 SETTINGS = "/etc/fivepointers"
-STATE = "/var/lib/fivepointers"
+STATE = leases.STATE
 CACHE = "/var/cache"
 NGINX = "/etc/nginx"
 SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
 # A timer may be late by this many seconds.
 TIMER_SLACK = 30
-# States of a TCP socket, as the kernel writes them.
-ESTABLISHED, LISTENING = "01", "0A"
 
 
 class ReleaseError(Exception):
@@ -123,7 +123,7 @@ def load_wanted(name: str, release: str) -> Wanted:
     Raises ReleaseError where it is not there.
     """
     directory = release_path(name, release)
-    record = read_json(os.path.join(directory, "release.json")).get("wanted")
+    record = read_record(os.path.join(directory, "release.json")).get("wanted")
     if not record:
         kept = ", ".join(item for item in listed(release_path(name)) if not item.startswith(archives.TEMPORARY))
         raise ReleaseError(
@@ -224,39 +224,6 @@ class Seen:
     sockets: int = 0
 
 
-def read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """Return what a file says; empty where it is missing or no JSON."""
-    try:
-        found = json.loads(read(path) or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def listed(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def tcp_sockets(state: str) -> Iterator[tuple[str, str, socket.AddressFamily]]:
-    """Yield local address and port as the kernel writes them, inode and family of TCP sockets in a state."""
-    for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
-        for line in (read(path) or "").splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == state:
-                yield fields[1], fields[9], family
-
-
 def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
     """Return what there is of these services. Reads only."""
     units = [unit_name(item.name, slot) for item in wanted if item.process for slot in SLOTS]
@@ -275,14 +242,14 @@ def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
 def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: int) -> Seen:
     name = wanted.name
     releases = {
-        release: read_json(os.path.join(release_path(name, release), "release.json"))
+        release: read_record(os.path.join(release_path(name, release), "release.json"))
         for release in listed(release_path(name))
         if not release.startswith(archives.TEMPORARY)
     }
     slots = {slot: _observe_slot(wanted, slot, releases, states, version) for slot in SLOTS}
     flag = "green" if os.path.exists(flag_path(name)) else "blue"
     front = read(os.path.join(NGINX, wanted.front_path))
-    state = read_json(state_path(name))
+    state = read_record(state_path(name))
     recorded, held = state.get("live") or {}, state.get("held") or {}
     try:
         account = bool(pwd.getpwnam(wanted.user))

@@ -223,8 +223,6 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
         if service[key] is None:
             service[key] = getattr(kind, key)
     build = service["build"]
-    if build["command"] is None:
-        build["command"] = f"npm run {kind.script}" + ("" if kind.script_required else " --if-present")
     build["output"] = build["output"] or kind.output
     if kind.standalone and build["standalone"] is None:
         build["standalone"] = True

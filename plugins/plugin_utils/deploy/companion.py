@@ -12,7 +12,7 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.leases import LEASE, RENEWAL
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe import Probe
 

@@ -5,23 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
-
-# The tag ManagedBy of what the collection made: only that is ever changed or deleted without being asked by name.
-MANAGED_BY = "fivepointers.platform"
 
 
 def aws_tags(model: Model, service: str = "") -> dict[str, str]:
     """Return the tags of a resource; Service names what it serves, where that is one thing."""
     found = {"Platform": "fivepointers", "Environment": str(model.environment["name"]), "ManagedBy": MANAGED_BY}
     return {**found, "Service": service} if service else found
-
-
-def tagged_services(tags: Mapping[str, str] | None) -> list[str]:
-    """Return what runs on an instance, as its tag Services says: names of services, and edge."""
-    return [name for part in (tags or {}).get("Services", "").split(",") if (name := part.strip())]
 
 
 def aws_name(model: Model, thing: str) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, integer, keys
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY
 
 KEYS: dict[str, Key] = {
     "old_versions_days": Key(integer(1, 3650), 30),

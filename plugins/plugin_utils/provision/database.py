@@ -22,13 +22,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES, Engine
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.schedule import is_production
 
 IDENTIFIER = text(
     r"[a-z](?!.*--)[a-z0-9-]{0,61}[a-z0-9]", "the identifier of an RDS instance: lower-case letters, digits and hyphens"

@@ -16,10 +16,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     optional,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
 
 KEYS: dict[str, Key] = {

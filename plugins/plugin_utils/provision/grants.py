@@ -18,9 +18,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Union
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Problem, Report, listed
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import tagged_services
 
 ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
 REVOKE = "arn:aws:scheduler:::aws-sdk:ec2:revokeSecurityGroupIngress"

@@ -24,9 +24,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import EDGE
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY, aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
     artifact_store,
     connection_budget,

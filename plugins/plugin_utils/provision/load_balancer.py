@@ -18,6 +18,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     optional,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production, tagged_services
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration as edge
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import flows, names
@@ -26,7 +27,6 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.schedule import is_production
 
 # nginx lets a silent WebSocket live as long. Ordinary connections get this too, so the edge keeps its own longer.
 IDLE_TIMEOUT = 3600
@@ -177,9 +177,7 @@ def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mappin
     An edge that is stopped stays registered: it may be started again.
     """
     state = {
-        item["instance_id"]: item["state"]["name"]
-        for item in instances
-        if "edge" in names.tagged_services(item.get("tags"))
+        item["instance_id"]: item["state"]["name"] for item in instances if "edge" in tagged_services(item.get("tags"))
     }
     known = [item["target"]["id"] for item in targets if item["target_health"]["state"] != "draining"]
     register = sorted(name for name, now in state.items() if now == "running" and name not in known)

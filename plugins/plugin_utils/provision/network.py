@@ -23,8 +23,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     refuse_type,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY, aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 
 ZONES = 2
 # Sixteen parts of the VPC: two public, two private, and twelve for what else is put there.

@@ -12,18 +12,12 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, Report, keys, text
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TARGETS = "arn:aws:scheduler:::aws-sdk"
-# Users are there at all hours.
-PRODUCTION = re.compile(r"(?:.*-)?prod(?:uction)?(?:-.*)?")
-
-
-def is_production(name: str) -> bool:
-    """Whether the name of an environment says that users depend on it."""
-    return bool(PRODUCTION.fullmatch(name))
 
 
 def days(report: Report, path: str, value: Any) -> list[str] | None:

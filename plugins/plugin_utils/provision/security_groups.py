@@ -21,6 +21,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     table,
     text,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import (
     EDGE,
@@ -30,7 +31,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
     WORLD,
     flows,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import MANAGED_BY, aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.network import (
     FoundError,

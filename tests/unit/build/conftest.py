@@ -23,11 +23,9 @@ from urllib.parse import unquote
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import (
-    node_version,
-    npm_program,
-    wheel,
-)
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import wheel
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import Npm
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import node_version
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
 
 NODE = Path(wheel("bin", "node") or "node")
@@ -170,7 +168,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 def run_npm(registry: dict[str, str], folder: Path, *words: str) -> None:
     done = subprocess.run(
-        [str(NODE), str(npm_program(NODE)), *words, "--no-audit", "--no-fund"],
+        [str(NODE), str(Npm().programs(NODE)["npm"]), *words, "--no-audit", "--no-fund"],
         cwd=folder,
         text=True,
         capture_output=True,
@@ -217,7 +215,7 @@ def spec(source: Path, **other: Any) -> Spec:
     """A spec with the defaults of an API."""
     values: dict[str, Any] = {
         "name": "api",
-        "kind": "nestjs_api",
+        "layout": "node",
         "source": source,
         "root": source,
         "command": "compile",

@@ -38,7 +38,7 @@ def call(
         args = {
             "service": {
                 "name": "api",
-                "kind": "nestjs_api",
+                "layout": "node",
                 "source": str(project),
                 "command": "compile",
                 "output": "dist",
@@ -119,7 +119,9 @@ def test_what_is_to_be_built() -> None:
     assert api["workspace"] == "/repo/mono"
     assert api["start"] == ["node", "dist/main.js"]
     assert api["output"] == "dist"
-    assert api["command"] == "npm run build"
+    assert "command" not in api
+    assert (api["layout"], api["script"], api["script_required"]) == ("node", "build", True)
+    assert web["layout"] == "static"
     assert web["source"] == "/src/web"
     assert web["environment"] == {"VITE_API": "https://api.example.com/v1", "COST": "$5"}
     assert set(api) <= set(build.SERVICE_OPTIONS)

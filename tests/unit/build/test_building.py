@@ -42,7 +42,7 @@ def tree_of(folder: Path) -> dict[str, str]:
 
 def test_an_api_is_built_once_and_runs(project: Path, builder: Make, tmp_path: Path) -> None:
     before = tree_of(project)
-    service = spec(project, command="npm run build", start=("node", "dist/main.js"))
+    service = spec(project, command=None, start=("node", "dist/main.js"))
     make = builder(service)
     shutil.rmtree(make.work)
     done = make.build()
@@ -94,7 +94,7 @@ def test_each_input_changes_the_id(project: Path, builder: Make) -> None:
         "output": {"output": "build"},
         "environment": {"environment": {"API_URL": "https://api.example.com"}},
         "install scripts": {"install_scripts": False},
-        "kind": {"kind": "yjs_websocket"},
+        "layout": {"layout": "static"},
     }.items():
         ids[name] = builder(spec(project, **change)).plan()["id"]
     (project / "src/main.js").chmod(0o755)
@@ -255,8 +255,8 @@ def test_with_a_lock_file_that_does_not_fit(project: Path, builder: Make) -> Non
         ),
         ({"start": ("node", "--enable-source-maps", "server.js")}, ["made no server.js"]),
         ({"node": "3"}, ["no Node.js 3 to build with", "platform_environment.nodejs['3']"]),
-        ({"kind": "static_frontend"}, ["dist of api holds no index.html"]),
-        ({"kind": "nextjs"}, ["made no dist/standalone", "output: 'standalone'", "build.standalone: false"]),
+        ({"layout": "static"}, ["dist of api holds no index.html"]),
+        ({"layout": "next"}, ["made no dist/standalone", "output: 'standalone'", "build.standalone: false"]),
         ({"command": "kill -9 $$"}, ["failed with status -9", "memory runs out", "max-old-space-size"]),
         (
             {"command": "node --max-old-space-size=16 -e 'const a = []; for (;;) a.push(new Array(1e5).fill(1))'"},
@@ -285,7 +285,17 @@ def test_a_project_without_build_script(project: Path, builder: Make) -> None:
     about = json.loads((project / "package.json").read_text())
     about["scripts"] = {"start": "node ."}
     write(project, {"package.json": about})
-    assert "no script named build (it has: start)" in refused(builder(spec(project, command="npm run build")))
+    assert "no script named build (it has: start)" in refused(builder(spec(project, command=None)))
+
+
+def test_a_script_that_may_be_missing(project: Path, builder: Make) -> None:
+    about = json.loads((project / "package.json").read_text())
+    optional = spec(project, command=None, script="bundle", script_required=False, output=".")
+    manifest = builder(optional).build()["manifest"]
+    assert "src/main.js" in manifest["files"] and "dist/main.js" not in manifest["files"]
+    about["scripts"]["bundle"] = "compile"
+    write(project, {"package.json": about})
+    assert "dist/main.js" in builder(optional).build()["manifest"]["files"]
 
 
 def test_a_link_out_of_the_project(project: Path, builder: Make) -> None:
@@ -303,7 +313,7 @@ def test_a_dependency_outside_of_the_project(project: Path, builder: Make) -> No
 
 def test_a_workspace_that_is_not_above(project: Path) -> None:
     with pytest.raises(BuildError, match=r"its source .* is not below it"):
-        spec_of({"name": "a", "kind": "nestjs_api", "source": str(project), "workspace": str(project / "src")})
+        spec_of({"name": "a", "layout": "node", "source": str(project), "workspace": str(project / "src")})
 
 
 # --- interruptions ----------------------------------------------------------------
@@ -323,7 +333,7 @@ Builder(spec_of(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])).
 def start_build(project: Path, tmp_path: Path, command: str, **other: Any) -> subprocess.Popen[str]:
     service = {
         "name": "api",
-        "kind": "nestjs_api",
+        "layout": "node",
         "source": str(project),
         "command": command,
         "output": "dist",
@@ -507,7 +517,7 @@ def test_a_static_site(tmp_path: Path, builder: Make) -> None:
     source = tmp_path / "site"
     page = "<h1>hello</h1>" * 200
     write(source, {"public/index.html": page, "public/small.css": "a{}", "public/x/photo.png": "p" * 5000, "notes": ""})
-    make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+    make = builder(spec(source, name="site", layout="static", command="", output="public"))
     manifest = make.build()["manifest"]
     assert set(manifest["files"]) == {"index.html", "index.html.br", "index.html.gz", "small.css", "x/photo.png"}
     app = unpacked(make, manifest, tmp_path / "host")
@@ -520,7 +530,7 @@ def test_a_static_site(tmp_path: Path, builder: Make) -> None:
 def test_what_the_project_compressed_itself_is_kept(tmp_path: Path, builder: Make) -> None:
     source = tmp_path / "site"
     write(source, {"public/index.html": "<h1>hello</h1>" * 200, "public/index.html.br": "its own"})
-    make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+    make = builder(spec(source, name="site", layout="static", command="", output="public"))
     app = unpacked(make, make.build()["manifest"], tmp_path / "host")
     assert (app / "index.html.br").read_text() == "its own" and (app / "index.html.gz").exists()
 
@@ -528,7 +538,7 @@ def test_what_the_project_compressed_itself_is_kept(tmp_path: Path, builder: Mak
 def test_compressing_twice_gives_the_same_bytes(tmp_path: Path, builder: Make) -> None:
     source = tmp_path / "site"
     write(source, {"public/index.html": "<h1>hello</h1>" * 200, "public/a.js": "let a = 1;\n" * 900})
-    make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+    make = builder(spec(source, name="site", layout="static", command="", output="public"))
     first = make.build()["manifest"]
     shutil.rmtree(make.store.folder)
     second = make.build()["manifest"]
@@ -542,7 +552,7 @@ def test_times_follow_from_content(tmp_path: Path, builder: Make) -> None:
     times = []
     for number in (1, 2, 1):
         write(source, {"public/index.html": f"page {number}", "public/same.html": "same"})
-        make = builder(spec(source, name="site", kind="static_frontend", command="", output="public"))
+        make = builder(spec(source, name="site", layout="static", command="", output="public"))
         app = unpacked(make, make.build()["manifest"], tmp_path / f"host{len(times)}")
         times.append(((app / "index.html").stat().st_mtime, (app / "same.html").stat().st_mtime))
     assert times[0] == times[2]
@@ -562,11 +572,7 @@ def test_a_relay_that_is_one_script(tmp_path: Path, builder: Make) -> None:
         },
     )
     write_lock(source, {"node_modules/needs-old": "1.0.0", "node_modules/leaf": "1.0.0"})
-    make = builder(
-        spec(
-            source, kind="yjs_websocket", command="npm run build --if-present", output=".", start=("node", "server.js")
-        )
-    )
+    make = builder(spec(source, command=None, script_required=False, output=".", start=("node", "server.js")))
     manifest = make.build()["manifest"]
     assert not [name for name in manifest["files"] if "npmrc" in name or "env" in name], "credentials went along"
     app = unpacked(make, manifest, tmp_path / "host")
@@ -611,7 +617,7 @@ def test_nextjs_standalone(tmp_path: Path, builder: Make) -> None:
     source = tmp_path / "site"
     write(source, {"package.json": NEXT, "build.js": FAKE_NEXT})
     write_lock(source, DEEP)
-    make = builder(spec(source, kind="nextjs", command="node build.js", output=".next", start=("node", "server.js")))
+    make = builder(spec(source, layout="next", command="node build.js", output=".next", start=("node", "server.js")))
     manifest = make.build()["manifest"]
     app = unpacked(make, manifest, tmp_path / "host")
     assert node(app, "server.js").startswith("leaf@2.0.0 deep@1.0.0 needs-old@1.0.0 leaf@1.0.0")
@@ -645,7 +651,7 @@ def test_nextjs_standalone_in_a_monorepo(tmp_path: Path, builder: Make) -> None:
         spec(
             root / "apps/site",
             root=root,
-            kind="nextjs",
+            layout="next",
             command="node build.js apps/site",
             output=".next",
             start=("node", "server.js"),
@@ -665,7 +671,7 @@ def test_nextjs_without_standalone_output(tmp_path: Path, builder: Make) -> None
     source = tmp_path / "site"
     write(source, {"package.json": NEXT, "build.js": FAKE_NEXT, "next.config.mjs": "export default {};\n"})
     write_lock(source, DEEP)
-    make = builder(spec(source, kind="nextjs", command="node build.js", output=".next", standalone=False))
+    make = builder(spec(source, layout="next", command="node build.js", output=".next", standalone=False))
     files = set(make.build()["manifest"]["files"])
     wanted = {"next.config.mjs", "package.json", "public/robots.txt", "node_modules/leaf/index.js"}
     assert wanted | {".next/static/chunks/a.js"} <= files

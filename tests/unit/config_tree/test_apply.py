@@ -409,7 +409,7 @@ def killed_before_step(wanted: dict[str, Any], limit: int) -> bool:
         counter = Counter(limit)
         for name in STEPS:
             setattr(config_tree.os, name, counter.wrap(getattr(os, name)))
-        config_tree.subprocess.run = counter.wrap(subprocess.run)
+        config_tree._run = counter.wrap(config_tree._run)
         try:
             apply_tree(wanted)
         except BaseException:
@@ -489,7 +489,7 @@ def test_a_run_killed_while_it_puts_back_is_taken_back(tmp_path_factory: pytest.
             counter = Counter(limit)
             for name in STEPS:
                 setattr(config_tree.os, name, counter.wrap(getattr(os, name)))
-            config_tree.subprocess.run = counter.wrap(subprocess.run)
+            config_tree._run = counter.wrap(config_tree._run)
             try:
                 apply_tree(new)
             except TreeError:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, sockets, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, phases, releases
 
 from .test_phases import Killed, Played, job, played, release
@@ -86,7 +87,7 @@ def old(tmp_path: Path) -> Iterator[Callable[..., tuple[int, subprocess.Popen[by
 
 
 def capture(port: int) -> dict[str, Any]:
-    return adoption.capture("orders", port, [inode for _address, inode in adoption.listeners(port)])
+    return adoption.capture("orders", port, [inode for _address, inode in sockets.listeners(port)])
 
 
 # --- what is recorded -----------------------------------------------------------
@@ -244,7 +245,7 @@ def test_a_port_is_taken_over_and_the_outage_is_measured(
     place(nginx, port)
     assert said(port) == "old"
     outage = adoption.take_over("orders", record, lambda: said(port) == "new")
-    assert said(port) == "new" and adoption.programs_at(port) == {"nginx"}
+    assert said(port) == "new" and sockets.programs_at(port) == {"nginx"}
     assert 0 < outage < 1000
     assert process.wait(5) == -(signal.SIGKILL if arguments else signal.SIGTERM)
     assert adoption.recorded("orders")["state"] == adoption.ADOPTED
@@ -270,18 +271,18 @@ def test_nothing_is_started_beside_what_runs_already(host: Path, old: Callable[.
 
 def test_a_port_is_free_only_where_nginx_could_have_it() -> None:
     port = free_port()
-    assert adoption.is_free(port)
+    assert sockets.is_free(port)
     with socket.create_server(("127.0.0.1", port)):
-        assert not adoption.is_free(port)
+        assert not sockets.is_free(port)
 
 
 def test_a_process_that_ended_meanwhile_holds_no_port(monkeypatch: pytest.MonkeyPatch, old: Callable[..., Any]) -> None:
     port, process = old()
-    assert adoption.programs_at(port) == {os.path.basename(os.path.realpath(sys.executable))}
-    monkeypatch.setattr(adoption, "processes_of", lambda inodes: [process.pid])
+    assert sockets.programs_at(port) == {os.path.basename(os.path.realpath(sys.executable))}
+    monkeypatch.setattr(sockets, "processes_of", lambda inodes: [process.pid])
     process.kill()
     process.wait()
-    assert adoption.programs_at(port) == set()
+    assert sockets.programs_at(port) == set()
 
 
 # --- a kill at any point ------------------------------------------------------------
@@ -413,7 +414,7 @@ def test_it_is_adopted_and_given_back(played: Played, before: Old, taking: Calla
     assert before.state() == ("old", False, False)
     assert not played.running and not played.enabled
     assert again.adopted["orders"]["given_back"] is True
-    assert "live" not in releases.read_json(releases.state_path("orders"))
+    assert "live" not in read_record(releases.state_path("orders"))
 
 
 def test_a_candidate_that_is_ill_stops_nothing(played: Played, before: Old, taking: Callable[[], phases.Job]) -> None:

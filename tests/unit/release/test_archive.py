@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.action import unpack as action
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, runtime_table
 
 from .conftest import link, make_archive
 
@@ -31,7 +31,7 @@ ENTRY = {"version": "24.1.2", "url": "https://example.com/node.tar.gz", "sha256"
 @pytest.mark.parametrize("wanted", ["24", 24, "24.1.2"])
 @pytest.mark.parametrize("name", ["24", 24])
 def test_a_version_is_found_by_name_or_exactly(wanted: Any, name: Any) -> None:
-    assert archive.choose({name: ENTRY}, wanted, "table") == {**ENTRY, "strip": 1}
+    assert runtime_table.choose({name: ENTRY}, wanted, "table") == {**ENTRY, "strip": 1}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_wrong_entry_is_refused_with_its_place(entry: Any, told: str) -> None:
     if entry is not None:
         table["24"] = entry
     with pytest.raises(archive.ArchiveError) as error:
-        archive.choose(table, "24", "platform_environment.nodejs")
+        runtime_table.choose(table, "24", "platform_environment.nodejs")
     assert told in str(error.value) and "platform_environment.nodejs" in str(error.value)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, phases, releases
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
@@ -143,7 +144,7 @@ def test_the_flag_alone_says_what_is_live(host: Path, stage: Stage) -> None:
     wanted = stage({"a": "x"}, make_spec("static_frontend"))
     assert releases.observe([wanted])["orders"].live is None
     files.point_slot("orders", "green", wanted.release)
-    files.write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
+    write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
     assert releases.observe([wanted])["orders"].live is None, "blue is live, and has nothing"
     files.set_flag("orders", "green")
     seen = releases.observe([wanted])["orders"]
@@ -165,8 +166,8 @@ def test_a_slot_is_faithful_until_somebody_changes_it(host: Path, stage: Stage, 
     wanted = stage({"a": "x"})
     unit, environment = releases.slot_texts("orders", wanted.release, 13001, 252)
     unit_path = host / "units/fivepointers-orders@blue.service"
-    files.write_file(str(unit_path), unit, 0o644)
-    files.write_file(releases.environment_path("orders", "blue"), environment, 0o600)
+    write_file(str(unit_path), unit, 0o644)
+    write_file(releases.environment_path("orders", "blue"), environment, 0o600)
     files.point_slot("orders", "blue", wanted.release)
     assert releases.observe([wanted])["orders"].slots["blue"].faithful
     environment_path = Path(releases.environment_path("orders", "blue"))

@@ -1,0 +1,369 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What goes into an artifact: files and links, by layout.
+
+A layout says which parts of a built project run on a host: `static` is what the build made, `node` the output with the
+packages that it needs, `next` what Next.js needs, standalone or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
+    ArrangeError,
+    arrange,
+    programs,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import SETTINGS
+
+if TYPE_CHECKING:
+    from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
+
+#: Files that compress well and are asked for by browsers.
+COMPRESSIBLE = {
+    ".css", ".csv", ".geojson", ".htm", ".html", ".ico", ".js", ".json", ".map", ".md", ".mjs", ".otf", ".svg", ".ttf",
+    ".txt", ".wasm", ".webmanifest", ".xml",
+}  # fmt: skip
+COMPRESS_FROM = 1024
+#: Never part of an artifact, even where the whole source is: they hold credentials.
+PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.env(\..+)?\.local|\.env\.local|\.git)(/|$)")
+
+
+class ArtifactError(Exception):
+    """An artifact cannot be made; the text names the file and the fix."""
+
+
+class Layout:
+    """The files and links of an artifact, by their path in it, and where their content comes from."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Path | bytes] = {}
+        self.links: dict[str, str] = {}
+        self._mapped: list[tuple[Path, str]] = []
+        self._pending: list[tuple[str, Path]] = []
+
+    def add_file(self, source: Path, at: str) -> None:
+        """One file; a link is followed."""
+        if source.is_file():
+            self.files[at] = source
+
+    def add_link(self, at: str, target: str) -> None:
+        """A relative link; dropped by `settle` when nothing stands there."""
+        self.links[at] = target
+
+    def add_tree(self, source: Path, at: str = "", skip: Callable[[str], bool] | None = None) -> None:
+        """A folder with all that is in it. ``skip`` is asked for each path below it."""
+        self._mapped.append((source.resolve(), at))
+        for relative, path in walk(source, skip):
+            place = f"{at}/{relative}" if at else relative
+            if path.is_symlink():
+                self._pending.append((place, path))
+            else:
+                self.files[place] = path
+
+    def settle(self) -> None:
+        """Make each link one within the artifact, or the content that it leads to; drop those that lead nowhere."""
+        pending, self._pending = self._pending, []
+        for place, path in pending:
+            try:
+                target = path.resolve(strict=True)
+            except (OSError, RuntimeError) as error:
+                if "node_modules" in place.split("/"):
+                    continue
+                raise ArtifactError(f"{path} is a link that leads nowhere: remove it, or make its target") from error
+            inside = self._place_of(target)
+            if inside is not None:
+                self.links[place] = os.path.relpath(inside or ".", os.path.dirname(place) or ".")
+            elif target.is_dir():
+                for relative, file in walk(target, lambda relative: relative.startswith("node_modules/")):
+                    if not file.is_dir():
+                        self.files[f"{place}/{relative}"] = file
+            else:
+                self.files[place] = target
+        folders = {parent for name in self.files for parent in parents(name)}
+        for place, link in list(self.links.items()):
+            aim = os.path.normpath(os.path.join(os.path.dirname(place), link))
+            if aim not in self.files and aim not in folders and aim not in self.links:
+                del self.links[place]
+
+    def _place_of(self, target: Path) -> str | None:
+        """Where a path on disk stands in the artifact; None where it does not."""
+        for source, at in sorted(self._mapped, key=lambda pair: -len(str(pair[0]))):
+            if target == source or source in target.parents:
+                relative = "" if target == source else target.relative_to(source).as_posix()
+                place = "/".join(part for part in (at, relative) if part)
+                return place if place == "" or self._has(place) else None
+        return None
+
+    def _has(self, place: str) -> bool:
+        return place in self.files or any(name.startswith(f"{place}/") for name in self.files)
+
+    def compress(self, brotli: Callable[[list[bytes]], list[bytes]], below: str = "") -> None:
+        """Put a gzipped file and one of brotli beside each that browsers ask for, where that makes it smaller."""
+        plain = {
+            name: read(source)
+            for name, source in self.files.items()
+            if Path(name).suffix.lower() in COMPRESSIBLE and (not below or name.startswith(f"{below}/"))
+        }
+        plain = {name: content for name, content in plain.items() if len(content) >= COMPRESS_FROM}
+        gzipped = [gzip.compress(content, 9, mtime=0) for content in plain.values()]
+        for suffix, packed in ((".gz", gzipped), (".br", brotli(list(plain.values())))):
+            for (name, content), smaller in zip(plain.items(), packed, strict=True):
+                if len(smaller) < len(content) * 0.95:
+                    self.files.setdefault(name + suffix, smaller)
+
+
+def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, Path]]:
+    """Files and links below a folder with their relative paths, sorted; links are not followed."""
+    stack = [""]
+    while stack:
+        relative = stack.pop()
+        for entry in sorted(os.scandir(folder / relative), key=lambda item: item.name):
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if skip and skip(path):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(path)
+            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                yield path, Path(entry.path)
+
+
+def parents(name: str) -> Iterator[str]:
+    """The folders above a path, without the root."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def read(source: Path | bytes) -> bytes:
+    """The content of a file of a layout."""
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+# --- what a layout is made of -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Built:
+    """A project that was built in its work folder.
+
+    command: what built it, empty for nothing. packages: what is installed, as node_modules.py describes it.
+    """
+
+    spec: Spec
+    tree: Path
+    command: str = ""
+    packages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def app(self) -> Path:
+        """The application's folder in the work folder."""
+        return self.tree / self.spec.app
+
+    def output(self, what: str = "") -> Path:
+        """The build's output; it must be there and hold something."""
+        folder = self.app / self.spec.output / what
+        if folder.is_dir() and any(folder.iterdir()):
+            return folder
+        made = [name for name in ("dist", "build", "out", "lib", ".next", "public") if (self.app / name).is_dir()]
+        ran = f"'{self.command}' was done, but" if self.command else "Nothing was built, and"
+        raise BuildError(
+            f"{ran} {Path(self.spec.output) / what} is missing or empty in {self.spec.source}. Set build.output of "
+            f"{self.spec.name} to what the build makes (there is: {', '.join(made) or 'nothing that looks like it'})."
+        )
+
+
+def static(built: Built, layout: Layout) -> None:
+    """The content of the output."""
+    folder = built.output()
+    if not (folder / "index.html").is_file():
+        pages = sorted(path.relative_to(built.app).as_posix() for path in built.app.glob("*/index.html"))[:3]
+        found = f" (there is {', '.join(pages)})" if pages else ""
+        raise BuildError(
+            f"{built.spec.output} of {built.spec.name} holds no index.html{found}: set build.output to the folder "
+            "that does."
+        )
+    layout.add_tree(folder, "", skip_private)
+
+
+def node(built: Built, layout: Layout) -> None:
+    """The output, or all of the source, and the packages that are needed to run."""
+    if built.spec.output in ("", "."):
+        layout.add_tree(built.app, "", lambda path: path.split("/")[0] == "node_modules" or skip_private(path))
+    else:
+        layout.add_tree(built.output(), built.spec.output)
+        layout.add_file(built.app / "package.json", "package.json")
+    add_modules(built, layout)
+
+
+def next_server(built: Built, layout: Layout) -> None:
+    """What `next start` needs."""
+    output = built.output()
+    layout.add_tree(output, built.spec.output, lambda path: path.split("/")[0] in ("cache", "standalone", "trace"))
+    if (built.app / "public").is_dir():
+        layout.add_tree(built.app / "public", "public")
+    for name in (
+        "package.json",
+        ".env",
+        ".env.production",
+        *(path.name for path in built.app.glob("next.config.*")),
+    ):
+        layout.add_file(built.app / name, name)
+    add_modules(built, layout)
+
+
+def next_standalone(built: Built, layout: Layout) -> None:
+    """The standalone output, with the application at the root, and what it leaves out."""
+    output = built.output()
+    standalone = output / "standalone"
+    if not standalone.is_dir():
+        raise BuildError(
+            f"'{built.command}' made no {built.spec.output}/standalone. Add output: 'standalone' to the "
+            f"next.config of {built.spec.source}, or set build.standalone: false."
+        )
+    nested = nested_app(standalone, output)
+    own, shared = standalone / nested / "node_modules", standalone / "node_modules"
+    if nested and own.is_dir() and shared.is_dir():
+        # The application moves to the root, and its packages to those that stand there.
+        packages = {"": {}, **traced_packages(standalone)}
+        # What was traced is needed, whether or not a package.json names it.
+        traced = {key.rpartition("node_modules/")[2] for key in packages if "node_modules/" in key}
+        packages[nested] = {"dependencies": dict.fromkeys(traced, "*")}
+        for place, key in arrange(packages, nested).items():
+            layout.add_tree(standalone / key, place, skip_nested)
+    else:
+        layout.add_tree(own if own.is_dir() else shared, "node_modules")
+    layout.add_tree(standalone / nested, "", lambda path: path == "node_modules" or skip_private(path))
+    layout.add_tree(output / "static", f"{built.spec.output}/static")
+    if (built.app / "public").is_dir():
+        layout.add_tree(built.app / "public", "public")
+
+
+def next_app(built: Built, layout: Layout) -> None:
+    """A Next.js application."""
+    (next_standalone if built.spec.standalone else next_server)(built, layout)
+
+
+def add_modules(built: Built, layout: Layout) -> None:
+    """The installed packages that the application needs to run."""
+    placed = arrange(built.packages, built.spec.app)
+    for place, key in placed.items():
+        local = "node_modules" not in key.split("/")
+        skip = (lambda path: path.split("/")[0] == "node_modules" or skip_private(path)) if local else skip_nested
+        layout.add_tree(built.tree / key, place, skip)
+    for link, target in programs(built.packages, placed).items():
+        layout.add_link(link, target)
+    # What install scripts generate beside packages, such as a database client.
+    for base in dict.fromkeys((built.tree, built.app)):
+        for path in sorted((base / "node_modules").glob(".*")):
+            if path.is_dir() and path.name not in (".bin", ".cache") and not path.name.startswith(".vite"):
+                layout.add_tree(path, f"node_modules/{path.name}")
+
+
+def check_start(spec: Spec, layout: Layout) -> None:
+    """What `start` names must be in the artifact, or the service would fail on the host."""
+    words = list(spec.start)
+    if not words or words[0] != "node":
+        return
+    script = next((word for word in words[1:] if not word.startswith("-")), None)
+    if script is None or "$" in script or script.startswith("/"):
+        return
+    name = os.path.normpath(script)
+    options = [name, f"{name}.js", f"{name}.cjs", f"{name}.mjs", f"{name}.json", f"{name}/index.js"]
+    if any(option in layout.files or option in layout.links for option in options):
+        return
+    same = [file for file in layout.files if file.endswith(f"/{Path(name).name}") and "node_modules" not in file]
+    there = sorted(same)[:3] or sorted(file for file in layout.files if "/" not in file)[:8]
+    raise BuildError(
+        f"start of {spec.name} is '{' '.join(words)}', and the build made no {name}. It made: "
+        f"{', '.join(there) or 'nothing'}. Correct start, or what the build writes."
+    )
+
+
+def skip_private(path: str) -> bool:
+    """Whether a file holds credentials and stays here."""
+    return PRIVATE.search(path) is not None
+
+
+def skip_nested(path: str) -> bool:
+    """Whether a path of a package is another package, which has a place of its own."""
+    return path == "node_modules"
+
+
+def nested_app(standalone: Path, output: Path) -> str:
+    """Where in a standalone output the application stands: "" or, in a monorepo, its folder."""
+    if (standalone / "server.js").is_file():
+        return ""
+    found = [
+        name.rpartition("/")[0]
+        for name, _path in walk(standalone, lambda path: path.rpartition("/")[2] in ("node_modules", ".next"))
+        if name.rpartition("/")[2] == "server.js" and (standalone / name).with_name("package.json").is_file()
+    ]
+    if len(found) > 1:
+        with contextlib.suppress(BuildError):
+            stated = read_object(output / "required-server-files.json").get("relativeAppDir")
+            if stated in found:
+                return str(stated)
+    if len(found) != 1:
+        raise BuildError(f"{standalone} holds {len(found)} server.js, and exactly one is needed.")
+    return found[0]
+
+
+def traced_packages(standalone: Path) -> dict[str, Any]:
+    """The packages of a standalone output, as a lock file would list them."""
+    packages: dict[str, Any] = {}
+    for name, path in walk(standalone):
+        folder, _slash, file = name.rpartition("/")
+        parts = folder.split("/")
+        if file != "package.json":
+            continue
+        outer = len(parts) - 1 - parts[::-1].index("node_modules") if "node_modules" in parts else -1
+        inner = parts[outer + 1 :]
+        is_package = outer >= 0 and len(inner) == (2 if inner[0].startswith("@") else 1)
+        if is_package or "node_modules" not in parts:
+            with contextlib.suppress(BuildError):
+                packages[folder] = read_object(path)
+    return packages
+
+
+class How(NamedTuple):
+    """How a layout is filled, and which of its files browsers get: a folder as its name, "" for all, None for none."""
+
+    fill: Callable[[Built, Layout], None]
+    compressed: Callable[[Spec], str | None] = lambda spec: None
+    #: Environment variables of its builds.
+    environment: Mapping[str, str] = {}
+
+
+LAYOUTS: dict[str, How] = {
+    "static": How(static, lambda spec: ""),
+    "node": How(node),
+    # What nginx serves; the rest is served by Next.js, which looks for no compressed files.
+    "next": How(next_app, lambda spec: f"{spec.output}/static", {"NEXT_TELEMETRY_DISABLED": "1"}),
+}
+
+
+def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> Layout:
+    """What goes into the artifact of a built project. Raises BuildError."""
+    how = LAYOUTS[built.spec.layout]
+    layout = Layout()
+    try:
+        how.fill(built, layout)
+        layout.settle()
+    except (ArtifactError, ArrangeError) as error:
+        raise BuildError(f"The artifact of {built.spec.name} cannot be made: {error}.") from error
+    check_start(built.spec, layout)
+    below = how.compressed(built.spec)
+    if below is not None:
+        layout.compress(brotli, below)
+    return layout
