@@ -6,32 +6,55 @@ import re
 from pathlib import Path
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PACKAGE_MANAGERS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
-PACKAGE_MANAGER = re.compile(r"\b(?:npm|npx|yarn|pnpm|bun)\b", re.IGNORECASE)
-#: Files that still name one. Empty this; add nothing.
-EXCEPTIONS = {"plugin_utils/catalogue/kinds.py", "plugin_utils/catalogue/values.py"}
+FAMILIES = {
+    "kind": ("plugin_utils/catalogue/kinds/", set(KINDS)),
+    "engine": ("plugin_utils/catalogue/engines/", {*ENGINES, *(engine.title for engine in ENGINES.values())}),
+    # npx comes with npm; the others are what teams use beside it.
+    "package manager": ("module_utils/build/package_managers/", {*PACKAGE_MANAGERS, "npx", "yarn", "pnpm", "bun"}),
+}
 
 
-def named(place: str, text: str) -> list[str]:
-    """Return the package managers that a file names against the rule."""
-    if place.startswith("module_utils/build/package_managers/"):
+def named(family: str, place: str, text: str) -> list[str]:
+    """Return the members of a family that a file below plugins/ names outside of the family's own folder."""
+    home, members = FAMILIES[family]
+    if place.startswith(home):
         return []
-    if place == "modules/build.py":
+    if family == "package manager" and place == "modules/build.py":
         # Its documentation says what has to be installed.
         text = re.sub(r'DOCUMENTATION = r"""(.*?)"""', "", text, flags=re.DOTALL)
-    return sorted(set(PACKAGE_MANAGER.findall(text)))
+    # A version may follow, as in the names of RDS' families.
+    words = "|".join(map(re.escape, sorted(members, key=len, reverse=True)))
+    return sorted(set(re.findall(rf"(?<![A-Za-z0-9_])(?:{words})(?![A-Za-z_])", text)))
 
 
-def test_only_package_managers_name_one(root: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_its_own_file_names_one(root: Path, family: str) -> None:
     plugins = root / "plugins"
+    files = [path for path in sorted(plugins.rglob("*")) if path.suffix in (".py", ".yml", ".j2", ".cjs")]
     found = {
-        path.relative_to(plugins).as_posix(): names
-        for path in sorted(plugins.rglob("*.py"))
-        if (names := named(path.relative_to(plugins).as_posix(), path.read_text()))
+        place: names
+        for path in files
+        if (names := named(family, place := path.relative_to(plugins).as_posix(), path.read_text()))
     }
-    assert set(found) == EXCEPTIONS, found
+    assert len(files) > 100
+    assert found == {}
 
 
-@pytest.mark.parametrize("place", ["module_utils/build/builder.py", "modules/build.py"])
-def test_a_package_manager_in_the_wrong_place_is_noticed(place: str) -> None:
-    assert named(place, 'run(["npm", "ci"])') == ["npm"]
+@pytest.mark.parametrize(
+    ("family", "place", "text", "names"),
+    [
+        ("kind", "plugin_utils/plan/plan.py", 'if kind == "nextjs":', ["nextjs"]),
+        ("kind", "plugin_utils/catalogue/kinds/nextjs.py", 'name="nextjs"', []),
+        ("engine", "modules/rds_parameter_group.py", "family: mysql8.4", ["mysql"]),
+        ("engine", "plugin_utils/provision/database.py", "a parameter of MySQL", ["MySQL"]),
+        ("package manager", "module_utils/build/builder.py", 'run(["npm", "ci"])', ["npm"]),
+        ("package manager", "modules/build.py", 'run(["npm", "ci"])', ["npm"]),
+        ("package manager", "module_utils/build/package_managers/npm.py", '"npm"', []),
+    ],
+)
+def test_a_name_in_the_wrong_place_is_noticed(family: str, place: str, text: str, names: list[str]) -> None:
+    assert named(family, place, text) == names
