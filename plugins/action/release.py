@@ -37,6 +37,9 @@ SHARED = {
     "static_frontend": {"source": "assets", "target": "assets"},
     "nextjs": {"source": ".next/static", "target": "_next/static"},
 }
+#: Directories below the code in which a service writes, and what moves at a switch if it is not requests.
+WRITABLE = {"nextjs": [".next/cache"]}
+HANDOVER = {"yjs_websocket": "documents"}
 BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
 TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
@@ -220,6 +223,8 @@ def compose(
         "drain": spec["drain"] if process else 0,
         "hold": spec["hold"] if process else 0,
         "keep": spec["keep"],
+        "writable": WRITABLE.get(spec["kind"], []),
+        "handover": HANDOVER.get(spec["kind"], "requests"),
     }
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
 PACKAGE_MANAGER = re.compile(r"\b(?:npm|npx|yarn|pnpm|bun)\b", re.IGNORECASE)
 #: Files that still name one. Empty this; add nothing.
@@ -30,6 +31,17 @@ def test_only_package_managers_name_one(root: Path) -> None:
         if (names := named(path.relative_to(plugins).as_posix(), path.read_text()))
     }
     assert set(found) == EXCEPTIONS, found
+
+
+def test_hosts_know_no_kind_of_service(root: Path) -> None:
+    kinds = re.compile("|".join(KINDS))
+    found = {
+        f"{path.relative_to(root)}: {match[0]}"
+        for folder in ("module_utils", "modules")
+        for path in (root / "plugins" / folder).rglob("*.py")
+        for match in kinds.finditer(path.read_text())
+    }
+    assert found == set()
 
 
 @pytest.mark.parametrize("place", ["module_utils/build/builder.py", "modules/build.py"])
