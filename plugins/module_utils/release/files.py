@@ -145,9 +145,8 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             archives.extract(str(archive), app)
         else:
             link_tree(os.path.join(release_path(wanted.name, source), "app"), app)
-        if wanted.kind == "nextjs":
-            # Its place has to exist: the unit mounts a writable directory there.
-            os.makedirs(os.path.join(app, ".next", "cache"), 0o755, exist_ok=True)
+        for directory in wanted.writable:
+            os.makedirs(os.path.join(app, directory), 0o755, exist_ok=True)
         texts = {"front.conf": wanted.front, **wanted.files}
         if wanted.process:
             texts["unit"] = wanted.unit

@@ -63,6 +63,10 @@ class Wanted:
     files. hold: seconds for which the old slot goes on running after a switch. keep: {releases, bytes}.
     environment: templates with ${self.port} and ${secret.…}. files: further files of the release (name: text).
     shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
+    writable: directories below the code that have to exist, because the unit mounts a writable one there.
+    handover: what moves to the new slot at a switch: requests, or documents with their open sockets.
+
+    Releases that were staged by an earlier version lack the fields that have a default.
     """
 
     name: str
@@ -87,6 +91,8 @@ class Wanted:
     drain: float
     hold: float
     keep: dict[str, int]
+    writable: list[str] = dataclasses.field(default_factory=list)
+    handover: str = "requests"
 
     @property
     def process(self) -> bool:
@@ -130,8 +136,10 @@ def load_wanted(name: str, release: str) -> Wanted:
             "%s: there is no release '%s' on this host. Kept are: %s. The playbook releases.yml lists them."
             % (name, release, kept or "none")
         )
-    fields: dict[str, Any] = {key: read(os.path.join(directory, file)) or "" for key, file in TEXTS.items()}
-    return Wanted(**record, **fields, migrate=False, environment={}, files={})
+    known = {field.name for field in dataclasses.fields(Wanted)}
+    fields: dict[str, Any] = {key: value for key, value in record.items() if key in known}
+    fields.update({key: read(os.path.join(directory, file)) or "" for key, file in TEXTS.items()})
+    return Wanted(**fields, migrate=False, environment={}, files={})
 
 
 def fill_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
@@ -230,11 +238,11 @@ def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
     states = systemd.states(units)
     version = systemd.version() if units else 0
     found = {item.name: _observe(item, states, version) for item in wanted}
-    if any(item.kind == "yjs_websocket" for item in wanted):
+    if any(item.handover == "documents" for item in wanted):
         ports = collections.Counter(int(item[0].partition(":")[2], 16) for item in tcp_sockets(ESTABLISHED))
         for item in wanted:
             live = found[item.name].live
-            if item.kind == "yjs_websocket" and live:
+            if item.handover == "documents" and live:
                 found[item.name] = dataclasses.replace(found[item.name], sockets=ports[item.slots[live]])
     return found
 

@@ -10,6 +10,7 @@ import re
 import shlex
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PROGRAMS
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError, parse
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
     HIDDEN,
@@ -34,7 +35,7 @@ CSP_WORDS = re.compile(
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Programs that start others and keep signals, restarts or logs from systemd.
-WRAPPERS = frozenset("npm npx yarn pnpm pm2 forever nohup nodemon".split())
+WRAPPERS = PROGRAMS | {"pm2", "forever", "nohup", "nodemon"}
 SHELL_WORDS = frozenset("&& || | ; & > >> < 2>&1".split())
 
 variable = text(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable: letters, digits and underscores")

@@ -202,4 +202,6 @@ def compose(
         "drain": spec["drain"] if process else 0,
         "hold": spec["hold"] if process else 0,
         "keep": spec["keep"],
+        "writable": [spec["writable"]] if spec["writable"] else [],
+        "handover": spec["handover"],
     }

@@ -6,15 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PACKAGE_MANAGERS
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PROGRAMS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
 FAMILIES = {
     "kind": ("plugin_utils/catalogue/kinds/", set(KINDS)),
     "engine": ("plugin_utils/catalogue/engines/", {*ENGINES, *(engine.title for engine in ENGINES.values())}),
-    # npx comes with npm; the others are what teams use beside it.
-    "package manager": ("module_utils/build/package_managers/", {*PACKAGE_MANAGERS, "npx", "yarn", "pnpm", "bun"}),
+    "package manager": ("module_utils/build/package_managers/", {*PROGRAMS, "bun"}),
 }
 
 

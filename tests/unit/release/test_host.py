@@ -42,6 +42,37 @@ def test_a_release_holds_all_that_it_needs(host: Path, stage: Stage) -> None:
     assert environment == 'P="13001"\nT="canary-token \\${x}"\n'
 
 
+def test_what_a_service_writes_to_is_there(host: Path, stage: Stage) -> None:
+    wanted = stage({"server.js": "code"}, make_spec("nextjs"))
+    app = Path(releases.release_path(wanted.name, wanted.release)) / "app"
+    assert (app / ".next/cache").is_dir()
+
+
+def test_a_release_of_an_earlier_or_later_version_can_be_read(host: Path, stage: Stage) -> None:
+    wanted = stage({"dist/main.js": "code"})
+    path = Path(releases.release_path(wanted.name, wanted.release)) / "release.json"
+    record = json.loads(path.read_text())
+    assert {"writable", "handover"} <= set(record["wanted"])
+    for key in ("writable", "handover"):
+        del record["wanted"][key]
+    record["wanted"]["of_a_later_version"] = 1
+    path.write_text(json.dumps(record))
+    found = releases.load_wanted(wanted.name, wanted.release)
+    assert (found.writable, found.handover) == ([], "requests")
+    assert (found.release, found.unit, found.front) == (wanted.release, wanted.unit, wanted.front)
+
+
+def test_a_service_with_documents_counts_its_sockets(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = "0100007F:%04X" % 13001
+    monkeypatch.setattr(releases, "tcp_sockets", lambda state: [(port, "1", socket.AF_INET)] * 3)
+    for kind, count in (("yjs_websocket", 3), ("nestjs_api", 0)):
+        wanted = releases.Wanted(**make_request(make_spec(kind, slots={"blue": 13001, "green": 23001})))
+        write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
+        os.makedirs(releases.release_path(wanted.name, wanted.release), exist_ok=True)
+        files.point_slot(wanted.name, "blue", wanted.release)
+        assert releases.observe([wanted])[wanted.name].sockets == count
+
+
 def test_the_same_code_is_not_stored_twice(host: Path, stage: Stage) -> None:
     first = stage({"a/b": "code", "c": "x"})
     request = make_request(make_spec(memory="2G"), make_manifest(id=first.artifact))

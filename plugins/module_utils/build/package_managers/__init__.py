@@ -14,6 +14,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 MANAGERS: tuple[PackageManager, ...] = (Npm(),)
 #: Lock files of managers that builds do not know.
 UNSUPPORTED = {"yarn.lock": "Yarn", "pnpm-lock.yaml": "pnpm", "bun.lock": "Bun", "bun.lockb": "Bun"}
+#: Programs of package managers, known here or not.
+PROGRAMS = frozenset({"npm", "npx", "yarn", "pnpm"})
 LOCK_FILES = tuple(name for manager in MANAGERS for name in manager.lock_files)
 SETTINGS = tuple(name for manager in MANAGERS for name in manager.settings)
 
