@@ -212,7 +212,7 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
     """Put in the kind's defaults and check what depends on it."""
     if "port" not in entry:
         service["port"] = kind.port
-        if kind.port is None:
+        if kind.port is None and kind.listens != "nothing":
             report.add(f"{path}.port", None, f"a {kind.name} has no usual port", "Add port: a free port of its host.")
     if "health" not in entry:
         service["health"] = health(report, f"{path}.health", kind.health) if kind.health else None

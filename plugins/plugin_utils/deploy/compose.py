@@ -166,7 +166,7 @@ def compose(
         "migration": unit_text(spec, runtime, RELEASE, "migrate", "migration") if process and spec["migrate"] else "",
         "listing": unit_text(spec, runtime, RELEASE, "migrations", "listing") if process and spec["migrations"] else "",
     }
-    front = front_text(spec)
+    front = front_text(spec) if spec["port"] else ""
     parts = {
         "code": manifest["id"],
         "environment": variables,

@@ -182,13 +182,12 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
     variables.update(
         {
             "NODE_ENV": "production",
-            "PORT": "${self.port}",
-            "HOST": "127.0.0.1",
-            "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS,
             "LOG_FORMAT": "json",
             "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
         }
     )
+    if kind.listens != "nothing":
+        variables.update({"PORT": "${self.port}", "HOST": "127.0.0.1", "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS})
     if model.environment["sentry"]:
         variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
         variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])

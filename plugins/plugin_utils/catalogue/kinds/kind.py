@@ -37,7 +37,7 @@ class Kind:
     name: what the catalogue calls it.
     layout: what goes into an artifact, see module_utils.build.layouts: "static" (files that the front serves), "node"
     (a program with its packages) or "next" (a build of Next.js). Anything but "static" is a process in two slots.
-    listens: "http" or "websocket".
+    listens: "http", "websocket", or "nothing": then it has neither port nor front.
     handover: what moves at a switch: "requests" (new ones go to the other slot), or "documents" (so do open sockets,
     document by document).
     pages: answers with pages, so its public address is an allowed origin, and pages get their headers.

@@ -18,9 +18,9 @@ HIGHEST = 65535
 EDGE_PORTS = (80, 443)
 
 
-def slots(port: int) -> dict[str, int]:
-    """Return the loopback ports of a service's two slots."""
-    return {"blue": BLUE + port, "green": GREEN + port}
+def slots(port: int | None) -> dict[str, int]:
+    """Return the loopback ports of a service's two slots; 0 for one that listens on nothing."""
+    return {"blue": BLUE + port, "green": GREEN + port} if port else {"blue": 0, "green": 0}
 
 
 def addresses(model: Model, name: str) -> list[str]:
@@ -32,7 +32,7 @@ def addresses(model: Model, name: str) -> list[str]:
 def servers(model: Model, name: str) -> list[str]:
     """Return a service's fronts as address:port."""
     port = model.services[name]["port"]
-    return [f"{address}:{port}" for address in addresses(model, name)]
+    return [f"{address}:{port}" for address in addresses(model, name)] if port else []
 
 
 def called_services(model: Model, host_services: Iterable[str]) -> list[str]:
