@@ -15,6 +15,8 @@ from runner.stage import LOGS, ROOT, Outcome, Stage, stage_environment
 
 PYTHON = str(ROOT / ".venv/bin/python")
 UNIT = (PYTHON, "-m", "pytest", "-q")
+# So many of the slowest tests are named at the end of a run.
+SLOWEST = 25
 
 
 def check_stages(*, slow: bool = True) -> list[Stage]:
@@ -52,6 +54,8 @@ def molecule_stages() -> list[Stage]:
             f"molecule-{path.parent.name}",
             ["molecule", "test", "--scenario-name", path.parent.name],
             timeout=1500,
+            junit=True,
+            indirect=True,
             on_timeout=["molecule", "destroy", "--scenario-name", path.parent.name],
             sandboxes=f"molecule-{path.parent.name.replace('_', '-')}.",
         )
@@ -148,13 +152,25 @@ def tell(outcome: Outcome) -> None:
 
 
 def report(outcomes: Sequence[Outcome]) -> int:
-    """Say what failed, and the sums. Returns the exit status."""
+    """Say where the time went, what failed, and the sums. Returns the exit status."""
+    print(times(outcomes))
     failed = [outcome.name for outcome in outcomes if not outcome.ok]
     if failed:
         print(f"Failed: {', '.join(failed)}. Their output: {LOGS.relative_to(ROOT)}/")
     passed = sum(outcome.passed for outcome in outcomes)
     print(f"{passed} passed, {sum(outcome.failed for outcome in outcomes)} failed")
     return 1 if failed or not passed else 0
+
+
+def times(outcomes: Sequence[Outcome]) -> str:
+    """Stages and tests, slowest first. Stages run side by side, so their sum is more than the run took."""
+    stages = sorted((outcome for outcome in outcomes if outcome.seconds), key=lambda it: -it.seconds)
+    tests = sorted((timing for outcome in outcomes for timing in outcome.timings), key=lambda it: -it.seconds)
+    lines = ["Stages, slowest first:", *(f"{it.seconds:9.1f} s  {it.name}" for it in stages)]
+    if tests:
+        lines += ["", f"Tests, the slowest {min(SLOWEST, len(tests))} of {len(tests)}:"]
+        lines += [f"{it.seconds:9.1f} s  {it.stage}: {it.test}" for it in tests[:SLOWEST]]
+    return "\n".join([*lines, ""])
 
 
 def lock() -> int:
