@@ -46,7 +46,8 @@ def key(sources: Iterable[str], settings: Iterable[str]) -> str:
     """A name for everything that goes into the images."""
     inputs = [FORMAT, SUITE, PACKAGES, DATABASE_PACKAGE, platform.machine(), *sources, *settings]
     digest = hashlib.sha256("\n".join(inputs).encode())
-    digest.update((FILES / "customize.sh").read_bytes())
+    for file in ("customize.sh", "python/kept_bytecode.py"):
+        digest.update((FILES / file).read_bytes())
     for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("**/*.crt")):
         digest.update(certificate.read_bytes())
     return digest.hexdigest()[:12]

@@ -20,7 +20,8 @@ from sandbox import nodejs, tools
 from sandbox.apt import explain
 from sandbox.console import Steps, run, run_logged, say
 from sandbox.errors import SandboxError
-from sandbox.paths import CACHE, REPO, VENV, repository_path
+from sandbox.paths import BYTECODE, CACHE, FILES, REPO, VENV, repository_path
+from sandbox.state import write
 
 PYTHON = (3, 11)
 # podman and what it needs without Recommends; the builder of images; what its users call.
@@ -133,6 +134,18 @@ def services_stay_off(packages: Sequence[str]) -> Iterator[None]:
 
 def make_virtual_environment() -> None:
     """Make .venv hold exactly what the lock file says, unless it does."""
+    _install_packages()
+    BYTECODE.mkdir(parents=True, exist_ok=True)
+    load = f"{FILES / 'python'}\nimport kept_bytecode; kept_bytecode.install({str(BYTECODE)!r})\n"
+    write(site_packages() / "kept_bytecode.pth", load)
+
+
+def site_packages() -> Path:
+    """Where the virtual environment's packages are."""
+    return VENV / "lib" / f"python{'.'.join(map(str, PYTHON))}" / "site-packages"
+
+
+def _install_packages() -> None:
     if not LOCK.exists():
         raise SandboxError(f"{repository_path(LOCK)} is missing: it locks the Python packages. Restore it from git.")
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
