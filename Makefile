@@ -35,7 +35,7 @@ test: python3 ## All tests, on hosts that they make themselves
 	@python3 -m sandbox setup --images
 	@tests/run test
 
-soak: python3 ## Kills and losses at every step, again and again, for docs/reliability.md; an hour
+soak: python3 ## Kills and losses at every step, again and again, for docs/reliability.md
 	@python3 -m sandbox setup --images
 	@tests/run soak
 
