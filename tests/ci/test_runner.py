@@ -138,8 +138,6 @@ def test_every_scenario_and_the_integration_tests_are_stages() -> None:
 def test_what_soak_tries_is_left_out_of_the_other_runs(tmp_path: Path) -> None:
     marks = "pytest.param(2, marks=pytest.mark.soak)"
     body = f"import pytest\n@pytest.mark.parametrize('x', [1, {marks}])\ndef test_a(x): 0\n"
-        "import pytest\n@pytest.mark.parametrize('x', [1, pytest.param(2, marks=pytest.mark.soak)])\ndef test_a(x): 0\n"
-    )
     (tmp_path / "test_it.py").write_text(body)
     for options, expected in (([], 1), (["-m", "not slow and not soak"], 1), (["-m", ""], 2)):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
