@@ -15,7 +15,7 @@ from typing import Any
 from sandbox import runtime
 from sandbox.console import run, say
 from sandbox.errors import SandboxError
-from sandbox.paths import CLONE, FILES
+from sandbox.paths import BYTECODE, CLONE, FILES
 from sandbox.state import State, write
 
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
@@ -50,9 +50,11 @@ class Container:
 def host(name: str, address: str, image: str, state: State) -> Container:
     """A systemd host."""
     keys = state.directory / "hosts" / name
+    BYTECODE.mkdir(parents=True, exist_ok=True)
     options = (
         "--systemd=always", "--stop-timeout=20",
         f"--volume={keys}:/etc/sandbox:ro",
+        f"--volume={BYTECODE}:/var/cache/bytecode",
         # On the host's disk, as on EC2: logs outlive a reboot.
         "--volume=/var/log/journal",
     )  # fmt: skip

@@ -117,7 +117,7 @@ def down_all() -> None:
                 runtime.podman("rm", "--force", "--volumes", row["Id"], check=False)
             runtime.podman("rmi", "--all", "--force", check=False)
         runtime.remove_store()
-    for directory in (STATE, CACHE):
+    for directory in (STATE, CACHE, image.SHARED):
         shutil.rmtree(directory, ignore_errors=True)
     for path in SHARED_RUNTIME.glob(f"{RUNTIME.name}.*"):
         path.unlink()

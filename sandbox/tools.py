@@ -37,10 +37,14 @@ LD_LIBRARY_PATH=$root/lib/x86_64-linux-gnu exec "$root/sbin/haproxy" "$@"
 """
 
 
-def ensure() -> None:
-    """Fetch what is not there yet."""
+def ensure_servers() -> None:
+    """Fetch the servers that are not there yet."""
     _ensure_package("nginx", next_sources(image.debian_sources(image.source_files())), NGINX_SCRIPT)
     ensure_haproxy()
+
+
+def ensure_scanners() -> None:
+    """Fetch the scanners that are not there yet, with pip and npm of the virtual environment."""
     _make("sslyze", (DESCRIPTIONS / "sslyze" / "requirements.txt").read_text(), _fetch_sslyze)
     _make("observatory", (DESCRIPTIONS / "observatory" / "package-lock.json").read_text(), _fetch_observatory)
 

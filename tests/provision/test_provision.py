@@ -386,10 +386,11 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
 @pytest.mark.parametrize(
     ("layer", "tags"),
     [
-        ("hosts", {}),
+        # The three roles are made by one module.
+        pytest.param("hosts", {}, marks=pytest.mark.soak),
         ("hosts", {"ManagedBy": TAGS["ManagedBy"], "Environment": "other"}),
-        ("database_access", {}),
-        ("schedule", {}),
+        pytest.param("database_access", {}, marks=pytest.mark.soak),
+        pytest.param("schedule", {}, marks=pytest.mark.soak),
         ("database", {}),
         ("load_balancer", {}),
     ],

@@ -352,6 +352,7 @@ def test_the_dashboard_shows_only_what_is_measured(whole: dict[str, Any]) -> Non
     assert aws_monitoring.missing_metrics(whole["dashboard"]["body"], known) == []
 
 
+@pytest.mark.slow
 def test_a_service_that_answers_no_more_raises_its_own_alarm_within_two_periods(
     account: None, capsys: pytest.CaptureFixture, derived: dict[str, Any], whole: dict[str, Any]
 ) -> None:
