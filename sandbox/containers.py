@@ -14,6 +14,7 @@ from typing import Any
 
 from sandbox import runtime
 from sandbox.console import run, say
+from sandbox.engines import ENGINE
 from sandbox.errors import SandboxError
 from sandbox.paths import BYTECODE, CLONE, FILES
 from sandbox.state import State, write
@@ -62,14 +63,14 @@ def host(name: str, address: str, image: str, state: State) -> Container:
 
 
 def database(address: str, image: str, state: State, endpoint: str, region: str) -> Container:
-    """MariaDB, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
+    """The database, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
     options = (
         "--stop-timeout=20",
         f"--env=AWS_ENDPOINT_URL={endpoint}",
         f"--env=AWS_REGION={region}",
         f"--volume={Path(__file__).parent}:/opt/sandbox:ro",
         f"--volume={state.directory / 'database'}:/etc/sandbox:ro",
-        f"--volume={FILES / 'database.sh'}:/usr/local/sbin/database:ro",
+        f"--volume={FILES / ENGINE.script}:/usr/local/sbin/database:ro",
     )
     return Container("database", "database", address, image, options, ("sh", "/usr/local/sbin/database"))
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from sandbox import runtime
 from sandbox.apt import explain
 from sandbox.console import run, run_logged, say
+from sandbox.engines import ENGINE
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, FILES, RUNTIME, SHARED_RUNTIME
 
 SUITE = "bookworm"
 SUITES = {SUITE, f"{SUITE}-updates", f"{SUITE}-security", f"{SUITE}/updates", "stable", "stable-security"}
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,ca-certificates,procps,openssh-server"
-DATABASE_PACKAGE = "mariadb-server"
 FORMAT = "1"
 WORK = CACHE / "image"
 # Hosts that another clone on this machine has made serve as well. After a week newer packages are wanted.
@@ -57,7 +57,7 @@ def fresh(archive: Path, now: float) -> bool:
 
 def key(sources: Iterable[str], settings: Iterable[str]) -> str:
     """A name for everything that goes into the images."""
-    inputs = [FORMAT, SUITE, PACKAGES, DATABASE_PACKAGE, platform.machine(), *sources, *settings]
+    inputs = [FORMAT, SUITE, PACKAGES, ENGINE.package, platform.machine(), *sources, *settings]
     digest = hashlib.sha256("\n".join(inputs).encode())
     for file in ("customize.sh", "python/kept_bytecode.py"):
         digest.update((FILES / file).read_bytes())
@@ -167,9 +167,7 @@ def _build_host(archive: Path, sources: list[str], settings: list[str]) -> None:
 def _build_database(host: str, image: str) -> None:
     container = "build-database"
     runtime.podman("rm", "--force", "--volumes", container, check=False)
-    script = (
-        f"apt-get install --yes --no-install-recommends {DATABASE_PACKAGE} && apt-get clean && rm -rf /var/lib/mysql"
-    )
+    script = f"apt-get install --yes --no-install-recommends {ENGINE.package} && apt-get clean && rm -rf {ENGINE.data}"
     run_logged(
         runtime.command(
             "run", *runtime.PRIVILEGES, "--name", container, "--network", "host",
