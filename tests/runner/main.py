@@ -15,6 +15,8 @@ from runner.stage import LOGS, ROOT, Outcome, Stage, stage_environment
 
 PYTHON = str(ROOT / ".venv/bin/python")
 UNIT = (PYTHON, "-m", "pytest", "-q")
+#: What hosts run, checked for Python 3.9.
+HOST_CODE = ("plugins/module_utils", "plugins/modules")
 
 
 def check_stages(*, slow: bool = True) -> list[Stage]:
@@ -27,6 +29,7 @@ def check_stages(*, slow: bool = True) -> list[Stage]:
         Stage("yamllint", ["yamllint", "--strict", *listed("*.yml", "*.yaml", ".yamllint", ".ansible-lint")]),
         Stage("ruff", ["ruff", "check", "."]),
         Stage("format", ["ruff", "format", "--check", "."]),
+        Stage("python-3.9", ["vermin", "-t=3.9-", "--no-tips", "--violations", *HOST_CODE]),
         Stage("changelog", ["antsibull-changelog", "lint"]),
     ]
 
