@@ -1,5 +1,7 @@
 """What only tests and benches need: a browser, a load generator, scanners, and the nginx of Debian's next release.
 
+PyPy is the one Python 3.9 that Debian 12 has, and what hosts run is tried with it.
+
 HAProxy, the stand-in for a load balancer, is fetched in the same way.
 
 All but the packages lies in .cache/tools, each part in a directory of its own.
@@ -17,7 +19,7 @@ from sandbox.apt import explain
 from sandbox.console import run_logged, say
 from sandbox.paths import CACHE, REPO, VENV
 
-PACKAGES = ("chromium-headless-shell", "libnss3-tools", "wrk")
+PACKAGES = ("chromium-headless-shell", "libnss3-tools", "pypy3", "wrk")
 DIRECTORY = CACHE / "tools"
 DESCRIPTIONS = REPO / "tests" / "tools"
 # nginx writes some settings differently since 1.25. It brings its own libraries, and its own loader finds them.

@@ -17,6 +17,8 @@ PYTHON = str(ROOT / ".venv/bin/python")
 UNIT = (PYTHON, "-m", "pytest", "-q")
 # So many of the slowest tests are named at the end of a run.
 SLOWEST = 25
+#: What hosts run, checked for Python 3.9.
+HOST_CODE = ("plugins/module_utils", "plugins/modules")
 
 
 def check_stages(*, slow: bool = True) -> list[Stage]:
@@ -38,6 +40,7 @@ def check_stages(*, slow: bool = True) -> list[Stage]:
         Stage("yamllint", ["yamllint", "--strict", *listed("*.yml", "*.yaml", ".yamllint", ".ansible-lint")]),
         Stage("ruff", ["ruff", "check", "."]),
         Stage("format", ["ruff", "format", "--check", "."]),
+        Stage("python-3.9", ["vermin", "-t=3.9-", "--no-tips", "--violations", *HOST_CODE]),
         Stage("changelog", ["antsibull-changelog", "lint"]),
     ]
 
