@@ -35,7 +35,6 @@ ALLOW = ("-e", "allow_contract_migrations=true")
 def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A newest artifact of the API whose code has the migration."""
     it = Stack(platform, tmp_path_factory.mktemp("catalogues"))
-    it.deploy().succeeded()
     source = it.folder / "api"
     ignored = shutil.ignore_patterns("node_modules", "dist", ".build")
     shutil.copytree(ROOT / "examples/api", source, ignore=ignored)
