@@ -22,7 +22,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model, UnknownFactError
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import schedule as aws_schedule
 
 ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
 SSH_PORT = 22
@@ -430,7 +429,6 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 CHECKS: tuple[Callable[[Report, Model], None], ...] = (
-    aws_schedule.check_production,
     check_tls,
     check_origins,
     check_databases,

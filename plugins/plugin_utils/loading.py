@@ -44,6 +44,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import derive
 
 # What an environment may state otherwise than the catalogue.
 OVERRIDABLE = (
@@ -343,6 +344,19 @@ def load(catalogue: Any, environment: Any, hosts: Any = None) -> Model:
     if problems:
         raise CatalogueError(problems)
     return model
+
+
+def plan(model: Model) -> dict[str, Any]:
+    """Return the whole plan of a model without problems: with the checks of its verification.
+
+    Raises verify.derive.JourneyError.
+    """
+    whole = planning.plan(model)
+    whole["checks"] = derive.verification(whole, model.journeys)
+    aws = model.environment["aws"] is not None
+    # The security group whose rules end by themselves, empty where there is none.
+    whole["access_group"] = provisioning.layer("database_access").derive(model)["group"] if aws else ""
+    return whole
 
 
 def _complete(model: Model) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.filter.building import build_specs
+from ansible_collections.fivepointers.platform.plugins.filter.platform import build_specs
 from ansible_collections.fivepointers.platform.plugins.modules import build
 
 from .conftest import MAJOR

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.filter.cloudwatch_agent_configuration import (
+from ansible_collections.fivepointers.platform.plugins.filter.cloudwatch_agent import (
     cloudwatch_agent_configuration,
     cloudwatch_agent_cost,
 )
