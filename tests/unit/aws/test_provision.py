@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.filter import provision as filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import provision as filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as planning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import Flow, flows
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (

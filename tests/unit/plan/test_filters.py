@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
 from ansible.template import trust_as_template
-from ansible_collections.fivepointers.platform.plugins.filter import platform as filters
-from ansible_collections.fivepointers.platform.plugins.filter import provision as provision_filters
+from ansible_collections.fivepointers.platform.plugins.filter.platform import FilterModule
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import planning, selection
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
 
 ROOT = Path(__file__).resolve().parents[3]
-FILTERS = filters.FilterModule().filters() | provision_filters.FilterModule().filters()
+FILTERS = FilterModule().filters()
 
 
 def types_in(value: Any) -> set[type]:
@@ -100,12 +100,12 @@ def test_the_plan_holds_the_checks_and_who_is_swept(stack: Any) -> None:
     ],
 )
 def test_services_on(host: str, kind: Any, tags: Any, names: list[str], stack: Any) -> None:
-    assert [spec["name"] for spec in filters.services_on(stack.plan(), host, kind, tags)] == names
+    assert [spec["name"] for spec in selection.services_on(stack.plan(), host, kind, tags)] == names
 
 
 def test_services_on_an_unknown_host(stack: Any) -> None:
     with pytest.raises(AnsibleFilterError, match=r"no host 'web-9'.*edge-1, web-1"):
-        filters.services_on(stack.plan(), "web-9")
+        selection.services_on(stack.plan(), "web-9")
 
 
 @pytest.mark.parametrize(
@@ -123,22 +123,22 @@ def test_services_on_an_unknown_host(stack: Any) -> None:
     ],
 )
 def test_select_services(tags: list[str], names: list[str], stack: Any) -> None:
-    assert filters.select_services(stack.plan(), tags) == names
+    assert selection.select_services(stack.plan(), tags) == names
 
 
 def test_select_services_of_some(stack: Any) -> None:
     plan = stack.plan()
-    assert filters.select_services(plan, ["all"], "sites, api") == ["api", "sites"]
-    assert filters.select_services(plan, ["nextjs"], ["sites", "api"]) == ["sites"]
+    assert selection.select_services(plan, ["all"], "sites, api") == ["api", "sites"]
+    assert selection.select_services(plan, ["nextjs"], ["sites", "api"]) == ["sites"]
     with pytest.raises(AnsibleFilterError, match="no service 'sits'"):
-        filters.select_services(plan, ["all"], "sits")
+        selection.select_services(plan, ["all"], "sits")
 
 
 def test_secret_references(stack: Any) -> None:
     plan = stack.plan()
-    assert [item["name"] for item in filters.secret_references(plan)] == ["database.password", "jwt"]
-    assert filters.secret_references(plan, ["sites"]) == []
-    assert len(filters.secret_references(plan, ["sites", "api"])) == 2
+    assert [item["name"] for item in selection.secret_references(plan)] == ["database.password", "jwt"]
+    assert selection.secret_references(plan, ["sites"]) == []
+    assert len(selection.secret_references(plan, ["sites", "api"])) == 2
 
 
 # --- hosts ------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_platform_hosts(template: Any) -> None:
         },
         template,
     )
-    assert filters.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "bare-1"]) == {
+    assert planning.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "bare-1"]) == {
         "api-1": {"address": "10.0.0.1", "services": ["api"]},
         "web-1": {"address": "10.0.0.2", "services": ["web"]},
         # The plan strips names.
@@ -186,12 +186,12 @@ def test_a_host_without_variables_is_refused_by_the_plan(stack: Any) -> None:
 
 
 def test_artifact_choice() -> None:
-    assert filters.artifact_choice("api:1a2b, sites:3c4d") == {"api": "1a2b", "sites": "3c4d"}
-    assert filters.artifact_choice("1a2b", "api") == {"api": "1a2b"}
-    assert filters.artifact_choice("", "api") == filters.artifact_choice(None) == {}
+    assert selection.artifact_choice("api:1a2b, sites:3c4d") == {"api": "1a2b", "sites": "3c4d"}
+    assert selection.artifact_choice("1a2b", "api") == {"api": "1a2b"}
+    assert selection.artifact_choice("", "api") == selection.artifact_choice(None) == {}
     for service in (None, "api,sites"):
         with pytest.raises(AnsibleFilterError, match="-e artifact=api:1a2b"):
-            filters.artifact_choice("1a2b", service)
+            selection.artifact_choice("1a2b", service)
 
 
 def test_provision_changes_names_the_layers(stack: Any) -> None:

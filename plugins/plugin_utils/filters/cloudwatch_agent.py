@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filters of the role cloudwatch_agent. Each is documented in the .yml file of its name."""
+"""The filters of the role cloudwatch_agent. Each is documented in the file of its name in plugins/filter."""
 
 from __future__ import annotations
 
@@ -30,14 +30,3 @@ def cloudwatch_agent_cost(hosts: list[dict[str, t.Any]]) -> str:
     from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent import monthly_cost
 
     return str(monthly_cost(hosts)["text"])
-
-
-class FilterModule:
-    """Ansible finds the filters here."""
-
-    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """Return the filters by name."""
-        return {
-            "cloudwatch_agent_configuration": cloudwatch_agent_configuration,
-            "cloudwatch_agent_cost": cloudwatch_agent_cost,
-        }

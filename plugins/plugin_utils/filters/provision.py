@@ -1,11 +1,11 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filters of resources in AWS. Each is documented in the .yml file of its name, and imports when it is called."""
+"""The filters of AWS resources. Each is documented in the file of its name in plugins/filter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -78,17 +78,3 @@ def provision_summary(changed: Any, layers: Any, notices: Any, check_mode: bool)
         if layer in changed
     ]
     return "\n".join([*lines, *(f"Note: {notice}." for notice in notices)])
-
-
-class FilterModule:
-    """Ansible finds the filters here."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "provision": provision,
-            "provision_changes": provision_changes,
-            "environment_resources": environment_resources,
-            "changed_items": changed_items,
-            "provision_summary": provision_summary,
-        }

@@ -1,11 +1,11 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filters of the roles nginx and nginx_proxy. Each is documented in the .yml file of its name."""
+"""The filters of the roles nginx and nginx_proxy. Each is documented in the file of its name in plugins/filter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -40,15 +40,3 @@ def error_page(page: str, brand: str = "") -> dict[str, Any]:
         return pages.error_page(page, brand)
     except pages.ErrorPageError as error:
         raise AnsibleFilterError(str(error)) from None
-
-
-class FilterModule:
-    """Ansible finds the filters here."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "edge_configuration": edge_configuration,
-            "certificate_names": certificate_names,
-            "error_page": error_page,
-        }

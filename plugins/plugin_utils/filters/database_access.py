@@ -1,24 +1,22 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filters of db_access.yml. Each is documented in the .yml file of its name, and imports when it is called."""
+"""The filters of db_access.yml. Each is documented in the file of its name in plugins/filter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import CatalogueError, load
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants
 
 
 def database_access_request(catalogue: Any, environment: Any, asked: Mapping[str, Any], now: str) -> dict[str, Any]:
     """Return what is asked for, checked."""
-    from datetime import datetime
-
-    from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import CatalogueError, load
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants
-
     try:
         model = load(catalogue, environment)
     except CatalogueError as error:
@@ -36,11 +34,6 @@ def database_access_request(catalogue: Any, environment: Any, asked: Mapping[str
 
 def database_access_changes(request: Any, there: Any, now: str) -> dict[str, Any]:
     """Return what a request changes, or the commands that it asks for."""
-    from datetime import datetime
-
-    from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants
-
     try:
         return grants.changes(plain(request), plain(there), datetime.fromisoformat(plain(now)))
     except grants.AccessError as error:
@@ -49,30 +42,9 @@ def database_access_changes(request: Any, there: Any, now: str) -> dict[str, Any
 
 def database_access_rules(groups: Sequence[Any], now: str) -> list[dict[str, Any]]:
     """Return the rules of the security group, which may not exist yet."""
-    from datetime import datetime
-
-    from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants
-
     return grants.all_rules(plain(groups), datetime.fromisoformat(plain(now)))
 
 
 def database_access_table(rules: Sequence[Any], schedules: Sequence[Any]) -> str:
     """Return the rules as text."""
-    from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants
-
     return grants.table(plain(rules), [item["name"] for item in plain(schedules)])
-
-
-class FilterModule:
-    """Ansible finds the filters here."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filters by name."""
-        return {
-            "database_access_request": database_access_request,
-            "database_access_changes": database_access_changes,
-            "database_access_rules": database_access_rules,
-            "database_access_table": database_access_table,
-        }
