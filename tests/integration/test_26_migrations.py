@@ -99,6 +99,6 @@ def test_mended_it_is_applied_and_nothing_leads_back_behind_it(stack: Stack) -> 
     artifacts = {path.stem for path in (ROOT / ".artifacts/api").glob("*.json")} - {"latest"}
     newest = json.loads((ROOT / ".artifacts/api/latest.json").read_text())["id"]
     older, *_rest = artifacts - {newest}
-    said = refused(stack.deploy("-e", f"release=api:{older}", *ALLOW))
+    said = refused(stack.deploy("-e", f"artifact=api:{older}", *ALLOW))
     assert f"the database has moved past release {before['api']}" in said
     assert stack.live() == after

@@ -123,7 +123,7 @@ def another(stack: Stack) -> Iterator[str]:
 
 
 def choose(stack: Stack, artifact: str) -> Run:
-    return stack.sandbox.playbook("playbooks/deploy.yml", "-e", f"release=frontend:{artifact}")
+    return stack.sandbox.playbook("playbooks/deploy.yml", "-e", f"artifact=frontend:{artifact}")
 
 
 def test_a_damaged_archive_is_not_unpacked(stack: Stack, another: str) -> None:

@@ -1,45 +1,39 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filter that says what is to be built."""
+"""What is built of a catalogue: for each service with a source, what the module C(build) takes. Pure functions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import service_spec
 
 BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone")
 
 
+class NotBuiltError(ValueError):
+    """The service that was asked for cannot be built; the text says why, and which can."""
+
+
 def build_specs(
-    catalogue: Any,
-    environment: Any,
-    catalogue_file: str,
-    service: str | None = None,
-    tags: Sequence[str] = (),
+    model: Model, catalogue_file: str, service: str | None = None, tags: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return what the module ``build`` needs of each service that has a source."""
-    try:
-        model = schema.load(catalogue, environment)
-    except schema.CatalogueError as error:
-        raise AnsibleFilterError(f"\n{error}") from None
-    specs = {name: plans.service_spec(model, name) for name in model.services}
+    """Return one entry for each service that has a source; raise NotBuiltError.
+
+    Paths are relative to the folder of C(catalogue_file), and come back absolute. Tags that name kinds select these.
+    """
+    specs = {name: service_spec(model, name) for name in model.services}
     buildable = [name for name, spec in specs.items() if spec["build"].get("source")]
     if service is not None and service not in buildable:
         why = "has no build.source" if service in specs else "is not in the catalogue"
-        raise AnsibleFilterError(
-            f"build_specs: '{service}' {why}. Services that can be built: {', '.join(buildable) or 'none'}"
-        )
-    # Run tags select kinds; a run without such tags builds all.
-    kinds = {str(plain(tag)) for tag in tags} & set(KINDS)
-    folder = os.path.dirname(os.path.abspath(str(plain(catalogue_file))))
+        raise NotBuiltError(f"'{service}' {why}. Services that can be built: {', '.join(buildable) or 'none'}")
+    kinds = set(tags) & set(KINDS)
+    folder = os.path.dirname(os.path.abspath(catalogue_file))
     return [
         build_spec(specs[name], folder)
         for name in buildable
@@ -47,8 +41,8 @@ def build_specs(
     ]
 
 
-def build_spec(spec: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return one service's part, with absolute paths."""
+def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Return one service's entry, with absolute paths."""
     build = spec["build"]
     # A catalogue that nobody checked may name a kind that does not exist.
     kind = KINDS.get(spec["kind"], Kind(name=spec["kind"], layout="node"))
@@ -72,11 +66,3 @@ def build_spec(spec: dict[str, Any], folder: str) -> dict[str, Any]:
 
 def _absolute(folder: str, path: str) -> str:
     return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
-
-
-class FilterModule:
-    """The filter by name."""
-
-    def filters(self) -> dict[str, Callable[..., Any]]:
-        """Return the filter by name."""
-        return {"build_specs": build_specs}
