@@ -264,7 +264,6 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
     assert hosts["sites-1"] == {
         "address": "10.0.0.5",
         "services": ["sites", "collab"],
-        "kinds": ["nextjs", "yjs_websocket"],
         "edge": False,
         "node_versions": ["24"],
         "internal": [

@@ -67,7 +67,6 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
         plans[host] = {
             "address": entry["address"],
             "services": names,
-            "kinds": sorted({model.services[name]["kind"] for name in names}),
             "edge": "edge" in entry["services"],
             "node_versions": sorted({model.services[name]["node"] for name in names if model.is_process(name)}),
             "internal": [
