@@ -36,17 +36,11 @@ options:
       - How many events are read of each log group at most. Where there are more, RV(complete) is false.
     type: int
     default: 100000
-attributes:
-  check_mode:
-    description: Changes nothing anyway.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
+  - fivepointers.platform.attributes.reads
 """
 
 EXAMPLES = r"""

@@ -80,13 +80,8 @@ options:
       - Seconds that one attempt may take, from connecting to the last byte.
     type: float
     default: 5
-attributes:
-  check_mode:
-    description: Asks in check mode as well, since asking changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - fivepointers.platform.attributes.reads
 """
 
 EXAMPLES = r"""

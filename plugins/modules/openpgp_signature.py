@@ -37,13 +37,8 @@ options:
       - Fingerprint of the primary key. Blanks and case do not matter.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Checks in check mode as well, since checking changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - fivepointers.platform.attributes.reads
 """
 
 EXAMPLES = r"""

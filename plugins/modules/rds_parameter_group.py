@@ -53,13 +53,7 @@ extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
-attributes:
-  check_mode:
-    description: Tells what would be set.
-    support: full
-  diff_mode:
-    description: Shows the parameters that differ.
-    support: full
+  - fivepointers.platform.attributes.resource
 """
 
 EXAMPLES = r"""

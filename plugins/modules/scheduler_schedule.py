@@ -100,17 +100,11 @@ options:
           - How often an invocation that failed is tried again.
         type: int
         default: 185
-attributes:
-  check_mode:
-    description: Says what would change.
-    support: full
-  diff_mode:
-    description: Shows how the schedule changes.
-    support: full
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
+  - fivepointers.platform.attributes.resource
 """
 
 EXAMPLES = r"""

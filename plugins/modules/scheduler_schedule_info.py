@@ -24,17 +24,11 @@ options:
     description:
       - List schedules whose names begin with this only.
     type: str
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
+  - fivepointers.platform.attributes.reads
 """
 
 EXAMPLES = r"""

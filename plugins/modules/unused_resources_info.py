@@ -44,17 +44,11 @@ options:
     type: list
     elements: str
     default: [production]
-attributes:
-  check_mode:
-    description: Looks in check mode as well, since looking changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
 extends_documentation_fragment:
   - amazon.aws.common.modules
   - amazon.aws.region.modules
   - amazon.aws.boto3
+  - fivepointers.platform.attributes.reads
 """
 
 EXAMPLES = r"""
