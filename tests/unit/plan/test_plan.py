@@ -282,7 +282,6 @@ def test_everything_fits_on_one_host(stack: Any) -> None:
     host = plan["hosts"]["dev-1"]
     assert host["edge"] is True
     assert plan["edge"]["beside"] == list(plan["services"]), "one nginx: what it reloads for closes its connections"
-    assert host["kinds"] == ["nestjs_api", "nextjs", "static_frontend", "yjs_websocket"]
     assert host["internal"] == [{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"], "keepalive": False}]
 
 

@@ -76,7 +76,7 @@ def test_a_service_role_is_a_thin_entry_to_node_service(root: Path, name: str) -
 def test_inclusions_name_entry_points_whose_arguments_are_validated(root: Path) -> None:
     """Ansible validates nothing for `tasks_from: unit.yml`, nor for a file without argument_specs."""
     found = included(root / "playbooks", *root.glob("roles/*/tasks"))
-    assert ("nodejs", "main") in found and ("nestjs_api", "configure") in found
+    assert ("nodejs", "main") in found and ("node_service", "configure") in found
     assert [(role, entry) for role, entry in found if entry not in entries(root / "roles" / role)] == []
 
 
