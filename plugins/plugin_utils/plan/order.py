@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""In which order services are deployed: each after what it needs. Pure functions."""
+"""The order in which services are deployed: each after what it needs. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.mo
 
 
 def batches_and_cycles(needs: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Put services into batches, each after what it needs; also return the cycles that prevent it.
+    """Group services into batches, each after what it needs; also return the cycles that prevent this.
 
-    Linear in the number of services and needs. Names in `needs` that are no services are ignored.
+    Linear in the number of services and needs. Names in `needs` that are not services are ignored.
     """
     waiting = {name: {other for other in wanted if other in needs} for name, wanted in needs.items()}
     dependents: dict[str, list[str]] = {name: [] for name in needs}
@@ -61,11 +61,11 @@ def deploy_order(model: Model) -> list[list[str]]:
 
 
 def release_waves(batches: Sequence[Sequence[str]], plans: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
-    """Return the batches that differ, in waves: all candidates of a wave start before any of it is switched to.
+    """Return the services that differ, in waves of batches: all candidates of a wave start before any is switched to.
 
-    plans: for each host, the services that differ, as the phase plan of the module release returns them. One wave
-    serves where every service has a release that serves already; else a batch is switched before the next one starts,
-    since a candidate may need what is not there yet.
+    plans: for each host, the services that differ, as the phase plan of the module release returns them. One wave is
+    enough if each of them already has a live release. Otherwise each batch is switched before the next one starts,
+    since a candidate may need a service that is not running yet.
     """
     differing = {name for plan in plans for name in plan["differing"]}
     fresh = any(not plan["services"][name]["live"] for plan in plans for name in plan["differing"])
