@@ -7,7 +7,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/python
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup down status clean check test bench
+.PHONY: help up setup down status clean check test soak bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,8 +31,13 @@ clean: ## Take every sandbox away, and all images, caches and keys
 check: setup ## Lint, types and unit tests
 	@tests/run check
 
-test: setup ## All tests, on hosts that they make themselves
+test: python3 ## All tests, on hosts that they make themselves
+	@python3 -m sandbox setup --images
 	@tests/run test
+
+soak: python3 ## Kills and losses at every step, again and again, for docs/reliability.md
+	@python3 -m sandbox setup --images
+	@tests/run soak
 
 bench: setup ## Measure what docs/performance.md states
 	@tests/run bench

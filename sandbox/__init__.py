@@ -11,6 +11,7 @@ state         what a sandbox keeps on disk: keys, secrets, addresses
 containers    from the topology to running containers
 aws           the EC2 and Secrets Manager API, and what is registered there
 cloudwatch    a stand-in for what moto lacks of CloudWatch: alarms that fire
+engines       what runs in place of RDS, by engine
 rds_metrics   a stand-in for what RDS tells CloudWatch, beside the database
 certificates  the certificate authority and the certificate of the domain
 endpoints     what is told to the outside: endpoints.json, env, known_hosts (pure)

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     setup = commands.add_parser("setup", help="install packages, the virtual environment, Node.js and the tests' tools")
+    setup.add_argument("--images", action="store_true", help="make the images of hosts too")
     setup.set_defaults(run=_setup)
 
     stack = commands.add_parser("stack", help="setup and up, then build the applications and release them")
@@ -95,10 +96,9 @@ def _use_virtual_environment() -> None:
 
 
 def _setup(options: argparse.Namespace) -> int:
-    del options
     from sandbox.setup import setup
 
-    setup(Steps(), tests=True)
+    setup(Steps(), tests=True, images=options.images)
     return 0
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from sandbox import runtime
 from sandbox.console import run, say
+from sandbox.engines import ENGINE
 from sandbox.errors import SandboxError
-from sandbox.paths import CLONE, FILES
+from sandbox.paths import BYTECODE, CLONE, FILES
 from sandbox.state import State, write
 
 SANDBOX, SPEC, KIND = "fivepointers.sandbox", "fivepointers.spec", "fivepointers.kind"
@@ -50,9 +51,11 @@ class Container:
 def host(name: str, address: str, image: str, state: State) -> Container:
     """A systemd host."""
     keys = state.directory / "hosts" / name
+    BYTECODE.mkdir(parents=True, exist_ok=True)
     options = (
         "--systemd=always", "--stop-timeout=20",
         f"--volume={keys}:/etc/sandbox:ro",
+        f"--volume={BYTECODE}:/var/cache/bytecode",
         # On the host's disk, as on EC2: logs outlive a reboot.
         "--volume=/var/log/journal",
     )  # fmt: skip
@@ -60,14 +63,14 @@ def host(name: str, address: str, image: str, state: State) -> Container:
 
 
 def database(address: str, image: str, state: State, endpoint: str, region: str) -> Container:
-    """MariaDB, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
+    """The database, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
     options = (
         "--stop-timeout=20",
         f"--env=AWS_ENDPOINT_URL={endpoint}",
         f"--env=AWS_REGION={region}",
         f"--volume={Path(__file__).parent}:/opt/sandbox:ro",
         f"--volume={state.directory / 'database'}:/etc/sandbox:ro",
-        f"--volume={FILES / 'database.sh'}:/usr/local/sbin/database:ro",
+        f"--volume={FILES / ENGINE.script}:/usr/local/sbin/database:ro",
     )
     return Container("database", "database", address, image, options, ("sh", "/usr/local/sbin/database"))
 

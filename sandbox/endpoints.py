@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sandbox.topology import Topology
@@ -120,20 +120,3 @@ def ssh_config(addresses: Mapping[str, str], key: str, known: str) -> str:
         f'Host *\n  User admin\n  IdentityFile "{key}"\n  IdentitiesOnly yes\n'
         f'  UserKnownHostsFile "{known}"\n  StrictHostKeyChecking yes\n  LogLevel ERROR\n'
     )
-
-
-def database_accounts(name: str, user: str, password: str, subnet: str) -> str:
-    """SQL that makes the application's database and account; each statement on its line.
-
-    The account may come from the sandbox's network only.
-    """
-    network, mask = subnet.split(" ")
-    account = f"'{user}'@'{network}/{mask}'"
-    literal = password.replace("\\", "\\\\").replace("'", "\\'")
-    statements: Sequence[str] = (
-        f"CREATE DATABASE IF NOT EXISTS `{name}`;",
-        f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{literal}';",
-        f"ALTER USER {account} IDENTIFIED BY '{literal}';",
-        f"GRANT ALL PRIVILEGES ON `{name}`.* TO {account};",
-    )
-    return "\n".join(statements) + "\n"

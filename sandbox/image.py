@@ -6,21 +6,25 @@ import hashlib
 import platform
 import re
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from sandbox import runtime
 from sandbox.apt import explain
 from sandbox.console import run, run_logged, say
+from sandbox.engines import ENGINE
 from sandbox.errors import SandboxError
-from sandbox.paths import CACHE, FILES, RUNTIME
+from sandbox.paths import CACHE, FILES, RUNTIME, SHARED_RUNTIME
 
 SUITE = "bookworm"
 SUITES = {SUITE, f"{SUITE}-updates", f"{SUITE}-security", f"{SUITE}/updates", "stable", "stable-security"}
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,ca-certificates,procps,openssh-server"
-DATABASE_PACKAGE = "mariadb-server"
 FORMAT = "1"
 WORK = CACHE / "image"
+# Hosts that another clone on this machine has made serve as well. After a week newer packages are wanted.
+SHARED = Path("/var/cache/fivepointers-sandbox")
+SHARED_DAYS = 7
 REPOSITORY = "localhost/fivepointers-sandbox"
 # Settings of apt on this machine without which its sources cannot be reached.
 APT_SETTINGS = re.compile(r"Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowInsecure).*;\Z")
@@ -34,19 +38,29 @@ def ensure() -> tuple[str, str]:
     database = f"{REPOSITORY}/database:{key(sources, settings)}"
     with runtime.turn(RUNTIME / "image.lock"):
         if not _exists(host):
-            say("  building the host image (about a minute, once)")
-            _build_host(host, sources, settings)
+            with runtime.turn(SHARED_RUNTIME / "shared-image.lock"):
+                archive = SHARED / f"{key(sources, settings)}.tar"
+                if not fresh(archive, time.time()):
+                    say("  building the host image (about a minute, once)")
+                    _build_host(archive, sources, settings)
+                runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, host)
         if not _exists(database):
             say("  building the database image (half a minute, once)")
             _build_database(host, database)
     return host, database
 
 
+def fresh(archive: Path, now: float) -> bool:
+    """Whether an archive is there and its packages are new enough."""
+    return archive.exists() and now - archive.stat().st_mtime < SHARED_DAYS * 86400
+
+
 def key(sources: Iterable[str], settings: Iterable[str]) -> str:
     """A name for everything that goes into the images."""
-    inputs = [FORMAT, SUITE, PACKAGES, DATABASE_PACKAGE, platform.machine(), *sources, *settings]
+    inputs = [FORMAT, SUITE, PACKAGES, ENGINE.package, platform.machine(), *sources, *settings]
     digest = hashlib.sha256("\n".join(inputs).encode())
-    digest.update((FILES / "customize.sh").read_bytes())
+    for file in ("customize.sh", "python/kept_bytecode.py"):
+        digest.update((FILES / file).read_bytes())
     for certificate in sorted(Path("/usr/local/share/ca-certificates").glob("**/*.crt")):
         digest.update(certificate.read_bytes())
     return digest.hexdigest()[:12]
@@ -120,7 +134,7 @@ def _exists(image: str) -> bool:
     return runtime.podman("image", "exists", image, check=False).returncode == 0
 
 
-def _build_host(image: str, sources: list[str], settings: list[str]) -> None:
+def _build_host(archive: Path, sources: list[str], settings: list[str]) -> None:
     # What an interrupted build left.
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -143,16 +157,17 @@ def _build_host(image: str, sources: list[str], settings: list[str]) -> None:
         failure="The host image cannot be built.",
         explain=explain,
     )  # fmt: skip
-    runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', WORK / "host.tar", image)
+    # One for all clones is enough; what it was made from has changed since the others.
+    shutil.rmtree(SHARED, ignore_errors=True)
+    SHARED.mkdir(parents=True, mode=0o700)
+    shutil.move(WORK / "host.tar", archive)
     shutil.rmtree(WORK)
 
 
 def _build_database(host: str, image: str) -> None:
     container = "build-database"
     runtime.podman("rm", "--force", "--volumes", container, check=False)
-    script = (
-        f"apt-get install --yes --no-install-recommends {DATABASE_PACKAGE} && apt-get clean && rm -rf /var/lib/mysql"
-    )
+    script = f"apt-get install --yes --no-install-recommends {ENGINE.package} && apt-get clean && rm -rf {ENGINE.data}"
     run_logged(
         runtime.command(
             "run", *runtime.PRIVILEGES, "--name", container, "--network", "host",

@@ -18,12 +18,12 @@ import yaml
 from sandbox import aws, certificates, cloudwatch_agent, containers, endpoints, image, network, nodejs, plan, runtime
 from sandbox.console import Steps, say
 from sandbox.containers import Container
+from sandbox.engines import ENGINE
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME, STATE, TOPOLOGIES, VENV, repository_path
 from sandbox.state import State, check_name, others, write
 from sandbox.topology import Host, Topology, parse
 
-DATABASE_PORT = 3306
 DATABASE_NAME = DATABASE_USER = "app"
 DATABASE_LIMIT = 60.0
 # Written last and removed first: who finds them finds a sandbox that is up.
@@ -117,7 +117,7 @@ def down_all() -> None:
                 runtime.podman("rm", "--force", "--volumes", row["Id"], check=False)
             runtime.podman("rmi", "--all", "--force", check=False)
         runtime.remove_store()
-    for directory in (STATE, CACHE):
+    for directory in (STATE, CACHE, image.SHARED):
         shutil.rmtree(directory, ignore_errors=True)
     for path in SHARED_RUNTIME.glob(f"{RUNTIME.name}.*"):
         path.unlink()
@@ -258,19 +258,17 @@ def _write_certificates(state: State, topology: Topology) -> None:
 
 def _write_database_files(state: State) -> None:
     subnet = ipaddress.IPv4Network(state.subnet)
-    accounts = endpoints.database_accounts(
-        DATABASE_NAME, DATABASE_USER, state.secrets()["database"], subnet.with_netmask.replace("/", " ")
-    )
+    accounts = ENGINE.accounts(DATABASE_NAME, DATABASE_USER, state.secrets()["database"], subnet)
     write(state.directory / "database" / "init.sql", accounts, 0o600)
 
 
 def _wait_for_database(state: State) -> None:
     address = _part(state, network.DATABASE)
     until = time.monotonic() + DATABASE_LIMIT
-    while not _greets(address, DATABASE_PORT):
+    while not _greets(address, ENGINE.port, ENGINE.greets):
         if time.monotonic() > until:
             raise SandboxError(
-                f"The database at {address}:{DATABASE_PORT} does not answer within {DATABASE_LIMIT:.0f} s. "
+                f"The database at {address}:{ENGINE.port} does not answer within {DATABASE_LIMIT:.0f} s. "
                 f"Its output: python3 -m sandbox podman logs {state.name}.database"
             )
         time.sleep(0.2)
@@ -279,15 +277,15 @@ def _wait_for_database(state: State) -> None:
 def _part_answers(kind: str, address: str) -> bool:
     if kind == "aws":
         return aws.answers(aws.endpoint(address))
-    return _greets(address, 22 if kind == "host" else DATABASE_PORT)
+    return _greets(address, 22) if kind == "host" else _greets(address, ENGINE.port, ENGINE.greets)
 
 
-def _greets(address: str, port: int) -> bool:
-    """Whether what listens on the port speaks first, as SSH and MariaDB do."""
+def _greets(address: str, port: int, first: bool = True) -> bool:
+    """Whether something listens on the port, and speaks first where it does so, as SSH does."""
     try:
         with socket.create_connection((address, port), timeout=2) as connection:
             connection.settimeout(2)
-            return bool(connection.recv(1))
+            return not first or bool(connection.recv(1))
     except OSError:
         return False
 
@@ -353,7 +351,7 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         region=aws.REGION,
         nodejs={} if state.bare else nodejs.archives(),
         database=None if state.bare else {
-            "host": _part(state, network.DATABASE), "port": DATABASE_PORT, "name": DATABASE_NAME, "user": DATABASE_USER,
+            "host": _part(state, network.DATABASE), "port": ENGINE.port, "name": DATABASE_NAME, "user": DATABASE_USER,
         },
     )  # fmt: skip
     if not state.bare:

@@ -9,6 +9,8 @@ REPO = Path(__file__).resolve().parent.parent
 CACHE = REPO / ".cache"
 STATE = REPO / ".sandbox"
 VENV = REPO / ".venv"
+# What Python compiled of modules that Ansible sent; see files/python/kept_bytecode.py.
+BYTECODE = CACHE / "bytecode"
 FILES = Path(__file__).resolve().parent / "files"
 TOPOLOGIES = Path(__file__).resolve().parent / "topologies"
 

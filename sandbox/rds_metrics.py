@@ -12,14 +12,10 @@ import sys
 import time
 
 from sandbox.cloudwatch_agent.agent import Api, ApiError
+from sandbox.engines import ENGINE
 
 EVERY = 60.0
 AGAIN = 5.0
-# Without the connection that asks.
-CONNECTIONS = """
-    SELECT CAST(VARIABLE_VALUE AS INTEGER) - 1 FROM information_schema.GLOBAL_STATUS
-    WHERE VARIABLE_NAME = 'THREADS_CONNECTED'
-"""
 
 
 def main(endpoint: str, region: str) -> None:
@@ -55,9 +51,8 @@ def tell(api: Api) -> int:
 
 
 def connections() -> int:
-    """Ask MariaDB, by its socket, how many connections are open."""
-    command = ["mariadb", "--batch", "--skip-column-names", "--execute", CONNECTIONS]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout)
+    """Ask the server, by its socket, how many connections are open."""
+    return int(subprocess.run(ENGINE.connections, capture_output=True, text=True, check=True, timeout=10).stdout)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,16 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import nodejs, tools
+from sandbox import image, nodejs, runtime, tools
 from sandbox.apt import explain
 from sandbox.console import Steps, run, run_logged, say
 from sandbox.errors import SandboxError
-from sandbox.paths import CACHE, REPO, VENV, repository_path
+from sandbox.paths import BYTECODE, CACHE, FILES, REPO, VENV, repository_path
+from sandbox.state import write
 
 PYTHON = (3, 11)
 # podman and what it needs without Recommends; the builder of images; what its users call.
@@ -40,20 +42,35 @@ LOCK = REPO / "requirements.txt"
 STAMP = VENV / ".requirements.sha256"
 
 
-def setup(steps: Steps, tests: bool = False) -> None:
-    """Make the machine ready, for tests and benches too if asked; what is there is left alone."""
+def setup(steps: Steps, tests: bool = False, images: bool = False) -> None:
+    """Make the machine ready; what is there is left alone.
+
+    :param tests: for tests and benches too.
+    :param images: make the images of hosts as well, which the first sandbox would do otherwise.
+    """
     check_machine()
     with steps.step("Install Debian packages"):
         install_packages((*PACKAGES, *tools.PACKAGES) if tests else PACKAGES)
-    with steps.step("Make the virtual environment"):
+    what = ["the virtual environment", "Node.js", *["what tests need"] * tests, *["the images of hosts"] * images]
+    # pip keeps one processor busy, and what apt unpacks the other one.
+    with steps.step(f"Make {', '.join(what)}"), ThreadPoolExecutor(1) as pool:
+        unpacked = pool.submit(_unpack_packages, tests, images)
         make_virtual_environment()
-    with steps.step("Fetch Node.js"):
         for item in nodejs.missing():
-            say(f"  {item['version']}")
+            say(f"  Node.js {item['version']}")
             nodejs.fetch(item)
+        if tests:
+            tools.ensure_scanners()
+        unpacked.result()
+
+
+def _unpack_packages(tests: bool, images: bool) -> None:
+    """Make what consists of Debian's packages."""
+    if images:
+        with runtime.session(last=True):
+            image.ensure()
     if tests:
-        with steps.step("Fetch what tests need"):
-            tools.ensure()
+        tools.ensure_servers()
 
 
 def check_machine() -> None:
@@ -133,6 +150,18 @@ def services_stay_off(packages: Sequence[str]) -> Iterator[None]:
 
 def make_virtual_environment() -> None:
     """Make .venv hold exactly what the lock file says, unless it does."""
+    _install_packages()
+    BYTECODE.mkdir(parents=True, exist_ok=True)
+    load = f"{FILES / 'python'}\nimport kept_bytecode; kept_bytecode.install({str(BYTECODE)!r})\n"
+    write(site_packages() / "kept_bytecode.pth", load)
+
+
+def site_packages() -> Path:
+    """Where the virtual environment's packages are."""
+    return VENV / "lib" / f"python{'.'.join(map(str, PYTHON))}" / "site-packages"
+
+
+def _install_packages() -> None:
     if not LOCK.exists():
         raise SandboxError(f"{repository_path(LOCK)} is missing: it locks the Python packages. Restore it from git.")
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()

@@ -26,7 +26,7 @@ PICTURES = ".artifacts"
 def stack(name: str) -> None:
     """Set the machine up, make an account by provision.yml, start its hosts, build the applications, release them."""
     steps = Steps()
-    setup(steps)
+    setup(steps, images=True)
     with steps.step("Bring the AWS API and the database up"):
         endpoints = _up(name)
     # Neither needs the other, and Ansible keeps one core busy.

@@ -1,5 +1,7 @@
 """What only tests and benches need: a browser, a load generator, scanners, and the nginx of Debian's next release.
 
+PyPy is the one Python 3.9 that Debian 12 has, and what hosts run is tried with it.
+
 HAProxy, the stand-in for a load balancer, is fetched in the same way.
 
 All but the packages lies in .cache/tools, each part in a directory of its own.
@@ -17,7 +19,7 @@ from sandbox.apt import explain
 from sandbox.console import run_logged, say
 from sandbox.paths import CACHE, REPO, VENV
 
-PACKAGES = ("chromium-headless-shell", "libnss3-tools", "wrk")
+PACKAGES = ("chromium-headless-shell", "libnss3-tools", "pypy3", "wrk")
 DIRECTORY = CACHE / "tools"
 DESCRIPTIONS = REPO / "tests" / "tools"
 # nginx writes some settings differently since 1.25. It brings its own libraries, and its own loader finds them.
@@ -37,10 +39,14 @@ LD_LIBRARY_PATH=$root/lib/x86_64-linux-gnu exec "$root/sbin/haproxy" "$@"
 """
 
 
-def ensure() -> None:
-    """Fetch what is not there yet."""
+def ensure_servers() -> None:
+    """Fetch the servers that are not there yet."""
     _ensure_package("nginx", next_sources(image.debian_sources(image.source_files())), NGINX_SCRIPT)
     ensure_haproxy()
+
+
+def ensure_scanners() -> None:
+    """Fetch the scanners that are not there yet, with pip and npm of the virtual environment."""
     _make("sslyze", (DESCRIPTIONS / "sslyze" / "requirements.txt").read_text(), _fetch_sslyze)
     _make("observatory", (DESCRIPTIONS / "observatory" / "package-lock.json").read_text(), _fetch_observatory)
 

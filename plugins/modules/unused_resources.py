@@ -83,7 +83,7 @@ failed_to_remove:
 """
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,9 @@ def main() -> None:
         if wrong:
             module.fail_json(msg="\n".join([f"Nothing was removed. The plan {path} cannot be used:", *wrong]))
         days = {kind: value for kind, value in plan["days"].items() if value is not None}
-        rules = unused.Rules(datetime.now(UTC), {**unused.DAYS, **days}, production=tuple(settings["production"]))
+        rules = unused.Rules(
+            datetime.now(timezone.utc), {**unused.DAYS, **days}, production=tuple(settings["production"])
+        )
         marked = [entry for entry in plan["resources"] if entry["remove"]]
         removed, left, failed = clean(client, marked, rules, act)
     except (BotoCoreError, ClientError) as error:

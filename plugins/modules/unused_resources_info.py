@@ -91,7 +91,7 @@ table:
 """
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -141,7 +141,7 @@ def main() -> None:
         module.fail_json(msg="\n".join(wrong))
     kinds = settings["kinds"] or list(unused.KINDS)
     rules = unused.Rules(
-        datetime.now(UTC),
+        datetime.now(timezone.utc),
         {**unused.DAYS, **settings["days"]},
         {**unused.PRICES, **settings["prices"]},
         tuple(settings["production"]),

@@ -14,8 +14,8 @@ version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Carries out the checks that P(fivepointers.platform.verification#filter) derives, through the address that users
-    reach, with the names, TLS and headers that a browser would send.
+  - Carries out the C(checks) of the plan (P(fivepointers.platform.plan#filter)), through the address that users reach,
+    with the names, TLS and headers that a browser would send.
   - Independent checks run at the same time. The steps of a journey follow each other, and stop at the first failure.
   - Journeys write what a user would write, under names that no other run uses.
   - Passwords, tokens and cookies appear in no result.
@@ -26,7 +26,7 @@ requirements:
 options:
   checks:
     description:
-      - The checks, from P(fivepointers.platform.verification#filter).
+      - The checks, C(checks) of the plan that P(fivepointers.platform.plan#filter) returns.
     type: list
     elements: dict
     required: true
@@ -67,7 +67,7 @@ attributes:
 EXAMPLES = r"""
 - name: Walk through the front door
   fivepointers.platform.verify:
-    checks: "{{ platform | fivepointers.platform.verification(catalogue) }}"
+    checks: "{{ platform.checks }}"
     connect_to: 10.0.0.10
     ca_file: /etc/ssl/private-ca.pem
     report: verification.json

@@ -11,9 +11,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import checks
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.read import read as read_model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import allowed_origins
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets import ec2
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import derive
 
 
 class CatalogueError(Exception):
@@ -52,6 +54,19 @@ def load(catalogue: Any, environment: Any, hosts: Any = None) -> Model:
     if problems:
         raise CatalogueError(problems)
     return model
+
+
+def plan(model: Model) -> dict[str, Any]:
+    """Return the whole plan of a model without problems, including the checks of its verification.
+
+    Raises verify.derive.JourneyError.
+    """
+    whole = plans.plan(model)
+    whole["checks"] = derive.verification(whole, model.journeys)
+    aws = model.environment["aws"] is not None
+    # The security group whose rules expire, empty if there is none.
+    whole["access_group"] = layers.layer("database_access").derive(model)["group"] if aws else ""
+    return whole
 
 
 def _complete(model: Model) -> None:

@@ -33,6 +33,11 @@ if [ -d /usr/local/share/ca-certificates ]; then
   chroot "$root" update-ca-certificates >/dev/null
 fi
 
+# Modules that Ansible sends are compiled once, and not in each task (see the file).
+python=$root/usr/lib/python3/dist-packages
+install -m 0644 "$(dirname "$0")/python/kept_bytecode.py" "$python/kept_bytecode.py"
+echo 'import kept_bytecode; kept_bytecode.install("/var/cache/bytecode")' >"$python/kept_bytecode.pth"
+
 # Packages that the roles install are fetched once, here: apt finds them in its cache.
 chroot "$root" apt-get clean
 chroot "$root" apt-get install --yes --no-install-recommends --download-only logrotate nginx libnginx-mod-http-brotli-static \

@@ -94,7 +94,7 @@ def side_by_side(bench: Bench) -> None:
     hook.write_text("---\n")
 
     def ours(identifier: str, files: Path) -> Run:
-        return sandbox.playbook("playbooks/deploy.yml", "-e", "service=frontend", "-e", f"release={identifier}")
+        return sandbox.playbook("playbooks/deploy.yml", "-e", "service=frontend", "-e", f"artifact={identifier}")
 
     def theirs(identifier: str, files: Path) -> Run:
         # An inventory name is the host's name and its instance's.

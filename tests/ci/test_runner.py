@@ -63,6 +63,23 @@ def test_tests_of_pytest_are_counted_one_by_one(tmp_path: Path) -> None:
     assert counts(outcome) == (1, 1, 1)
 
 
+def test_tests_of_a_command_that_starts_pytest_are_counted(tmp_path: Path) -> None:
+    command = ["sh", "-c", 'exec "$@"', "sh", *write_tests(tmp_path, "def test_a(): pass\ndef test_b(): pass\n")]
+    outcome = Stage("some", command, directory=tmp_path, junit=True, indirect=True).run()
+    assert counts(outcome) == (2, 0, 0)
+
+
+def test_the_slowest_stages_and_tests_are_named_first(tmp_path: Path) -> None:
+    body = "import pytest, time\ndef test_a(): 0\n@pytest.mark.parametrize('x', [1])\ndef test_b(x): time.sleep(.2)\n"
+    outcome = Stage("some", write_tests(tmp_path, body), directory=tmp_path, junit=True).run()
+    outcome.seconds = 3.0
+    lines = main.times([Outcome("quick", 1, 0, seconds=1.0), outcome, Outcome("not run", 0, 0)]).splitlines()
+    assert [line.split()[-1] for line in lines[1:3]] == ["some", "quick"]
+    assert lines[4] == "Tests, the slowest 2 of 2:"
+    assert lines[5].endswith("s  some: test_it::test_b[1]") and float(lines[5].split()[0]) >= 0.2
+    assert lines[6].endswith("s  some: test_it::test_a")
+
+
 def test_a_stage_that_tests_nothing_is_a_failure(tmp_path: Path) -> None:
     outcome = Stage("none", write_tests(tmp_path, ""), directory=tmp_path, junit=True).run()
     assert not outcome.ok
@@ -103,7 +120,7 @@ def test_sanity_gets_what_the_collection_ships(tmp_path: Path) -> None:
 
 def test_every_scenario_and_the_integration_tests_are_stages() -> None:
     scenarios = {f"molecule-{path.parent.name}" for path in ROOT.glob("molecule/*/molecule.yml")}
-    assert {it.name for it in main.molecule_stages()} == scenarios
+    assert {it.name for it in [*main.molecule_stages(), *main.molecule_stages(repeated=True)]} == scenarios
     assert [it.name for it in main.host_stages()] == [
         "sanity",
         "collection",
@@ -116,3 +133,19 @@ def test_every_scenario_and_the_integration_tests_are_stages() -> None:
         "zones",
         "integration",
     ]
+
+
+def test_what_soak_tries_is_left_out_of_the_other_runs(tmp_path: Path) -> None:
+    marks = "pytest.param(2, marks=pytest.mark.soak)"
+    body = f"import pytest\n@pytest.mark.parametrize('x', [1, {marks}])\ndef test_a(x): 0\n"
+    (tmp_path / "test_it.py").write_text(body)
+    for options, expected in (([], 1), (["-m", "not slow and not soak"], 1), (["-m", ""], 2)):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+        outcome = Stage("some", [*command, *options, str(tmp_path)], directory=tmp_path, junit=True).run()
+        assert counts(outcome) == (expected, 0, 0)
+
+
+def test_soak_is_every_stage_once() -> None:
+    names = [it.name for it in main.soak_stages()]
+    assert sorted(set(names)) == sorted(names)
+    assert main.run_groups([(main.soak_stages(), 1)], ["nothing"]) == 2

@@ -18,13 +18,6 @@ def processes(sandbox: Sandbox) -> dict[str, str]:
     return {host: sandbox.ssh(host, PIDS) for host in sandbox.endpoints["hosts"]}
 
 
-def test_second_run_changes_and_restarts_nothing(platform: Sandbox) -> None:
-    before = processes(platform)
-    run = platform.playbook("playbooks/site.yml").unchanged()
-    print(f"second site.yml run: {run.seconds:.1f} s")
-    assert processes(platform) == before
-
-
 def test_check_mode_on_configured_hosts_reports_no_change(platform: Sandbox) -> None:
     platform.playbook("playbooks/site.yml", "--check", "--diff").unchanged()
 

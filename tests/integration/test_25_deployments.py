@@ -70,9 +70,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    it = Stack(platform, tmp_path_factory.mktemp("catalogues"))
-    it.deploy().succeeded()
-    yield it
+    yield Stack(platform, tmp_path_factory.mktemp("catalogues"))
     platform.playbook("playbooks/site.yml").succeeded()
 
 
@@ -223,7 +221,14 @@ def until(deployment: Path, phase: str, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"the phase {phase} was never reached")
 
 
-@pytest.mark.parametrize("phase, size", [("prepare", "601M"), ("migrate", "602M"), ("switch", "603M")])
+@pytest.mark.parametrize(
+    "phase, size",
+    [
+        pytest.param("prepare", "601M", marks=pytest.mark.soak),
+        pytest.param("migrate", "602M", marks=pytest.mark.soak),
+        ("switch", "603M"),
+    ],
+)
 def test_a_killed_controller_leaves_nothing_to_repair(stack: Stack, users: list[str], phase: str, size: str) -> None:
     argument = stack.catalogue(**memory(size))
     reports = ROOT / ".artifacts/deployments"

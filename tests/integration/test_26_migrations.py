@@ -35,7 +35,6 @@ ALLOW = ("-e", "allow_contract_migrations=true")
 def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A newest artifact of the API whose code has the migration."""
     it = Stack(platform, tmp_path_factory.mktemp("catalogues"))
-    it.deploy().succeeded()
     source = it.folder / "api"
     ignored = shutil.ignore_patterns("node_modules", "dist", ".build")
     shutil.copytree(ROOT / "examples/api", source, ignore=ignored)
@@ -100,6 +99,6 @@ def test_mended_it_is_applied_and_nothing_leads_back_behind_it(stack: Stack) -> 
     artifacts = {path.stem for path in (ROOT / ".artifacts/api").glob("*.json")} - {"latest"}
     newest = json.loads((ROOT / ".artifacts/api/latest.json").read_text())["id"]
     older, *_rest = artifacts - {newest}
-    said = refused(stack.deploy("-e", f"release=api:{older}", *ALLOW))
+    said = refused(stack.deploy("-e", f"artifact=api:{older}", *ALLOW))
     assert f"the database has moved past release {before['api']}" in said
     assert stack.live() == after

@@ -15,18 +15,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.harness import ROOT, Run, Sandbox
+from tests.integration.harness import ROOT, Run, Sandbox, podman
 from tests.integration.test_25_deployments import Stack, start
 
 DEPLOYMENTS = ROOT / ".artifacts/deployments"
-#: Seconds for which a host answers nobody; it comes back by itself, whatever becomes of the test.
-OUTAGE = 30
+#: Seconds after which a host that answers nobody comes back by itself, whatever becomes of the test.
+OUTAGE = 60
 
 
 @pytest.fixture(scope="module")
 def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     it = Stack(platform, tmp_path_factory.mktemp("catalogues"))
-    it.deploy().succeeded()
     yield it
     it.deploy().succeeded()
 
@@ -57,6 +56,8 @@ def cut_off(sandbox: Sandbox, host: str) -> None:
 
 
 def reachable(sandbox: Sandbox, host: str) -> None:
+    """End the outage, from inside the host."""
+    podman("exec", f"{sandbox.name}.{host}", "systemctl", "start", "ssh.service")
     deadline = time.monotonic() + OUTAGE + 30
     while sandbox.ssh(host, "echo reached", check=False).strip() != "reached":
         assert time.monotonic() < deadline, f"{host} did not come back"
@@ -122,7 +123,7 @@ def another(stack: Stack) -> Iterator[str]:
 
 
 def choose(stack: Stack, artifact: str) -> Run:
-    return stack.sandbox.playbook("playbooks/deploy.yml", "-e", f"release=frontend:{artifact}")
+    return stack.sandbox.playbook("playbooks/deploy.yml", "-e", f"artifact=frontend:{artifact}")
 
 
 def test_a_damaged_archive_is_not_unpacked(stack: Stack, another: str) -> None:

@@ -22,7 +22,13 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(MISTAKES))
+#: What each mistake is told as, tests/unit/plan/test_refusals.py tries without a playbook.
+ONCE = ("a syntax error", "two mistakes at once")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ONCE else pytest.param(name, marks=pytest.mark.soak) for name in sorted(MISTAKES)]
+)
 def test_a_wrong_catalogue_is_refused_before_any_host_is_contacted(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     (old, new), expected = MISTAKES[name]
     assert old in CATALOGUE

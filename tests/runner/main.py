@@ -15,18 +15,32 @@ from runner.stage import LOGS, ROOT, Outcome, Stage, stage_environment
 
 PYTHON = str(ROOT / ".venv/bin/python")
 UNIT = (PYTHON, "-m", "pytest", "-q")
+# So many of the slowest tests are named at the end of a run.
+SLOWEST = 25
+#: What hosts run, checked for Python 3.9.
+HOST_CODE = ("plugins/module_utils", "plugins/modules")
 
 
 def check_stages(*, slow: bool = True) -> list[Stage]:
-    """Lint, types, unit tests and templates; the long ones first."""
-    chosen = ["-k", "not next-nginx", *([] if slow else ["-m", "not slow"])]
+    """Lint, types, unit tests and templates; the long ones first.
+
+    :param slow: everything. Else fewer tests, fewer examples in them, and no lint of molecule's playbooks.
+    """
+    chosen = ["-k", "not next-nginx", *([] if slow else ["-m", "not slow and not soak"])]
+    linted = [] if slow else ["playbooks", "roles"]
     return [
-        Stage("unit", [*UNIT, "-n", "2", "--dist", "worksteal", *chosen, "tests/unit"], junit=True),
-        Stage("ansible-lint", ["ansible-lint", "--nocolor"], objection=lint_objection),
+        Stage(
+            "unit",
+            [*UNIT, "-n", "2", "--dist", "worksteal", *chosen, "tests/unit"],
+            environment={} if slow else {"EXAMPLES": "quick"},
+            junit=True,
+        ),
+        Stage("ansible-lint", ["ansible-lint", "--nocolor", *linted], objection=lint_objection),
         Stage("mypy", ["mypy"]),
         Stage("yamllint", ["yamllint", "--strict", *listed("*.yml", "*.yaml", ".yamllint", ".ansible-lint")]),
         Stage("ruff", ["ruff", "check", "."]),
         Stage("format", ["ruff", "format", "--check", "."]),
+        Stage("python-3.9", ["vermin", "-t=3.9-", "--no-tips", "--violations", *HOST_CODE]),
         Stage("changelog", ["antsibull-changelog", "lint"]),
     ]
 
@@ -45,17 +59,25 @@ def lint_objection(output: str) -> str:
     )
 
 
-def molecule_stages() -> list[Stage]:
+# Scenarios of which another stage does all that they do: seven hosts are configured from nothing and verified by zones,
+# with TLS at the balancer, and one with TLS at the edge by development.
+REPEATED = ("platform",)
+
+
+def molecule_stages(*, repeated: bool = False) -> list[Stage]:
     """A stage for each scenario."""
     return [
         Stage(
             f"molecule-{path.parent.name}",
             ["molecule", "test", "--scenario-name", path.parent.name],
             timeout=1500,
+            junit=True,
+            indirect=True,
             on_timeout=["molecule", "destroy", "--scenario-name", path.parent.name],
             sandboxes=f"molecule-{path.parent.name.replace('_', '-')}.",
         )
         for path in sorted(ROOT.glob("molecule/*/molecule.yml"))
+        if (path.parent.name in REPEATED) is repeated
     ]
 
 
@@ -80,6 +102,34 @@ def host_stages() -> list[Stage]:
     return stages
 
 
+def soak_stages() -> list[Stage]:
+    """Kills and losses at every step, host and moment, where `make test` tries one of each; measured in rows."""
+    everything = ["-m", "", "-s"]
+    kills = "python3 -m sandbox stack --name soak && python tests/bench/kills.py --name soak"
+    return [
+        Stage("switches", [PYTHON, "tests/bench/switches.py"], timeout=1800),
+        Stage("sockets", [PYTHON, "tests/bench/sockets.py"], timeout=1800),
+        Stage("kills", ["sh", "-c", f"trap 'python3 -m sandbox down --name soak' EXIT; {kills}"], timeout=5400),
+        Stage(
+            "zones",
+            [*UNIT, "-s", "tests/zones"],
+            timeout=3600,
+            environment={"EVERY_HOST": "1"},
+            junit=True,
+            sandboxes="test-zones.",
+        ),
+        *(
+            Stage(name, [*UNIT, *everything, f"tests/{path}"], timeout=2400, junit=True, sandboxes=sandboxes)
+            for name, path, sandboxes in (
+                ("deployments", "integration/test_25_deployments.py", "test."),
+                ("provision", "provision", ""),
+                ("sandbox", "sandbox", "hardy"),
+            )
+        ),
+        *molecule_stages(repeated=True),
+    ]
+
+
 def main(argv: Sequence[str], usage: str) -> int:
     """Act on the command line."""
     if not Path(PYTHON).exists():
@@ -90,6 +140,9 @@ def main(argv: Sequence[str], usage: str) -> int:
         return report(run_all([(check_stages(slow=False), 2)], time.monotonic()))
     if command == "test":
         return test(names)
+    if command == "soak":
+        # What measures runs alone.
+        return run_groups([([stage], 1) for stage in soak_stages()], names)
     if command == "list" and not names:
         print("\n".join(stage.name for stage in [*check_stages(), *molecule_stages(), *host_stages()]))
         return 0
@@ -102,14 +155,19 @@ def main(argv: Sequence[str], usage: str) -> int:
 
 
 def test(names: Sequence[str]) -> int:
-    """All stages, or those that are named; then see that nothing is left behind."""
-    started = time.monotonic()
-    before = Machine.now()
+    """All stages, or those that are named."""
     *quick, faults, sandbox, awkward, provision, zones, integration = host_stages()
     # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
-    # The longest go first.
-    hosts = [integration, zones, provision, *molecule_stages(), awkward, sandbox]
-    groups = [(check_stages(), 2), (quick, 2), ([faults], 1), (hosts, 2)]
+    # The longest goes first and takes one lane for most of the time. What tells most about a mistake comes next, then
+    # the other long ones, so that none is left alone at the end.
+    stages = [integration, *check_stages(), zones, provision, *quick, *molecule_stages(), awkward, sandbox]
+    return run_groups([([faults], 1), (stages, 2)], names)
+
+
+def run_groups(groups: Sequence[tuple[Sequence[Stage], int]], names: Sequence[str]) -> int:
+    """Run the stages of groups, or those that are named; then see that nothing is left behind."""
+    started = time.monotonic()
+    before = Machine.now()
     if names:
         known = {stage.name for group, _lanes in groups for stage in group}
         unknown = [name for name in names if name not in known]
@@ -148,13 +206,25 @@ def tell(outcome: Outcome) -> None:
 
 
 def report(outcomes: Sequence[Outcome]) -> int:
-    """Say what failed, and the sums. Returns the exit status."""
+    """Say where the time went, what failed, and the sums. Returns the exit status."""
+    print(times(outcomes))
     failed = [outcome.name for outcome in outcomes if not outcome.ok]
     if failed:
         print(f"Failed: {', '.join(failed)}. Their output: {LOGS.relative_to(ROOT)}/")
     passed = sum(outcome.passed for outcome in outcomes)
     print(f"{passed} passed, {sum(outcome.failed for outcome in outcomes)} failed")
     return 1 if failed or not passed else 0
+
+
+def times(outcomes: Sequence[Outcome]) -> str:
+    """Stages and tests, slowest first. Stages run side by side, so their sum is more than the run took."""
+    stages = sorted((outcome for outcome in outcomes if outcome.seconds), key=lambda it: -it.seconds)
+    tests = sorted((timing for outcome in outcomes for timing in outcome.timings), key=lambda it: -it.seconds)
+    lines = ["Stages, slowest first:", *(f"{it.seconds:9.1f} s  {it.name}" for it in stages)]
+    if tests:
+        lines += ["", f"Tests, the slowest {min(SLOWEST, len(tests))} of {len(tests)}:"]
+        lines += [f"{it.seconds:9.1f} s  {it.stage}: {it.test}" for it in tests[:SLOWEST]]
+    return "\n".join([*lines, ""])
 
 
 def lock() -> int:

@@ -20,6 +20,15 @@ MARK = "FIVEPOINTERS_TEST_RUN"
 RUN = uuid.uuid4().hex
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How long one test took, its fixtures included."""
+
+    stage: str
+    test: str
+    seconds: float
+
+
 @dataclass
 class Outcome:
     """What a stage came to."""
@@ -30,6 +39,7 @@ class Outcome:
     skipped: int = 0
     seconds: float = 0.0
     output: str = ""
+    timings: list[Timing] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -46,6 +56,8 @@ class Stage:
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: Path = ROOT
     junit: bool = False
+    # Where the command starts pytest by itself, and knows no option of it.
+    indirect: bool = False
     on_timeout: Sequence[str] = ()
     # The sandboxes that it makes, by how their containers' names begin. None of these may be left.
     sandboxes: str = ""
@@ -58,9 +70,11 @@ class Stage:
         report = LOGS / f"{self.name}.xml"
         report.unlink(missing_ok=True)
         log = LOGS / f"{self.name}.log"
-        argv = [*self.command, *([f"--junit-xml={report}"] if self.junit else [])]
+        option = f"--junit-xml={report}"
+        argv = [*self.command, *([option] if self.junit and not self.indirect else [])]
+        environment = {"PYTEST_ADDOPTS": option} if self.junit and self.indirect else {}
         started = time.monotonic()
-        status = self._execute(argv, log)
+        status = self._execute(argv, log, environment)
         output = log.read_text(errors="replace")
         objection = "" if status else self.objection(output)
         if objection:
@@ -70,13 +84,14 @@ class Stage:
         outcome = Outcome(self.name, int(not failed), int(failed), output=output)
         if self.junit and report.exists():
             outcome.passed, outcome.failed, outcome.skipped = junit_counts(report)
+            outcome.timings = junit_timings(self.name, report)
             if failed and not outcome.failed:
                 outcome.failed = 1
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _execute(self, argv: Sequence[str], log: Path) -> int:
-        environment = {**stage_environment(), **self.environment}
+    def _execute(self, argv: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+        environment = {**stage_environment(), **self.environment, **environment}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 argv,
@@ -138,3 +153,11 @@ def junit_counts(report: Path) -> tuple[int, int, int]:
         failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
         skipped += int(suite.get("skipped", 0))
     return total - failed - skipped, failed, skipped
+
+
+def junit_timings(stage: str, report: Path) -> list[Timing]:
+    """How long each test in a JUnit file took."""
+    return [
+        Timing(stage, f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}", float(case.get("time", 0)))
+        for case in ET.parse(report).getroot().iter("testcase")
+    ]

@@ -87,8 +87,15 @@ def test_killed_containers_come_back_with_their_disks_and_their_names(hardy: San
     assert address.read_text() == gateway, "hosts send to an address that is gone"
 
 
-@pytest.mark.parametrize("delay", [0.5, 2.0])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize(
+    "how, delay",
+    [
+        (signal.SIGINT, 0.5),
+        (signal.SIGKILL, 2.0),
+        pytest.param(signal.SIGINT, 2.0, marks=pytest.mark.soak),
+        pytest.param(signal.SIGKILL, 0.5, marks=pytest.mark.soak),
+    ],
+)
 def test_an_interrupted_up_is_finished_by_the_next(hardy: Sandbox, how: signal.Signals, delay: float) -> None:
     hardy.down()
     process = subprocess.Popen(

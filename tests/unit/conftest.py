@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,9 @@ from hypothesis import settings
 
 # A busy machine is slow, which is no mistake of what is tested.
 settings.register_profile("project", deadline=None)
-settings.load_profile("project")
+# make check tries fewer examples than make test.
+settings.register_profile("quick", deadline=None, max_examples=15)
+settings.load_profile(os.environ.get("EXAMPLES", "project"))
 
 
 @pytest.fixture

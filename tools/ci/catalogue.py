@@ -13,7 +13,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
 
 from ansible.errors import AnsibleError
-from ansible_collections.fivepointers.platform.plugins.filter.building import build_spec
 from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import parse_catalogue
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
@@ -21,6 +20,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.building import build_spec
 from yaml import YAMLError
 
 __all__ = [

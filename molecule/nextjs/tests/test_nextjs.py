@@ -16,7 +16,7 @@ import yaml
 from testinfra.host import Host
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+SHARED = PROJECT / "molecule/shared"
 VERSIONS = {name: item["version"] for name, item in json.loads((PROJECT / "sandbox/nodejs.json").read_text()).items()}
 PORT = 3002
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -36,10 +36,10 @@ def ask(address: str, path: str, **headers: str) -> tuple[int, http.client.HTTPM
     return answer.status, answer.headers, body
 
 
-def play(playbook: str, **variables: Any) -> str:
-    """Run a playbook of the scenario with changes; give all it says, on one line."""
-    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(SCENARIO / playbook)]
-    command += ["-e", json.dumps(variables)]
+def play(*playbooks: str, **variables: Any) -> str:
+    """Run playbooks of the scenario with changes; give all they say, on one line."""
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
+    command += [*(str(SHARED / playbook) for playbook in playbooks), "-e", json.dumps(variables)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return " ".join(done.stdout.split())
@@ -119,8 +119,7 @@ def test_while_nothing_answers_visitors_see_a_page(host: Host, address: str) -> 
 def test_chunks_of_the_release_before_are_still_there_for_open_pages(host: Host, address: str) -> None:
     status, headers, body = ask(address, "/_next/static/chunks/first.js")
     assert (status, headers["Cache-Control"], body) == (200, IMMUTABLE, 'console.log("first");\n')
-    play("prepare.yml", version="second")
-    play("converge.yml", version="second")
+    play("build.yml", "service.yml", version="second")
     assert json.loads(ask(address, "/")[2])["version"] == "second"
     for version in ("first", "second"):
         status, headers, body = ask(address, f"/_next/static/chunks/{version}.js")
@@ -128,4 +127,4 @@ def test_chunks_of_the_release_before_are_still_there_for_open_pages(host: Host,
     status, headers, body = ask(address, "/_next/static/chunks/third.js")
     assert (status, headers["Cache-Control"], body) == (404, None, "the application was asked")
     assert ask(address, "/cache")[2] == "second", "the cache is that of its release"
-    assert "changed=0" in play("converge.yml", version="second")
+    assert "changed=0" in play("service.yml", version="second")

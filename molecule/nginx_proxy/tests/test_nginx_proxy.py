@@ -20,7 +20,6 @@ from testinfra.host import Host
 from tests.unit.nginx.live import Client
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 TLS = PROJECT / ".sandbox/molecule-nginx-proxy/tls"
 DOMAIN, API, TENANT, WS = "edge.test", "api.edge.test", "tenant.edge.test", "ws.edge.test"
 ALLOWED = "https://app.edge.test"
@@ -49,7 +48,7 @@ def converge() -> Callable[..., subprocess.CompletedProcess[str]]:
                 "ansible-playbook",
                 "-i",
                 os.environ["MOLECULE_INVENTORY_FILE"],
-                str(SCENARIO / "converge.yml"),
+                str(PROJECT / "molecule/shared/edge.yml"),
                 "-e",
                 json.dumps(variables),
                 *arguments,

@@ -36,7 +36,12 @@ def converge() -> Converge:
     """Run the scenario's playbook again, with changes; return its output."""
 
     def run(*arguments: str, **variables: Any) -> str:
-        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(SCENARIO / "converge.yml")]
+        command = [
+            "ansible-playbook",
+            "-i",
+            os.environ["MOLECULE_INVENTORY_FILE"],
+            str(PROJECT / "molecule/shared/edge.yml"),
+        ]
         return subprocess.run(
             [*command, "-e", json.dumps(variables), *arguments],
             cwd=PROJECT,

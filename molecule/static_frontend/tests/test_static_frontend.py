@@ -18,7 +18,7 @@ import yaml
 from testinfra.host import Host
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+SHARED = PROJECT / "molecule/shared"
 PORT = 8080
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -61,10 +61,10 @@ def script_of(page: Answer) -> str:
     return found.group(0)
 
 
-def play(playbook: str, **variables: Any) -> tuple[int, str]:
-    """Run a playbook of the scenario with changes; give its status and all it says, on one line."""
-    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(SCENARIO / playbook)]
-    command += ["-e", json.dumps(variables)]
+def play(*playbooks: str, **variables: Any) -> tuple[int, str]:
+    """Run playbooks of the scenario with changes; give the status and all they say, on one line."""
+    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"]]
+    command += [*(str(SHARED / playbook) for playbook in playbooks), "-e", json.dumps(variables)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
@@ -124,9 +124,8 @@ def test_a_release_replaces_the_page_and_keeps_open_ones_whole(host: Host, ask: 
     page, earlier = ask("/"), script_of(ask("/"))
     assert ask("/", If_None_Match=page.headers["ETag"]).status == 304
     workers = host.check_output("pgrep --parent $(cat /run/nginx.pid)")
-    for playbook in ("prepare.yml", "converge.yml"):
-        status, output = play(playbook, version="again")
-        assert status == 0, output
+    status, output = play("build.yml", "service.yml", version="again")
+    assert status == 0, output
     assert host.check_output("pgrep --parent $(cat /run/nginx.pid)") == workers, "nginx was reloaded"
     after = ask("/", If_None_Match=page.headers["ETag"])
     assert after.status == 200, "the new page is as long as the old one and must not be taken for it"
@@ -134,15 +133,15 @@ def test_a_release_replaces_the_page_and_keeps_open_ones_whole(host: Host, ask: 
     for path in (earlier, script_of(after)):
         answer = ask(path)
         assert (answer.status, answer.headers["Cache-Control"]) == (200, IMMUTABLE)
-    assert "changed=0" in play("converge.yml", version="again")[1]
+    assert "changed=0" in play("service.yml", version="again")[1]
 
 
 def test_files_of_releases_that_are_gone_go_too(host: Host, ask: Ask) -> None:
     first = script_of(ask("/"))
-    for number in range(6):
-        for playbook in ("prepare.yml", "converge.yml"):
-            status, output = play(playbook, version=f"no. {number}")
-            assert status == 0, output
+    # One was before it, and five are kept.
+    for number in range(4):
+        status, output = play("build.yml", "service.yml", version=f"no. {number}")
+        assert status == 0, output
     assert ask("/").status == 200
     assert ask(first).status == 404
     assert len(host.check_output("ls /opt/fivepointers/shop/releases").split()) == 5

@@ -17,7 +17,6 @@ import yaml
 from testinfra.host import Host
 
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 RELAY, CHAT = 3003, 3004
 
 
@@ -62,7 +61,12 @@ def client(address: str) -> Iterator[Client]:
 
 def play(**variables: Any) -> str:
     """Run the scenario's playbook with changes; give all it says, on one line."""
-    command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(SCENARIO / "converge.yml")]
+    command = [
+        "ansible-playbook",
+        "-i",
+        os.environ["MOLECULE_INVENTORY_FILE"],
+        str(PROJECT / "molecule/shared/service.yml"),
+    ]
     command += ["-e", json.dumps(variables)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

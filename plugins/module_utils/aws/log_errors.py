@@ -168,9 +168,7 @@ def table(groups: Iterable[Mapping[str, Any]]) -> str:
             )
         )  # fmt: skip
     widths = [max(len(row[index]) for row in rows) for index in range(len(heads) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
-    )
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows)
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -182,4 +180,4 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def _time(milliseconds: int) -> str:
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

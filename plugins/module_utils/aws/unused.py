@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production
@@ -192,12 +192,12 @@ def tags_of(resource: Mapping[str, Any]) -> dict[str, str]:
 def stamp(value: datetime | str) -> datetime:
     """Return a moment; some services answer with text."""
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.replace("Z", "+00:00"))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def text(moment: datetime | str) -> str:
     """Return a moment as text, in seconds and UTC."""
-    return stamp(moment).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp(moment).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age(moment: datetime | str, rules: Rules) -> int:

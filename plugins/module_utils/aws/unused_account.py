@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.aws import unused
@@ -231,12 +231,12 @@ def clean(
             # Anew for each: somebody may take the last one into use while the first ones go.
             try:
                 facts = gather(client, unused.KINDS[kind].sources)
-                now = rules._replace(now=datetime.now(UTC))
+                now = rules._replace(now=datetime.now(timezone.utc))
                 go, stays = unused.decide([entry], unused.judge(facts, now, [kind]), gone)
                 left += stays
                 for item in go:
                     act(item)
                     gone.append(item["id"])
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError) as error:  # noqa: PERF203 - the others go on
                 failed.append(f"{kind} {entry['id']}: {error}")
     return gone, left, failed

@@ -118,7 +118,7 @@ class Layout:
         plain = {name: content for name, content in plain.items() if len(content) >= COMPRESS_FROM}
         gzipped = [gzip.compress(content, 9, mtime=0) for content in plain.values()]
         for suffix, packed in ((".gz", gzipped), (".br", brotli(list(plain.values())))):
-            for (name, content), smaller in zip(plain.items(), packed, strict=True):
+            for (name, content), smaller in zip(plain.items(), packed):
                 if len(smaller) < len(content) * 0.95:
                     self.files.setdefault(name + suffix, smaller)
 

@@ -28,6 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
     lock_file,
     manager_of,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import sha256_of
 
 #: Changes when an artifact of the same input would look different.
 FORMAT = 2
@@ -168,8 +169,7 @@ def read_source(spec: Spec) -> list[SourceFile]:
                 files.append(SourceFile(name, "l", hashlib.sha256(os.fsencode(target)).hexdigest()))
                 continue
             executable = path.stat().st_mode & stat.S_IXUSR
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(path)
         except OSError as error:
             raise BuildError(f"{path} cannot be read: {error.strerror}.") from error
         files.append(SourceFile(name, "x" if executable else "f", digest))
@@ -269,8 +269,7 @@ def reason(parts: Mapping[str, str], latest: Mapping[str, Any] | None) -> str:
 
 def file_sha256(path: Path) -> str:
     """The checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(str(path))
 
 
 def spec_of(service: Mapping[str, Any]) -> Spec:

@@ -36,7 +36,7 @@ class Placeholder(NamedTuple):
         return "${%s%s}" % (self.name, "|url" if self.encoded else "")
 
 
-Part = Union[str, Placeholder]  # noqa: UP007 (runs on hosts with Python 3.9)
+Part = Union[str, Placeholder]
 
 
 def parse(template: str) -> list[Part]:

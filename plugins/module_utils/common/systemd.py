@@ -180,7 +180,7 @@ def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
     """Return what `systemctl show` printed for these units, in their order."""
     found: dict[str, UnitState] = {}
     blocks = [block for block in output.split("\n\n") if block.strip()]
-    for name, block in zip(units, blocks):  # noqa: B905
+    for name, block in zip(units, blocks):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
         found[name] = UnitState(
             name=name,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 
@@ -58,19 +57,3 @@ def _cycles(waiting: Mapping[str, Iterable[str]]) -> list[list[str]]:
 def deploy_order(model: Model) -> list[list[str]]:
     """Return the batches of services that may be deployed together, in order."""
     return batches_and_cycles({name: service["needs"] for name, service in model.services.items()})[0]
-
-
-def release_waves(batches: Sequence[Sequence[str]], plans: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
-    """Return the services that differ, in waves of batches: all candidates of a wave start before any is switched to.
-
-    plans: for each host, the services that differ, as the phase plan of the module release returns them. One wave is
-    enough if each of them already has a live release. Otherwise each batch is switched before the next one starts,
-    since a candidate may need a service that is not running yet.
-    """
-    differing = {name for plan in plans for name in plan["differing"]}
-    fresh = any(not plan["services"][name]["live"] for plan in plans for name in plan["differing"])
-    affected = [[name for name in batch if name in differing] for batch in batches]
-    affected = [batch for batch in affected if batch]
-    if fresh:
-        return [[batch] for batch in affected]
-    return [affected] if affected else []

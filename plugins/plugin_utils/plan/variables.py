@@ -35,7 +35,9 @@ DATABASE_FACTS = ("host", "port", "name", "user", "password", "url")
 
 ENVIRONMENT_FACTS = ("name", "domain", "region")
 
-SELF_FACTS = ("port", "url")
+SELF_FACTS = ("slot_port", "url")
+# The port of a slot, and its name before 0.2.0. Hosts, and releases that they keep, know the older one.
+SLOT_PORT = ("self.slot_port", "self.port")
 
 
 class UnknownFactError(Exception):
@@ -56,8 +58,8 @@ def template_of(model: Model, service: str, item: Placeholder) -> str:
     head, _dot, tail = item.name.partition(".")
     if head == "secret":
         return _environment_secret(model, item, tail)
-    if item.name == "self.port":
-        return str(item)
+    if item.name in SLOT_PORT:
+        return str(Placeholder("self.port", item.encoded))
     if head in model.databases and tail in ("password", "url"):
         _require_need(model, service, head)
         return _database_secret(model, head, item, tail)
@@ -71,7 +73,7 @@ def public_value(model: Model, service: str, item: Placeholder) -> str:
     Raises UnknownFactError for everything else.
     """
     head, _dot, tail = item.name.partition(".")
-    if head == "secret" or head in model.databases or item.name == "self.port" or tail == "internal_url":
+    if head == "secret" or head in model.databases or item.name in SLOT_PORT or tail == "internal_url":
         raise UnknownFactError(
             f"'{item}' must not reach browsers or builds",
             "Use public facts: ${self.url}, ${<service>.url}, ${<service>.host}, ${environment.…}.",

@@ -78,18 +78,18 @@ def _first(bucket: Mapping[str, Any], fact: str, *path: str) -> Mapping[str, Any
     return value[0] if value else {}
 
 
-def bucket_plan(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
     """Return whether the bucket is C(ours) to change, and the C(changes): one line each.
 
-    wanted: what derive returned. found: what s3_bucket_info returned. s3_bucket knows no check mode, so what it would
-    do is reckoned here.
+    there: C(buckets), what s3_bucket_info found. s3_bucket has no check mode, so this says what it would do.
     """
+    found, wanted = there["buckets"], derived
     name = wanted["bucket"]
     if not name:
         return {"ours": True, "changes": []}
     state = bucket_state(found, wanted["rule"])
     if not state:
-        return {"ours": True, "changes": [f"{name}, made anew"]}
+        return {"ours": True, "changes": [f"{name}, created"]}
     aims = {
         # Tags of others stay.
         "tags": {**state["tags"], **wanted["tags"]},
@@ -99,12 +99,12 @@ def bucket_plan(wanted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -
         "private": True,
         "ownership": "BucketOwnerEnforced",
     }
-    changes = [
+    lines = [
         f"{name}: {key} {json.dumps(aim)} instead of {json.dumps(state[key])}"
         for key, aim in aims.items()
         if state[key] != aim
     ]
     ours = state["tags"].get("ManagedBy") == MANAGED_BY
     if not ours:
-        changes = [f"{change}; others made the bucket, so it is left as it is" for change in changes]
-    return {"ours": ours, "changes": changes}
+        lines = [f"{line}; somebody else created the bucket, so it is left unchanged" for line in lines]
+    return {"ours": ours, "changes": lines}

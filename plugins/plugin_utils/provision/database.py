@@ -29,6 +29,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import foreign
 
 IDENTIFIER = text(
     r"[a-z](?!.*--)[a-z0-9-]{0,61}[a-z0-9]", "the identifier of an RDS instance: lower-case letters, digits and hyphens"
@@ -140,6 +141,29 @@ def max_connections(parameter: str, memory_mib: int) -> int | None:
         return int(parameter)
     share = re.fullmatch(r"\{DBInstanceClassMemory/(\d+)\}", parameter)
     return memory_mib * 1024 * 1024 // int(share[1]) if share and memory_mib and int(share[1]) else None
+
+
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return C(refusals), why an instance must not or cannot be used, and C(notices), what an adopted one lacks.
+
+    there: the name of the C(database), C(instances) of its identifier as rds_instance_info found them; and of an
+    adopted one its C(parameters) and the C(memory_mib) of its class.
+    """
+    wanted = next(item for item in derived["instances"] if item["database"] == there["database"])
+    found: Found = there["instances"]
+    if wanted["adopt"]:
+        facts = (wanted, found, there["parameters"], there["memory_mib"])
+        refusals = errors(*facts)
+        return {"refusals": refusals, "notices": [] if refusals else findings(*facts)}
+    reason = foreign(found[0].get("tags") or {}, wanted["tags"]) if found else ""
+    fix = (
+        f"To use it unchanged: platform_environment.aws.database.adopt: "
+        f"{{{wanted['database']}: {wanted['identifier']}}}."
+    )
+    return {
+        "refusals": [f"The RDS instance {wanted['identifier']} {reason}. {fix}"] if reason else [],
+        "notices": [],
+    }
 
 
 Found = Sequence[Mapping[str, Any]]

@@ -16,11 +16,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     optional,
     text,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY, tagged_services
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError
 
 KEYS: dict[str, Key] = {
     "zone": Key(optional(text(r"Z[A-Z0-9]{5,31}", "the id of a hosted zone, such as Z0123456789ABCDEFGHIJ"))),
@@ -46,6 +47,26 @@ def derive(model: Model) -> dict[str, Any]:
     }
 
 
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the C(zone) and, once its records were looked up, the C(records), and those of them to C(write).
+
+    there: C(zones) that route53_info found; then the C(records) of the zone, the environment's C(instances), the
+    C(certificates) of the region, and the C(load_balancer) (empty where there is none).
+    """
+    found: dict[str, Any] = {"zone": zone(there["zones"], derived)}
+    if "records" in there:
+        edges = [
+            item
+            for item in there["instances"]
+            if item["state"]["name"] == "running" and "edge" in tagged_services(item.get("tags"))
+        ]
+        pending = [item for item in there["certificates"] if item["status"] == "PENDING_VALIDATION"]
+        balanced = derived["load_balancer"]
+        found["records"] = records(derived, there["load_balancer"], [] if balanced else edges, pending)
+        found["write"] = differing_records(found["records"], there["records"], derived["ttl"])
+    return found
+
+
 def validation_records(certificates: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[dict[str, str]]:
     """Return the records that prove to ACM whose the domain is, for certificates that wait and cover one of the names.
 
@@ -62,10 +83,6 @@ def validation_records(certificates: Iterable[Mapping[str, Any]], names: Iterabl
     return list(found.values())
 
 
-class ZoneError(ValueError):
-    """There is no zone to use. The text says what to do."""
-
-
 def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return C(id) (empty where it is to be made), C(name), and whether it is C(ours) to make and change.
 
@@ -75,7 +92,7 @@ def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     if wanted["zone"]:
         name = str(found["HostedZone"]["Name"]).rstrip(".")
         if domain != name and not domain.endswith(f".{name}"):
-            raise ZoneError(
+            raise FoundError(
                 f"platform_environment.aws.dns.zone is {wanted['zone']}, the zone of {name}, and the domain is "
                 f"{domain}: write the id of a zone that holds it."
             )
@@ -91,7 +108,7 @@ def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     if len(made) == len(zones) == 1:
         return {"id": made[0]["Id"].rsplit("/", 1)[-1], "name": domain, "ours": True}
     ids = ", ".join(item["Id"].rsplit("/", 1)[-1] for item in zones)
-    raise ZoneError(
+    raise FoundError(
         f"There is a zone of {domain} that others made: {ids}. State which one to use: "
         "platform_environment.aws.dns.zone."
     )
@@ -122,7 +139,7 @@ def records(
     return found
 
 
-def found_records(
+def differing_records(
     wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], ttl: int
 ) -> list[Mapping[str, Any]]:
     """Return the records to write: those of `records` that a zone does not have so. there: what route53_info found."""

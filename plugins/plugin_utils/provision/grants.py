@@ -21,6 +21,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import database_access
 
 ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
 REVOKE = "arn:aws:scheduler:::aws-sdk:ec2:revokeSecurityGroupIngress"
@@ -60,6 +61,7 @@ def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, 
     """Check what is asked for, and return it with what follows from it; raise AccessError.
 
     asked: access, address, hours, owner, reason, database; None where not given. words: what -e left over.
+    Returns also the C(group) on which access is granted, the C(name) of schedules and role, and the C(region).
     """
     report = Report()
     if asked.get("words"):
@@ -70,7 +72,12 @@ def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, 
     if action not in ACTIONS:
         fix = f"Write one of: {listed(ACTIONS)}.{report.suggest(action, ACTIONS)}"
         report.add("access", action, "this is not an action", fix)
-    found: dict[str, Any] = {"access": action, "database": _database(report, model, asked["database"])}
+    found: dict[str, Any] = {
+        "access": action,
+        "database": _database(report, model, asked["database"]),
+        "region": model.environment["region"],
+        **{key: database_access.derive(model)[key] for key in ("group", "name")},
+    }
     if action == "grant":
         found["cidr"] = _cidr(report, asked["address"], settings["networks"])
         hours = _hours(report, asked["hours"], settings["hours"])
@@ -107,9 +114,10 @@ def _database(report: Report, model: Model, name: Any) -> dict[str, Any]:
     access = model.environment["databases"][name]
     return {
         "name": name,
-        "engine": model.databases[name]["engine"],
         **{key: access[key] for key in ("host", "port", "user")},
         "schema": access["name"],
+        "engine": model.databases[name]["engine"],
+        "callers": [caller for caller, service in model.services.items() if name in service["needs"]],
     }
 
 
@@ -228,6 +236,11 @@ def rules(group: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
     return sorted(found, key=lambda rule: (rule["until"], rule["source"], str(rule["port"])))
 
 
+def all_rules(groups: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """Return the rules of groups, each with its C(group_id)."""
+    return [{**rule, "group_id": group["group_id"]} for group in groups for rule in rules(group, now)]
+
+
 def _described(description: str, now: datetime) -> dict[str, Any]:
     match = DESCRIPTION.fullmatch(description)
     try:
@@ -337,15 +350,28 @@ def _left(seconds: int | None) -> str:
     return "over" if seconds <= 0 else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
+def changes(asked: Mapping[str, Any], there: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return what a checked request changes: C(grant) or C(revoke), or the commands of a C(tunnel).
+
+    there: C(groups), the security group on which access is granted; for a grant also C(databases), and for a tunnel
+    C(instances).
+    """
+    if asked["access"] == "grant":
+        return {"grant": grant(asked, there["groups"][0], there["databases"], now)}
+    if asked["access"] == "revoke":
+        return {"revoke": revoked(asked, [rule for rule in all_rules(there["groups"], now) if not rule["expired"]])}
+    return {"tunnel": tunnel(asked, there["instances"])} if asked["access"] == "tunnel" else {}
+
+
 # --- the tunnel -------------------------------------------------------------------
 
 
-def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> str:
+def tunnel(asked: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> str:
     """Return the commands of a tunnel through a host that may connect to the database; raise AccessError.
 
     instances: those of the environment that run, as ec2_instance_info shows them.
     """
-    callers = [name for name, service in model.services.items() if database["name"] in service["needs"]]
+    database, callers = asked["database"], asked["database"]["callers"]
     for item in sorted(instances, key=lambda found: found["instance_id"]):
         if set(tagged_services(item.get("tags"))) & set(callers):
             break
@@ -360,7 +386,7 @@ def tunnel(model: Model, database: Mapping[str, Any], instances: Sequence[Mappin
     ports = {"portNumber": [str(database["port"])], "localPortNumber": [str(local)]}
     parameters = json.dumps({"host": [database["host"]], **ports}, separators=(",", ":"))
     client = {"port": local, "user": shlex.quote(database["user"]), "schema": shlex.quote(database["schema"])}
-    region, document = model.environment["region"], "AWS-StartPortForwardingSessionToRemoteHost"
+    region, document = asked["region"], "AWS-StartPortForwardingSessionToRemoteHost"
     return "\n".join(
         [
             f"aws ssm start-session --region {region} --target {item['instance_id']} \\",

@@ -34,10 +34,11 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan im
     service_spec,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import secret_references
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.network import (
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import (
     FoundError,
     elsewhere,
     foreign,
@@ -157,22 +158,6 @@ def derive(model: Model) -> dict[str, Any]:
         "groups": found,
         "most_groups": most,
     }
-
-
-def found_roles(wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the roles to make or to change. there: those of these names, as the info module returns them.
-
-    What a policy says can be written in several ways: one that reads otherwise is handed on, for the module to compare.
-    """
-    by_name = {role["role_name"]: role for role in there}
-    return [
-        role
-        for role in wanted
-        if (found := by_name.get(role["name"])) is None
-        or found.get("description") != role["description"]
-        or found["assume_role_policy_document"] != role["trust"]
-        or lacks(found["tags"], role["tags"])
-    ]
 
 
 def _basics(model: Model) -> list[dict[str, Any]]:
@@ -307,14 +292,28 @@ def _check_budget(report: Report, model: Model, carried: dict[str, list[str]]) -
                 break
 
 
-# --- what is there -------------------------------------------------------------
+# --- compare with AWS ----------------------------------------------------------
 
 # What a launch template is made from.
 TEMPLATE_KEYS = ("name", "image", "type", "key", "role", "root_device", "disk", "user_data", "tags")
 GONE = ("shutting-down", "terminated")
 
 
-def found_hosts(
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to do about the hosts, their launch templates and their roles.
+
+    there: C(instances) of the VPC, C(roles) and C(launch_templates) of the derived names; C(network) and
+    C(security_groups) (name to id) as these layers found them; and C(terminate), the ids that may be terminated.
+    Returns what C(compare) and C(iam.compare) return, and C(launch_templates) to create or change.
+    """
+    return {
+        **compare(derived, there["instances"], there["network"], there["security_groups"], there["terminate"]),
+        **iam.compare(derived["roles"], there["roles"], "Rename the group of hosts, or the environment."),
+        "launch_templates": differing_templates(derived, there["launch_templates"], there["security_groups"]),
+    }
+
+
+def compare(
     derived: Mapping[str, Any],
     there: Sequence[Mapping[str, Any]],
     network: Mapping[str, Any],
@@ -323,7 +322,7 @@ def found_hosts(
 ) -> dict[str, Any]:
     """Return what is to be done about the hosts.
 
-    there: the instances of the VPC, as the info module returns them. network: what `found_network` returned.
+    there: the instances of the VPC, as the info module returns them. network: what the layer `network` found.
     security_groups: name -> id. terminate: ids that may be terminated. Returns launch (name, subnet, tags, groups),
     tag and regroup (what differs), terminate, and notices.
     """
@@ -376,7 +375,7 @@ def found_hosts(
     return result
 
 
-def found_templates(
+def differing_templates(
     derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]], security_groups: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return the launch templates to make or to change, each with the ids of its groups.

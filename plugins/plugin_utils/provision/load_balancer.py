@@ -27,6 +27,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import foreign
 
 # nginx lets a silent WebSocket live as long. Ordinary connections get this too, so the edge keeps its own longer.
 IDLE_TIMEOUT = 3600
@@ -96,6 +97,27 @@ def longest_drain(model: Model) -> int:
     """Return the seconds after which the last public service has let go of its requests and sockets."""
     public = [service for service in model.services.values() if service["public"]]
     return max((max(service["drain"], service["hold"] or 0) for service in public), default=0)
+
+
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to do about load balancer, target group and targets, as far as they were looked up.
+
+    there: C(load_balancer), C(target_group) (each as its info module returns it, empty where there is none), and
+    C(certificates) of the region; or C(target_group) and the environment's C(instances).
+    Returns C(refusals), C(certificate) (see C(choose_certificate)) and C(target_group), the changes in words; or
+    C(targets) to register or deregister.
+    """
+    group = there["target_group"]
+    if "instances" in there:
+        return {"targets": target_plan(there["instances"], group.get("targets_health_description") or [])}
+    found = there["load_balancer"]
+    reason = foreign(found.get("tags") or {}, derived["tags"]) if found else ""
+    fix = "Give it the tags ManagedBy and Environment to have it managed here, or remove it."
+    return {
+        "refusals": [f"The load balancer {derived['name']} {reason}. {fix}"] if reason else [],
+        "target_group": target_group_changes(derived["target_group"], group),
+        "certificate": choose_certificate(there["certificates"], derived),
+    }
 
 
 def covers(stated: Iterable[str], name: str) -> bool:

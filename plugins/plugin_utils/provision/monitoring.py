@@ -29,7 +29,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names, order
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import lacks
 
 # What the module amazon.aws.cloudwatchlogs_log_group accepts.
 RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
@@ -127,17 +127,17 @@ def log_groups(model: Model, days: int) -> list[dict[str, Any]]:
     ]
 
 
-def found_log_groups(
+def differing_log_groups(
     wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Return the log groups to make or to change. there: those of the environment, as the info module returns them."""
+    """Return the log groups to create or change. there: those of the environment, as the info module returns them."""
     by_name = {group["log_group_name"]: group for group in there}
     return [
         group
         for group in wanted
         if (found := by_name.get(group["name"])) is None
         or found.get("retention_in_days") != group["retention_days"]
-        or aws_network.lacks(found["tags"], group["tags"])
+        or lacks(found["tags"], group["tags"])
     ]
 
 
@@ -538,6 +538,19 @@ def connections(model: Model, database: str) -> tuple[str, list[Any], str, list[
 
 
 # --- with the account ---------------------------------------------------------
+
+
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the C(log_groups) to create or change, and alarms and dashboard as C(complete) returns them.
+
+    there: C(log_groups) of the environment, C(caller) (the ARN of who asks), its C(instances), all C(certificates) of
+    the region, and the C(host_alarms) that exist.
+    """
+    of_domain = [item for item in there["certificates"] if item["domain_name"] == derived["certificate"]]
+    return {
+        "log_groups": differing_log_groups(derived["log_groups"], there["log_groups"]),
+        **complete(derived, there["caller"], there["instances"], of_domain, there["host_alarms"]),
+    }
 
 
 def complete(

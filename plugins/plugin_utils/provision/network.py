@@ -26,16 +26,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError, lacks
 
 ZONES = 2
 # Sixteen parts of the VPC: two public, two private, and twelve for what else is put there.
 PARTS = 4
 # What hosts ask of AWS. With a NAT gateway they reach it without endpoints, which cost by the hour.
 INTERFACES = ("ssm", "ssmmessages", "ec2messages", "logs", "monitoring", "secretsmanager")
-
-
-class FoundError(ValueError):
-    """What AWS has does not fit to the settings. The text names what was found, and what to do."""
 
 
 def vpc_network(report: Report, path: str, value: Any) -> str | None:
@@ -196,40 +193,34 @@ def _filters(key: str, value: str | Mapping[str, str]) -> dict[str, str]:
     return {key: value} if isinstance(value, str) else {f"tag:{name}": item for name, item in value.items()}
 
 
-# --- what is there -------------------------------------------------------------
+# --- compare with AWS ----------------------------------------------------------
 
 
-def lacks(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether a resource lacks one of the tags that it shall have. What others put there stays."""
-    return any(found.get(key) != value for key, value in wanted.items())
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the network as AWS has it, and which parts of it to create or fix.
 
-
-def foreign(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """Return why a resource that has the wanted name is not this environment's; empty if its tags say that it is.
-
-    The names of two environments can meet: service eu-api of production, and api of production-eu.
+    there: C(vpcs) that its filters found, and the C(subnets) of that VPC; later also its C(nat_gateways),
+    C(route_tables) and C(endpoints), as the info modules return them.
+    Returns what C(existing) returns, and for each later key the resources of that name to create or fix.
     """
-    if found.get("ManagedBy") != MANAGED_BY:
-        return f"has no tag ManagedBy={MANAGED_BY}, so it was made by others"
-    return elsewhere(found, wanted["Environment"])
+    found = existing(derived, there["vpcs"], there["subnets"])
+    if "nat_gateways" in there:
+        found["nat_gateways"] = missing_nat_gateways(derived, found, there["nat_gateways"])
+    if "route_tables" in there:
+        found["route_tables"] = missing_route_tables(derived, found, there["nat_gateways"], there["route_tables"])
+    if "endpoints" in there:
+        found["endpoints"] = missing_endpoints(derived, there["endpoints"])
+    return found
 
 
-def elsewhere(found: Mapping[str, str], environment: str) -> str:
-    """Return of which other environment a resource is, as its tags say; empty if it is not."""
-    other = found.get("Environment", environment)
-    if found.get("ManagedBy") != MANAGED_BY or other == environment:
-        return ""
-    return f"has the tag Environment={other}, so it is of that environment and not of {environment}"
-
-
-def found_network(
+def existing(
     derived: Mapping[str, Any], vpcs: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the VPC and its subnets as AWS has them, with what is missing.
 
     derived: what `derive` returned. vpcs: those that its filters found. there: all subnets of that VPC.
     Returns vpc (empty if it is to be made), public and private (ids in the order of the zones), zones (of the private
-    ones), and missing: the subnets to make, or to tag anew.
+    ones), and missing: the subnets to create or to tag.
     """
     where = ", ".join(f"{key}={value}" for key, value in derived["vpc_filters"].items())
     if len(vpcs) > 1:
@@ -290,10 +281,10 @@ def _zones(found: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(subnet["availability_zone"]) for subnet in found]
 
 
-def found_nats(
+def missing_nat_gateways(
     derived: Mapping[str, Any], network: Mapping[str, Any], there: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the NAT gateways to make, or to tag anew, each with its `subnet`. there: those of the VPC that live."""
+    """Return the NAT gateways to create or to tag, each with its `subnet`. there: those of the VPC that live."""
     by_subnet = {nat["subnet_id"]: nat for nat in there}
     wanted = [{**nat, "subnet": network["public"][nat["zone"]]} for nat in derived["nat"]]
     return [
@@ -303,13 +294,13 @@ def found_nats(
     ]
 
 
-def found_tables(
+def missing_route_tables(
     derived: Mapping[str, Any],
     network: Mapping[str, Any],
     nats: Sequence[Mapping[str, Any]],
     there: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return the route tables to make or to change, each with `id` (empty if it is new), `subnet_ids` and `routes`.
+    """Return the route tables to create or to change, each with `id` (empty if it is new), `subnet_ids` and `routes`.
 
     A table is known by its name, or by a subnet that it serves. Routes and subnets that others added stay.
     """
@@ -354,8 +345,8 @@ def _leads(route: Mapping[str, Any], way: str) -> bool:
     return route.get("destination_cidr_block") == "0.0.0.0/0" and route.get("state") == "active" and ends_there
 
 
-def found_endpoints(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the endpoints to make, or to tag anew. there: those of the VPC, whose tags are a list of key and value."""
+def missing_endpoints(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the endpoints to create or to tag. there: those of the VPC, whose tags are a list of key and value."""
     tags = {
         endpoint["service_name"]: {tag["key"]: tag["value"] for tag in endpoint.get("tags") or []} for endpoint in there
     }

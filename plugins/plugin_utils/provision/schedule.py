@@ -15,7 +15,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import of_environment
 
+RENAME = "Rename that role, or the environment."
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TARGETS = "arn:aws:scheduler:::aws-sdk"
 
@@ -83,6 +86,7 @@ def derive(model: Model) -> dict[str, Any]:
     return {
         "name": aws_name(model, "schedule"),
         "environment": model.environment["name"],
+        "region": model.environment["region"],
         "production": is_production(model.environment["name"]),
         "tags": aws_tags(model),
         "expressions": {action: cron(stated[action], stated["days"]) for action in ("start", "stop") if stated},
@@ -96,28 +100,20 @@ def cron(time_of_day: str, on: Sequence[str]) -> str:
     return f"cron({int(minute)} {int(hour)} ? * {'*' if len(on) == len(DAYS) else ','.join(on).upper()} *)"
 
 
-def of_environment(found: Sequence[Mapping[str, Any]], environment: str) -> list[Mapping[str, Any]]:
-    """Return what the tags say to be of this environment."""
-    wanted = {"Platform": "fivepointers", "Environment": environment}
-    return [item for item in found if wanted.items() <= dict(item.get("tags") or {}).items()]
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the C(schedules), and their C(role), which may start and stop exactly these instances.
 
-
-def schedules(
-    layer: Mapping[str, Any],
-    instances: Sequence[Mapping[str, Any]],
-    databases: Sequence[Mapping[str, Any]],
-    caller: Mapping[str, str],
-) -> dict[str, Any]:
-    """Return the schedules, and what their role may do: start and stop exactly these instances.
-
-    instances, databases: as ec2_instance_info and rds_instance_info show them. caller: {account, arn, region}.
+    there: the environment's C(instances) and all C(databases) of the region, as ec2_instance_info and rds_instance_info
+    return them; C(caller); and the C(roles) that have the role's name. Returns also the C(roles) to create or change
+    and the C(refusals) of C(iam.compare).
     """
-    partition = caller["arn"].split(":")[1]
-    ids = sorted(item["instance_id"] for item in instances)
-    arns = [f"arn:{partition}:ec2:{caller['region']}:{caller['account']}:instance/{item}" for item in ids]
+    partition, account = there["caller"]["arn"].split(":")[1], there["caller"]["account"]
+    ids = sorted(item["instance_id"] for item in there["instances"])
+    arns = [f"arn:{partition}:ec2:{derived['region']}:{account}:instance/{item}" for item in ids]
     statements = [_allow("ec2:StartInstances", "ec2:StopInstances", resources=arns)] if ids else []
     targets = [("hosts", "ec2", "Instances", {"InstanceIds": ids})] if ids else []
-    own = sorted(of_environment(databases, layer["environment"]), key=lambda item: item["db_instance_identifier"])
+    own = of_environment(there["databases"], derived["environment"])
+    own = sorted(own, key=lambda item: item["db_instance_identifier"])
     if own:
         resources = [item["db_instance_arn"] for item in own]
         statements.append(_allow("rds:StartDBInstance", "rds:StopDBInstance", resources=resources))
@@ -125,17 +121,19 @@ def schedules(
         name = item["db_instance_identifier"]
         # The parameter as the AWS SDK for Java has it, which is what EventBridge Scheduler takes.
         targets.append((name, "rds", "DBInstance", {"DbInstanceIdentifier": name}))
+    role = iam.scheduler_role(derived["name"], "Starts and stops the environment", derived["tags"], account, statements)
     return {
-        "statements": statements,
+        "role": role,
+        **iam.compare([role], there["roles"], RENAME),
         "schedules": [
             {
                 "name": f"{action}-{name}",
                 "expression": expression,
                 "arn": f"{TARGETS}:{api}:{action}{noun}",
-                # Text, or Ansible would order its keys anew.
+                # Text, or Ansible would sort its keys.
                 "input": json.dumps(given),
             }
-            for action, expression in layer["expressions"].items()
+            for action, expression in derived["expressions"].items()
             for name, api, noun, given in targets
         ],
     }

@@ -33,7 +33,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.network import (
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import (
     FoundError,
     elsewhere,
     foreign,
@@ -167,10 +167,22 @@ def problems(report: Report, model: Model) -> None:
                 )
 
 
-# --- what is there -------------------------------------------------------------
+# --- compare with AWS ----------------------------------------------------------
 
 
-def found_groups(
+def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ids of the groups by name and, once the interfaces were looked up, what to do about the groups.
+
+    there: C(groups) of the VPC; then C(interfaces), the network interfaces that have a group which is to be deleted,
+    and C(remove), the names of these groups.
+    """
+    found: dict[str, Any] = {"ids": ids(derived, there["groups"])}
+    if "interfaces" in there:
+        found |= compare(derived, there["groups"], there["remove"], there["interfaces"])
+    return found
+
+
+def compare(
     derived: Mapping[str, Any],
     there: Sequence[Mapping[str, Any]],
     remove: Iterable[str] = (),
@@ -220,7 +232,7 @@ def _refuse_foreign(wanted: Sequence[Mapping[str, Any]], by_name: Mapping[str, M
     refuse_taken(wanted, by_name)
 
 
-def group_ids(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def ids(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the ids of groups by name; refuse a name that others have."""
     by_name = {group["group_name"]: group for group in there}
     refuse_taken(derived["groups"].values(), by_name)

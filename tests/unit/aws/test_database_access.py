@@ -255,15 +255,15 @@ def test_the_tunnel_goes_through_a_host_that_may_connect_to_the_database() -> No
         {"instance_id": "i-2", "tags": {"Services": "collab, api"}},
         {"instance_id": "i-3", "tags": {}},
     ]
-    database = access.request(MODEL, {**dict.fromkeys(FINE), "access": "tunnel"}, NOW)["database"]
-    words = access.tunnel(MODEL, database, hosts).split()
+    asked = access.request(MODEL, {**dict.fromkeys(FINE), "access": "tunnel"}, NOW)
+    words = access.tunnel(asked, hosts).split()
     assert words[words.index("--target") + 1] == "i-2"
     assert words[words.index("--document-name") + 1] == "AWS-StartPortForwardingSessionToRemoteHost"
     parameters = json.loads(words[words.index("--parameters") + 1].strip("'"))
     assert parameters == {"host": ["db.internal"], "portNumber": ["3306"], "localPortNumber": ["13306"]}
     assert "--port=13306" in words
     with pytest.raises(access.AccessError, match="no running host"):
-        access.tunnel(MODEL, database, hosts[:1])
+        access.tunnel(asked, hosts[:1])
 
 
 # --- by the playbooks, with the account of a moto server -----------------------------------------

@@ -135,10 +135,10 @@ def test_log_groups_that_are_right_are_left_alone(derived: dict[str, Any]) -> No
         }
         for item in wanted
     ]
-    assert aws_monitoring.found_log_groups(wanted, there) == []
-    assert aws_monitoring.found_log_groups(wanted, there[1:]) == wanted[:1]
+    assert aws_monitoring.differing_log_groups(wanted, there) == []
+    assert aws_monitoring.differing_log_groups(wanted, there[1:]) == wanted[:1]
     for drift in ({"retention_in_days": 1}, {"retention_in_days": None}, {"tags": {}}):
-        assert aws_monitoring.found_log_groups(wanted, [{**there[0], **drift}, *there[1:]]) == wanted[:1], drift
+        assert aws_monitoring.differing_log_groups(wanted, [{**there[0], **drift}, *there[1:]]) == wanted[:1], drift
 
 
 def test_only_composite_alarms_notify_and_every_alarm_is_in_one(whole: dict[str, Any]) -> None:
@@ -352,6 +352,7 @@ def test_the_dashboard_shows_only_what_is_measured(whole: dict[str, Any]) -> Non
     assert aws_monitoring.missing_metrics(whole["dashboard"]["body"], known) == []
 
 
+@pytest.mark.slow
 def test_a_service_that_answers_no_more_raises_its_own_alarm_within_two_periods(
     account: None, capsys: pytest.CaptureFixture, derived: dict[str, Any], whole: dict[str, Any]
 ) -> None:

@@ -11,20 +11,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.filter import aws as filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import provision as filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import Flow, flows
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     database_access as aws_database_access,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam, ownership
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.network import FoundError
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,7 +221,7 @@ def one(groups: list[dict[str, Any]], name: str) -> dict[str, Any]:
 def test_groups_that_are_right_are_left_alone(load: Load) -> None:
     """A second run has nothing to do."""
     derived = aws_security_groups.derive(load(hosts=HOSTS))
-    assert aws_security_groups.found_groups(derived, as_found(derived)) == {
+    assert aws_security_groups.compare(derived, as_found(derived)) == {
         "make": [], "change": [], "remove": [], "notices": [],
     }  # fmt: skip
 
@@ -232,7 +233,7 @@ def test_an_address_rule_gives_way_to_a_group_rule(load: Load) -> None:
     opened = {"ip_protocol": "tcp", "from_port": 3306, "to_port": 3306, "ip_ranges": [{"cidr_ip": "10.0.0.0/8"}]}
     one(there, "staging-database")["ip_permissions"] = [opened]
     one(there, "staging-database")["tags"].pop("Service")
-    found = aws_security_groups.found_groups(derived, there)
+    found = aws_security_groups.compare(derived, there)
     assert [(group["name"], group["differs"]) for group in found["change"]] == [
         ("staging-database", ["+ tcp 3306 from staging-api", "- tcp 3306 from 10.0.0.0/8"])
     ]
@@ -246,10 +247,10 @@ def test_a_group_made_by_others_is_refused_until_it_is_taken_in(load: Load) -> N
     legacy = one(there, "staging-api")
     legacy.update(tags={}, ip_permissions=[{"ip_protocol": "-1", "ip_ranges": [{"cidr_ip": "10.0.0.0/8"}]}])
     with pytest.raises(FoundError, match=r"aws\.security_groups\.adopt: \{api: staging-api\}"):
-        aws_security_groups.found_groups(derived, there)
+        aws_security_groups.compare(derived, there)
     legacy["group_name"] = "old api"
     derived = aws_security_groups.derive(load(hosts=HOSTS, security_groups={"adopt": {"api": "old api"}}))
-    found = aws_security_groups.found_groups(derived, there)
+    found = aws_security_groups.compare(derived, there)
     assert [group["differs"] for group in found["change"] if group["thing"] == "api"] == [
         [f"+ tcp {port} from staging-{source}" for port, source in (
             (22, "instance-connect"), (3001, "collab"), (3001, "edge"), (3001, "sites"))]
@@ -257,7 +258,7 @@ def test_a_group_made_by_others_is_refused_until_it_is_taken_in(load: Load) -> N
     assert found["notices"] == ["security group old api is adopted and keeps all from 10.0.0.0/8"]
     assert "old api" in str(derived["groups"]["database"]["rules"])
     with pytest.raises(FoundError, match="no group 'old api'"):
-        aws_security_groups.found_groups(derived, [])
+        aws_security_groups.compare(derived, [])
 
 
 def test_what_another_environment_has_is_never_taken_for_ones_own(load: Load, environment: dict[str, Any]) -> None:
@@ -270,38 +271,38 @@ def test_what_another_environment_has_is_never_taken_for_ones_own(load: Load, en
     there = as_found(groups)
     one(there, "production-api")["tags"]["Environment"] = "production-eu"
     refused = "'production-api' and has the tag Environment=production-eu"
-    for compared in (aws_security_groups.found_groups, aws_security_groups.group_ids):
+    for compared in (aws_security_groups.compare, aws_security_groups.ids):
         with pytest.raises(FoundError, match=refused):
             compared(groups, there)
     adopting = aws_security_groups.derive(load(hosts=hosts, security_groups={"adopt": {"api": "other"}}))
     one(there, "production-api")["group_name"] = "other"
     with pytest.raises(FoundError, match=refused.replace("production-api", "other")):
-        aws_security_groups.found_groups(adopting, there)
+        aws_security_groups.compare(adopting, there)
 
     tags = {**mine["groups"]["all"]["tags"], "Environment": "production-eu"}
     template = {"launch_template_name": "production-eu-api", "versions": [], "tags": tags}
     with pytest.raises(FoundError, match="'production-eu-api' has the tag Environment=production-eu"):
-        aws_hosts.found_templates(mine, [template], {})
+        aws_hosts.differing_templates(mine, [template], {})
     with pytest.raises(FoundError, match="'production-eu-api' has no tag ManagedBy"):
-        aws_hosts.found_templates(mine, [{**template, "tags": {}}], {})
+        aws_hosts.differing_templates(mine, [{**template, "tags": {}}], {})
 
-    launch = aws_hosts.found_hosts(mine, [], NETWORK, {})["launch"]
+    launch = aws_hosts.compare(mine, [], NETWORK, {})["launch"]
     theirs = instances({"launch": launch})
     for item in theirs:
         item["tags"]["Environment"] = "production-eu"
         item["iam_instance_profile"]["arn"] = "arn:aws:iam::1:instance-profile/production-host"
-    assert aws_hosts.found_hosts(mine, theirs, NETWORK, {})["launch"] == launch
+    assert aws_hosts.compare(mine, theirs, NETWORK, {})["launch"] == launch
     taken = {**hosts, "eu-api": {"services": ["api"], "adopt": [theirs[0]["instance_id"]]}}
     with pytest.raises(FoundError, match="i-00000000 has the tag Environment=production-eu"):
-        aws_hosts.found_hosts(aws_hosts.derive(load(hosts=taken)), theirs, NETWORK, {})
+        aws_hosts.compare(aws_hosts.derive(load(hosts=taken)), theirs, NETWORK, {})
 
 
 def test_whose_a_resource_is_stands_in_its_tags() -> None:
     """Both tags have to be there; one that was never tagged is of nobody here."""
-    assert aws_network.foreign(OURS, OURS) == ""
-    assert aws_network.foreign({**OURS, "Environment": "other"}, OURS).startswith("has the tag Environment=other")
-    assert "made by others" in aws_network.foreign({"Environment": "staging"}, OURS)
-    assert aws_network.elsewhere({"Environment": "other"}, "staging") == ""
+    assert ownership.foreign(OURS, OURS) == ""
+    assert ownership.foreign({**OURS, "Environment": "other"}, OURS).startswith("has the tag Environment=other")
+    assert "made by others" in ownership.foreign({"Environment": "staging"}, OURS)
+    assert ownership.elsewhere({"Environment": "other"}, "staging") == ""
 
 
 def test_the_group_of_developers_access_can_be_taken_in(load: Load) -> None:
@@ -331,12 +332,12 @@ def test_a_group_that_serves_nothing_is_reported_and_deleted_by_name_only(load: 
     old = {"group_name": "staging-old", "group_id": "sg-old", "tags": dict(OURS)}
     foreign = {"group_name": "office", "group_id": "sg-office", "tags": {}}
     there += [old, foreign]
-    found = aws_security_groups.found_groups(derived, there)
+    found = aws_security_groups.compare(derived, there)
     assert found["remove"] == []
     assert found["notices"] == [
         "security group staging-old serves nothing in the catalogue; to delete it: -e remove=staging-old"
     ]
-    assert aws_security_groups.found_groups(derived, there, remove=["staging-old"])["remove"] == ["staging-old"]
+    assert aws_security_groups.compare(derived, there, remove=["staging-old"])["remove"] == ["staging-old"]
     pair = {"ip_protocol": "tcp", "user_id_group_pairs": [{"group_id": "sg-old"}]}
     interface = {"id": "eni-1", "groups": [{"group_id": "sg-old"}]}
     one(there, "staging-database")["ip_permissions"].append(pair)
@@ -347,7 +348,7 @@ def test_a_group_that_serves_nothing_is_reported_and_deleted_by_name_only(load: 
         ("staging-none", "no security group"),
     ):
         with pytest.raises(FoundError, match=message):
-            aws_security_groups.found_groups(derived, there, remove=[name], interfaces=[interface])
+            aws_security_groups.compare(derived, there, remove=[name], interfaces=[interface])
 
 
 # --- network ----------------------------------------------------------------------------
@@ -394,8 +395,8 @@ def test_hosts_reach_aws_by_one_way(load: Load) -> None:
     derived = aws_network.derive(load(network={"nat": "none", "endpoints": ["logs"]}))
     tags = [{"key": key, "value": value} for key, value in derived["endpoints"][1]["tags"].items()]
     there = [{"service_name": derived["endpoints"][1]["service"], "tags": tags}]
-    assert aws_network.found_endpoints(derived, there) == derived["endpoints"][:1]
-    assert aws_network.found_endpoints(derived, [{**there[0], "tags": tags[1:]}]) == derived["endpoints"]
+    assert aws_network.missing_endpoints(derived, there) == derived["endpoints"][:1]
+    assert aws_network.missing_endpoints(derived, [{**there[0], "tags": tags[1:]}]) == derived["endpoints"]
     ways = [table["way"] for table in aws_network.derive(load(network={"nat": "each_zone"}))["route_tables"]]
     assert ways == ["internet", 0, 1]
 
@@ -404,7 +405,7 @@ def test_what_the_network_lacks_is_found(load: Load) -> None:
     """A subnet whose tag was lost is mended; what is right is left alone."""
     derived = aws_network.derive(load())
     vpcs, subnets = network_found(derived)
-    found = aws_network.found_network(derived, vpcs, subnets)
+    found = aws_network.existing(derived, vpcs, subnets)
     assert found == {
         "vpc": "vpc-1",
         "public": ["subnet-staging-public-1", "subnet-staging-public-2"],
@@ -413,22 +414,22 @@ def test_what_the_network_lacks_is_found(load: Load) -> None:
         "missing": [],
     }
     subnets[0]["tags"].pop("ManagedBy")
-    missing = aws_network.found_network(derived, vpcs, subnets[:3])["missing"]
+    missing = aws_network.existing(derived, vpcs, subnets[:3])["missing"]
     assert [subnet["name"] for subnet in missing] == ["staging-public-1", "staging-private-2"]
-    assert aws_network.found_network(derived, [], [])["missing"] == derived["subnets"]
+    assert aws_network.existing(derived, [], [])["missing"] == derived["subnets"]
     vpcs[0]["tags"] = {}
     with pytest.raises(FoundError, match=r"vpc-1 has tag:Name=staging, cidr=10\.20\.0\.0/16, and not the tag"):
-        aws_network.found_network(derived, vpcs, subnets)
+        aws_network.existing(derived, vpcs, subnets)
 
 
 def test_routes_that_are_right_are_left_alone(load: Load) -> None:
     """A table that leads elsewhere is changed, and known by its subnet if its name was lost."""
     derived = aws_network.derive(load())
-    network = aws_network.found_network(derived, *network_found(derived))
+    network = aws_network.existing(derived, *network_found(derived))
     nats = [{"subnet_id": network["public"][0], "nat_gateway_id": "nat-1", "tags": derived["nat"][0]["tags"]}]
-    assert aws_network.found_nats(derived, network, nats) == []
-    assert [nat["subnet"] for nat in aws_network.found_nats(derived, network, [])] == [network["public"][0]]
-    wanted = aws_network.found_tables(derived, network, nats, [])
+    assert aws_network.missing_nat_gateways(derived, network, nats) == []
+    assert [nat["subnet"] for nat in aws_network.missing_nat_gateways(derived, network, [])] == [network["public"][0]]
+    wanted = aws_network.missing_route_tables(derived, network, nats, [])
     assert [(table["name"], table["routes"][0]["gateway_id"]) for table in wanted] == [
         ("staging-public", "igw"), ("staging-private-1", "nat-1"), ("staging-private-2", "nat-1"),
     ]  # fmt: skip
@@ -445,10 +446,13 @@ def test_routes_that_are_right_are_left_alone(load: Load) -> None:
         }
         for number, table in enumerate(wanted)
     ]
-    assert aws_network.found_tables(derived, network, nats, there) == []
+    assert aws_network.missing_route_tables(derived, network, nats, there) == []
     there[1]["tags"].pop("Name")
     there[2]["routes"][0]["state"] = "blackhole"
-    assert [table["id"] for table in aws_network.found_tables(derived, network, nats, there)] == ["rtb-1", "rtb-2"]
+    assert [table["id"] for table in aws_network.missing_route_tables(derived, network, nats, there)] == [
+        "rtb-1",
+        "rtb-2",
+    ]
 
 
 def test_a_network_that_exists_is_used_as_it_is(load: Load) -> None:
@@ -462,16 +466,16 @@ def test_a_network_that_exists_is_used_as_it_is(load: Load) -> None:
     for chosen, vpc in ((ids, "vpc-00000001"), (tags, {"Name": "main"})):
         model = load(network={"vpc": vpc, "subnets": chosen})
         derived = aws_network.derive(model)
-        found = aws_network.found_network(derived, [{"vpc_id": "vpc-00000001", "tags": {}}], subnets)
+        found = aws_network.existing(derived, [{"vpc_id": "vpc-00000001", "tags": {}}], subnets)
         assert (set(found["public"]), set(found["private"])) == (set(ids["public"]), set(ids["private"]))
         assert found["missing"] == derived["subnets"] == []
         assert model.environment["tls"]["trusted"] == ["10.0.0.0/16"]
     with pytest.raises(FoundError, match="subnets in two zones"):
-        aws_network.found_network(derived, [{"vpc_id": "vpc-1", "tags": {}}], subnets[:3])
+        aws_network.existing(derived, [{"vpc_id": "vpc-1", "tags": {}}], subnets[:3])
     with pytest.raises(FoundError, match=r"no VPC has tag:Name=main"):
-        aws_network.found_network(derived, [], [])
+        aws_network.existing(derived, [], [])
     with pytest.raises(FoundError, match="2 VPCs have"):
-        aws_network.found_network(derived, [{"vpc_id": "vpc-1"}, {"vpc_id": "vpc-2"}], [])
+        aws_network.existing(derived, [{"vpc_id": "vpc-1"}, {"vpc_id": "vpc-2"}], [])
 
 
 # --- hosts ---------------------------------------------------------------------------------
@@ -511,7 +515,7 @@ class World:
     def found(self, hosts: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return what is to be done for these settings."""
         derived = aws_hosts.derive(self.load(hosts=hosts, **self.aws))
-        return aws_hosts.found_hosts(derived, getattr(self, "there", []), NETWORK, self.ids, **options)
+        return aws_hosts.compare(derived, getattr(self, "there", []), NETWORK, self.ids, **options)
 
 
 @pytest.fixture
@@ -524,7 +528,7 @@ def test_hosts_are_spread_and_tagged_as_the_inventory_reads_them(load: Load) -> 
     """Hosts of one group lie in different zones, and carry the groups of their services."""
     launch = World(load, HOSTS).found(HOSTS)
     assert launch == {"launch": [], "tag": [], "regroup": [], "terminate": [], "notices": []}
-    fresh = aws_hosts.found_hosts(aws_hosts.derive(load(hosts=HOSTS)), [], NETWORK, {"staging-api": "sg-api"})["launch"]
+    fresh = aws_hosts.compare(aws_hosts.derive(load(hosts=HOSTS)), [], NETWORK, {"staging-api": "sg-api"})["launch"]
     assert [(host["name"], host["subnet"]) for host in fresh] == [
         ("staging-edge-1", "subnet-a"), ("staging-edge-2", "subnet-b"), ("staging-api-1", "subnet-a"),
         ("staging-api-2", "subnet-b"), ("staging-more-1", "subnet-a"),
@@ -641,10 +645,14 @@ def test_roles_that_are_right_are_left_alone(load: Load) -> None:
         "assume_role_policy_document": copy.deepcopy(wanted["trust"]),
         "tags": {**wanted["tags"], "Owner": "others"},
     }
-    assert aws_hosts.found_roles([wanted], [found]) == []
-    assert aws_hosts.found_roles([wanted], []) == [wanted]
+    assert iam.compare([wanted], [found], "") == {"roles": [], "refusals": []}
+    assert iam.compare([wanted], [], "")["roles"] == [wanted]
     for drift in ({"description": ""}, {"assume_role_policy_document": {}}, {"tags": {}}, {"role_name": "other"}):
-        assert aws_hosts.found_roles([wanted], [{**found, **drift}]) == [wanted], drift
+        assert iam.compare([wanted], [{**found, **drift}], "")["roles"] == [wanted], drift
+    others = {**found, "tags": {"Owner": "others"}}
+    assert iam.compare([wanted], [others], "Rename it.")["refusals"] == [
+        f"The role {wanted['name']} has no tag ManagedBy=fivepointers.platform, so it was made by others. Rename it."
+    ]
 
 
 # --- refusals ------------------------------------------------------------------------------
@@ -743,4 +751,4 @@ def test_the_summary_says_what_each_layer_did() -> None:
     changed = filters.changed_items(results)
     assert changed == ["VPC", "subnets a", "deleted old"]
     text = filters.provision_summary({"network": changed, "hosts": []}, ["network", "dns", "hosts"], ["look"], True)
-    assert text == "network: would change VPC; subnets a; deleted old\nhosts: as it shall be\nNote: look."
+    assert text == "network: would change VPC; subnets a; deleted old\nhosts: unchanged\nNote: look."

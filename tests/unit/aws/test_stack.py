@@ -23,6 +23,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision im
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import dns as aws_dns
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError
 
 Load = Callable[..., Model]
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +32,7 @@ REGION = "ap-northeast-2"
 
 def derived(model: Model, layer: str) -> dict[str, Any]:
     """What a layer makes."""
-    found: dict[str, Any] = provisioning.LAYERS[layer].derive(model)
+    found: dict[str, Any] = provisioning.layer(layer).derive(model)
     return found
 
 
@@ -277,7 +278,7 @@ def test_what_a_bucket_lacks_is_told_without_check_mode(
     """The modules for buckets have none."""
     environment["artifacts"] = "s3://staging-builds/x"
     wanted = derived(load(), "artifacts")
-    plan = aws_artifacts.bucket_plan(wanted, bucket(wanted, **changes))
+    plan = aws_artifacts.changes(wanted, {"buckets": bucket(wanted, **changes)})
     assert plan["ours"]
     assert len(plan["changes"]) == len(words)
     for word, line in zip(words, plan["changes"], strict=True):
@@ -288,12 +289,12 @@ def test_a_bucket_of_others_is_left_alone(load: Load, environment: dict[str, Any
     """Its policy may be what something else lives on."""
     environment["artifacts"] = "s3://staging-builds"
     wanted = derived(load(), "artifacts")
-    plan = aws_artifacts.bucket_plan(wanted, bucket(wanted, bucket_tagging={}))
+    plan = aws_artifacts.changes(wanted, {"buckets": bucket(wanted, bucket_tagging={})})
     assert not plan["ours"]
-    assert plan["changes"] and all("others made the bucket" in line for line in plan["changes"])
-    assert aws_artifacts.bucket_plan(wanted, []) == {"ours": True, "changes": ["staging-builds, made anew"]}
+    assert plan["changes"] and all("somebody else created the bucket" in line for line in plan["changes"])
+    assert aws_artifacts.changes(wanted, {"buckets": []}) == {"ours": True, "changes": ["staging-builds, created"]}
     environment["artifacts"] = None
-    assert aws_artifacts.bucket_plan(derived(load(), "artifacts"), []) == {"ours": True, "changes": []}
+    assert aws_artifacts.changes(derived(load(), "artifacts"), {"buckets": []}) == {"ours": True, "changes": []}
 
 
 # --- load balancer -----------------------------------------------------------------
@@ -443,9 +444,9 @@ def test_only_records_that_differ_are_written(load: Load) -> None:
         {"name": f"{item['name']}.".replace("*", r"\052"), "type": "A", "alias_target": alias} for item in wanted[:-1]
     ]
     there.append({"name": "_a.example.com.", "type": "CNAME", "ttl": 60, "resource_records": [{"value": "_b."}]})
-    assert aws_dns.found_records(wanted, there, 60) == []
-    assert aws_dns.found_records(wanted, there, 300) == [wanted[-1]]
-    assert aws_dns.found_records(wanted, there[1:], 60) == [wanted[0]]
+    assert aws_dns.differing_records(wanted, there, 60) == []
+    assert aws_dns.differing_records(wanted, there, 300) == [wanted[-1]]
+    assert aws_dns.differing_records(wanted, there[1:], 60) == [wanted[0]]
     drifts: list[tuple[int, dict[str, Any]]] = [
         (0, {"type": "AAAA"}),
         *((0, {"alias_target": {**alias, key: "other"}}) for key in alias),
@@ -455,7 +456,7 @@ def test_only_records_that_differ_are_written(load: Load) -> None:
     for index, drift in drifts:
         changed = list(there)
         changed[index] = {**there[index], **drift}
-        assert aws_dns.found_records(wanted, changed, 60) == [wanted[index]], drift
+        assert aws_dns.differing_records(wanted, changed, 60) == [wanted[index]], drift
 
 
 def test_without_a_load_balancer_names_lead_to_the_edges(load: Load) -> None:
@@ -479,11 +480,11 @@ def test_the_zone_is_ours_or_is_stated(load: Load) -> None:
     assert aws_dns.zone({"HostedZones": others}, wanted) == {"id": "", "name": "example.com", "ours": True}
     assert aws_dns.zone({"HostedZones": [ours, *others]}, wanted)["id"] == "ZOURS1"
     for zones in ([zone("example.com.", "ZTHEIRS", "")], [ours, zone("example.com.", "ZTHEIRS", "")]):
-        with pytest.raises(aws_dns.ZoneError, match="ZTHEIRS"):
+        with pytest.raises(FoundError, match="ZTHEIRS"):
             aws_dns.zone({"HostedZones": zones}, wanted)
     stated = {**wanted, "zone": "ZPARENT", "domain": "staging.example.com"}
     assert aws_dns.zone({"HostedZone": {"Name": "example.com."}}, stated) == {
         "id": "ZPARENT", "name": "example.com", "ours": False,
     }  # fmt: skip
-    with pytest.raises(aws_dns.ZoneError, match=r"zone of ample\.com"):
+    with pytest.raises(FoundError, match=r"zone of ample\.com"):
         aws_dns.zone({"HostedZone": {"Name": "ample.com."}}, stated)

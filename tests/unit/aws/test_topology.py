@@ -358,6 +358,7 @@ def inside(inner: layers.Box, outer: layers.Box) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(BROWSER), reason=f"{BROWSER} is not here: make setup")
 @pytest.mark.parametrize("name", CASES)
 def test_in_a_browser_text_fits_and_nothing_lies_on_it(name: str, measured: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.filter.building import build_specs
 from ansible_collections.fivepointers.platform.plugins.modules import build
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.planning import build_specs
 
 from .conftest import MAJOR
 

@@ -6,10 +6,6 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.filter.cloudwatch_agent_configuration import (
-    cloudwatch_agent_configuration,
-    cloudwatch_agent_cost,
-)
 from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent import (
     MEASUREMENTS,
     merge,
@@ -17,6 +13,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent im
     monthly_cost,
     problems,
     published,
+)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.cloudwatch_agent import (
+    cloudwatch_agent_configuration,
+    cloudwatch_agent_cost,
 )
 from hypothesis import given
 from hypothesis import strategies as st

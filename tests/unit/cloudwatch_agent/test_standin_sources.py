@@ -341,6 +341,7 @@ def meter(agent: ModuleType, url: str, said: list[str], **changes: Any) -> metri
     return metrics.Meter(agent.Api(url, REGION), {**SECTION, **changes}, 60, threading.Event(), said.append)
 
 
+@pytest.mark.slow
 def test_metrics_arrive_under_the_instance_and_under_the_service(agent: ModuleType, account: str) -> None:
     said: list[str] = []
     unknown = meter(agent, account, said)

@@ -202,6 +202,7 @@ def companion(tmp_path: Path) -> Any:
         process.wait()
 
 
+@pytest.mark.slow
 def test_it_renews_and_says_what_it_measured_until_it_is_told_to_end(companion: Any) -> None:
     _playbook, process, path = companion()
     answer = str(path) + ".json"
@@ -219,6 +220,7 @@ def test_it_renews_and_says_what_it_measured_until_it_is_told_to_end(companion: 
     assert "ended" not in path.read_text(), "the playbook gives the lock back"
 
 
+@pytest.mark.slow
 def test_it_ends_and_gives_the_lock_back_when_the_playbook_is_killed(companion: Any) -> None:
     playbook, process, path = companion()
     playbook.kill()
@@ -227,12 +229,14 @@ def test_it_ends_and_gives_the_lock_back_when_the_playbook_is_killed(companion: 
     assert path.read_text().split()[-1] == "ended"
 
 
+@pytest.mark.slow
 def test_it_ends_when_the_lock_is_somebody_else_s(companion: Any) -> None:
     _playbook, process, path = companion("lost")
     assert process.wait(5) == 0
     assert json.loads(Path(str(path) + ".json").read_text()) == {"asked": "the end"}
 
 
+@pytest.mark.slow
 def test_a_renewal_that_does_not_get_through_is_made_up_for(companion: Any) -> None:
     _playbook, process, path = companion("silent")
     deadline = time.monotonic() + 5

@@ -489,6 +489,7 @@ REPORT = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(REPORT)
 def test_every_report_renders(told: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.filter.edge_configuration import edge_configuration
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration as derivation
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.edge import edge_configuration
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from hypothesis import given
 from hypothesis import strategies as st

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.filter.error_page import error_page
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.edge import error_page
 
 from tests.unit.nginx.conftest import BRAND, FILLER
 from tests.unit.nginx.live import DOMAIN, SOCKET

@@ -207,6 +207,7 @@ def gixy(prefix: Prefix, files: dict[str, str]) -> list[tuple[str, str]]:
     return [(item["plugin"], item["reason"]) for item in json.loads(found.stdout)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCANNED)
 def test_gixy_finds_nothing(tmp_path: Path, name: str) -> None:
     # As for an old OpenSSL: gixy cannot know that of newer ones the role asks first.
@@ -219,6 +220,7 @@ def test_gixy_finds_nothing(tmp_path: Path, name: str) -> None:
     assert gixy(Prefix(tmp_path), {**files, **fronts}) == []
 
 
+@pytest.mark.slow
 def test_gixy_reads_everything_that_is_rendered(tmp_path: Path) -> None:
     """The test above can fail: a mistake is found in each file that nginx reads by itself."""
     files = render(PLANS["the usual services"])

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
 from ansible.template import trust_as_template
-from ansible_collections.fivepointers.platform.plugins.filter import platform as filters
+from ansible_collections.fivepointers.platform.plugins.filter.platform import FilterModule
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import planning, selection
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
 
 ROOT = Path(__file__).resolve().parents[3]
-FILTERS = filters.FilterModule().filters()
+FILTERS = FilterModule().filters()
 
 
 def types_in(value: Any) -> set[type]:
@@ -53,74 +54,34 @@ def test_an_undefined_variable_in_the_environment_is_named(stack: Any, template:
         FILTERS["plan"](stack.catalogue, template("{{ environment }}", {"environment": stack.environment}), stack.hosts)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "plan",
-        "deploy_order",
-        "virtual_hosts",
-        "upstreams",
-        "allowed_origins",
-        "health_checks",
-        "log_groups",
-        "connection_budget",
-    ],
-)
+@pytest.mark.parametrize("name", ["plan", "topology", "log_groups", "provision"])
 def test_each_filter_refuses_the_whole_catalogue_with_all_problems(name: str, stack: Any) -> None:
     stack.set("c.services.api.port", 0).set("c.services.sites.kind", "x")
     with pytest.raises(AnsibleFilterError) as caught:
-        FILTERS[name](stack.catalogue, stack.environment, stack.hosts)
+        FILTERS[name](stack.catalogue, stack.environment)
     assert "2 problems" in str(caught.value)
     assert "services.api.port: 0" in str(caught.value)
     assert "services.sites.kind: x" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name, part",
-    [
-        ("deploy_order", ("batches",)),
-        ("virtual_hosts", ("edge", "virtual_hosts")),
-        ("upstreams", ("edge", "upstreams")),
-        ("allowed_origins", ("edge", "origins")),
-        ("log_groups", ("log_groups",)),
-        ("connection_budget", ("budget",)),
-    ],
-)
-def test_each_filter_returns_its_part_of_the_plan(name: str, part: tuple[str, ...], stack: Any) -> None:
-    expected = stack.plan()
-    for key in part:
-        expected = expected[key]
-    assert FILTERS[name](stack.catalogue, stack.environment, stack.hosts) == expected
+def test_log_groups_are_those_of_the_plan(stack: Any) -> None:
+    assert FILTERS["log_groups"](stack.catalogue, stack.environment) == stack.plan()["log_groups"]
 
 
-def test_health_checks(stack: Any) -> None:
-    checks = FILTERS["health_checks"](stack.catalogue, stack.environment, stack.hosts)
-    assert {name: check["type"] for name, check in checks.items()} == {
-        "api": "http",
-        "frontend": "http",
-        "sites": "http",
-        "collab": "tcp",
-    }
-
-
-def test_service_environment(stack: Any) -> None:
-    arguments = (stack.catalogue, stack.environment, stack.hosts)
-    assert FILTERS["service_environment"](*arguments, "api") == stack.plan()["services"]["api"]["environment"]
-    with pytest.raises(AnsibleFilterError, match=r"no service 'apis'.*api, frontend"):
-        FILTERS["service_environment"](*arguments, "apis")
-
-
-def test_catalogue_problems_are_data(stack: Any) -> None:
-    arguments = (stack.catalogue, stack.environment, stack.hosts)
-    assert FILTERS["catalogue_problems"](*arguments) == []
-    stack.set("c.services.api.port", 0)
-    problem = {
-        "path": "services.api.port",
-        "value": "0",
-        "problem": "this number is out of range",
-        "fix": "Write a whole number from 1 to 65535.",
-    }
-    assert FILTERS["catalogue_problems"](*arguments) == [problem]
+def test_the_plan_holds_the_checks_and_who_is_swept(stack: Any) -> None:
+    """Nothing has to read the catalogue again: neither to verify, nor to sweep access to the database."""
+    plan = FILTERS["plan"](stack.catalogue, stack.environment, stack.hosts)
+    assert [check["name"] for check in plan["checks"] if check["do"] == "journey"] == [
+        "a user logs in and reads a page"
+    ]
+    assert plan["checks"] == verification(plan, stack.catalogue["journeys"])
+    assert plan["access_group"] == ""
+    stack.environment["aws"] = {}
+    plan = FILTERS["plan"](stack.catalogue, stack.environment, stack.hosts)
+    assert plan["access_group"] == "production-database-access"
+    stack.set("c.journeys.0.steps.0.service", "nobody")
+    with pytest.raises(AnsibleFilterError, match="nobody"):
+        FILTERS["plan"](stack.catalogue, stack.environment, stack.hosts)
 
 
 # --- selecting --------------------------------------------------------------------
@@ -139,12 +100,12 @@ def test_catalogue_problems_are_data(stack: Any) -> None:
     ],
 )
 def test_services_on(host: str, kind: Any, tags: Any, names: list[str], stack: Any) -> None:
-    assert [spec["name"] for spec in filters.services_on(stack.plan(), host, kind, tags)] == names
+    assert [spec["name"] for spec in selection.services_on(stack.plan(), host, kind, tags)] == names
 
 
 def test_services_on_an_unknown_host(stack: Any) -> None:
     with pytest.raises(AnsibleFilterError, match=r"no host 'web-9'.*edge-1, web-1"):
-        filters.services_on(stack.plan(), "web-9")
+        selection.services_on(stack.plan(), "web-9")
 
 
 @pytest.mark.parametrize(
@@ -162,22 +123,22 @@ def test_services_on_an_unknown_host(stack: Any) -> None:
     ],
 )
 def test_select_services(tags: list[str], names: list[str], stack: Any) -> None:
-    assert filters.select_services(stack.plan(), tags) == names
+    assert selection.select_services(stack.plan(), tags) == names
 
 
 def test_select_services_of_some(stack: Any) -> None:
     plan = stack.plan()
-    assert filters.select_services(plan, ["all"], "sites, api") == ["api", "sites"]
-    assert filters.select_services(plan, ["nextjs"], ["sites", "api"]) == ["sites"]
+    assert selection.select_services(plan, ["all"], "sites, api") == ["api", "sites"]
+    assert selection.select_services(plan, ["nextjs"], ["sites", "api"]) == ["sites"]
     with pytest.raises(AnsibleFilterError, match="no service 'sits'"):
-        filters.select_services(plan, ["all"], "sits")
+        selection.select_services(plan, ["all"], "sits")
 
 
 def test_secret_references(stack: Any) -> None:
     plan = stack.plan()
-    assert [item["name"] for item in filters.secret_references(plan)] == ["database.password", "jwt"]
-    assert filters.secret_references(plan, ["sites"]) == []
-    assert len(filters.secret_references(plan, ["sites", "api"])) == 2
+    assert [item["name"] for item in selection.secret_references(plan)] == ["database.password", "jwt"]
+    assert selection.secret_references(plan, ["sites"]) == []
+    assert len(selection.secret_references(plan, ["sites", "api"])) == 2
 
 
 # --- hosts ------------------------------------------------------------------------
@@ -209,7 +170,7 @@ def test_platform_hosts(template: Any) -> None:
         },
         template,
     )
-    assert filters.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "bare-1"]) == {
+    assert planning.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "bare-1"]) == {
         "api-1": {"address": "10.0.0.1", "services": ["api"]},
         "web-1": {"address": "10.0.0.2", "services": ["web"]},
         # The plan strips names.
@@ -224,17 +185,23 @@ def test_a_host_without_variables_is_refused_by_the_plan(stack: Any) -> None:
     assert [item.path for item in stack.problems()] == ["hosts.bare-1.services", "hosts.bare-1.address"]
 
 
-# --- documentation ------------------------------------------------------------------
+def test_artifact_choice() -> None:
+    assert selection.artifact_choice("api:1a2b, sites:3c4d") == {"api": "1a2b", "sites": "3c4d"}
+    assert selection.artifact_choice("1a2b", "api") == {"api": "1a2b"}
+    assert selection.artifact_choice("", "api") == selection.artifact_choice(None) == {}
+    for service in (None, "api,sites"):
+        with pytest.raises(AnsibleFilterError, match="-e artifact=api:1a2b"):
+            selection.artifact_choice("1a2b", service)
 
 
-def test_each_filter_is_documented_with_the_arguments_that_it_takes() -> None:
-    for name, function in FILTERS.items():
-        document = yaml.safe_load((ROOT / "plugins" / "filter" / f"{name}.yml").read_text())
-        assert document["DOCUMENTATION"]["name"] == name
-        code = function.__code__
-        arguments = ["_input", *code.co_varnames[1 : code.co_argcount]]
-        assert list(document["DOCUMENTATION"]["options"]) == arguments
-        assert document["DOCUMENTATION"]["positional"] == ", ".join(arguments)
+def test_provision_changes_names_the_layers(stack: Any) -> None:
+    stack.environment["aws"] = {}
+    desired = FILTERS["provision"](stack.catalogue, stack.environment)
+    assert FILTERS["provision_changes"](desired, "artifacts", {"buckets": []}) == {"ours": True, "changes": []}
+    with pytest.raises(AnsibleFilterError, match=r"no layer 'netwrk'.*network, security_groups"):
+        FILTERS["provision_changes"](desired, "netwrk", {})
+    with pytest.raises(AnsibleFilterError, match="2 VPCs have"):
+        FILTERS["provision_changes"](desired, "network", {"vpcs": [{"vpc_id": "a"}, {"vpc_id": "b"}], "subnets": []})
 
 
 # --- speed ----------------------------------------------------------------------------

@@ -215,6 +215,7 @@ def test_the_catalogue_has_the_last_word_on_a_variable(stack: Any) -> None:
         ("${origins}", "https://example.com,https://*.example.com"),
         ("$HOME $$ $", "$$HOME $$ $$"),
         ("${self.port}", "${self.port}"),
+        ("${self.slot_port}", "${self.port}"),
         ("${secret.jwt|url}", "${secret.jwt|url}"),
     ],
 )

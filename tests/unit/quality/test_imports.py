@@ -34,6 +34,7 @@ PLUGIN_UTILS = {
     "provision": {"catalogue", "plan", "edge"},
     "deploy": {"catalogue", "plan", "verify"},
     "picture": {"catalogue", "plan", "provision"},
+    "filters": {"catalogue", "plan", "edge", "checks", "verify", "provision", "deploy", "picture", "loading"},
     "loading": {"catalogue", "plan", "edge", "checks", "verify", "provision", "deploy"},
 }
 #: Violations that are there, as (importing part, imported part). Empty this; add nothing.

@@ -42,6 +42,7 @@ def test_the_link_farm_has_one_link_for_each_entry(root: Path) -> None:
         assert path.exists()
 
 
+@pytest.mark.slow
 def test_playbooks_can_be_parsed(root: Path) -> None:
     playbooks = sorted(str(path.relative_to(root)) for path in (root / "playbooks").glob("*.yml"))
     assert "playbooks/site.yml" in playbooks

@@ -187,6 +187,7 @@ def test_what_is_not_right_never_appears_and_leaves_what_was(
     assert os.listdir(tmp_path / "to") == ["1.0"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_directory_whole_or_absent(tmp_path: Path) -> None:
     members = {f"{number}.txt": "x" * 20_000 for number in range(300)}
     sha256 = make_archive(tmp_path / "a.tar.gz", members)

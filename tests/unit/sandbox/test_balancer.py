@@ -231,6 +231,7 @@ def ask(port: int, certificate: Path | None, path: str = "/", **headers: str) ->
     return answer
 
 
+@pytest.mark.slow
 def test_requests_go_through_and_around_a_dead_target(certificate: Path, tmp_path: Path) -> None:
     """A target that dies gets requests until its check failed twice, then none; what is deregistered loses none."""
     assert HAPROXY.exists(), "HAProxy is fetched by `make test`, or sandbox.tools.ensure_haproxy()"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
 from sandbox import endpoints
+from sandbox.engines import ENGINE
 from sandbox.topology import parse
 
 TOPOLOGY = parse(
@@ -87,7 +89,7 @@ def test_every_host_knows_the_others_by_name() -> None:
 
 
 def test_the_database_account_comes_from_the_sandbox_only_and_quotes_its_password() -> None:
-    sql = endpoints.database_accounts("app", "app", "a'b\\c", "10.80.0.0 255.255.255.0")
+    sql = ENGINE.accounts("app", "app", "a'b\\c", IPv4Network("10.80.0.0/24"))
     assert "'app'@'10.80.0.0/255.255.255.0' IDENTIFIED BY 'a\\'b\\\\c';" in sql
     assert "'%'" not in sql
     assert all(line.endswith(";") for line in sql.splitlines())

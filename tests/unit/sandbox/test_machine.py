@@ -163,3 +163,12 @@ def test_a_tool_is_fetched_once_and_anew_when_its_description_changes(
     for description in ("one", "one", "two", "two"):
         tools._make("tool", description, fetch)
     assert fetched == ["interrupted", "whole", "whole"]
+
+
+def test_an_archive_of_hosts_is_used_for_a_week(tmp_path: Path) -> None:
+    archive = tmp_path / "host.tar"
+    assert not image.fresh(archive, 0)
+    archive.touch()
+    made = archive.stat().st_mtime
+    assert image.fresh(archive, made + 6 * 86400)
+    assert not image.fresh(archive, made + 8 * 86400)

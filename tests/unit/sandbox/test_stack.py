@@ -36,7 +36,7 @@ def test_it_makes_the_account_before_its_hosts_and_fails_with_it(monkeypatch: py
         done.append("up")
         return TOLD
 
-    monkeypatch.setattr(stack, "setup", lambda steps: None)
+    monkeypatch.setattr(stack, "setup", lambda steps, images: None)
     monkeypatch.setattr(stack, "_up", bring_up)
     monkeypatch.setattr(stack, "_play", lambda told, playbooks: done.append(playbooks[0]))
 

@@ -124,6 +124,7 @@ def test_a_failed_walk_names_the_step_and_no_secret(check: Check, door: FrontDoo
     assert TOKEN not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_front_door_that_is_away_fails_shortly(check: Check, door: FrontDoor) -> None:
     door.shutdown()
     door.server_close()

@@ -10,8 +10,6 @@ import re
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.fivepointers.platform.plugins.filter.verification import verification as verification_filter
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     JourneyError,
     broken_rules,
@@ -167,8 +165,6 @@ def test_journeys_that_cannot_be_walked(step: dict[str, Any], words: str) -> Non
     plan = plan_of(catalogue())
     with pytest.raises(JourneyError, match=f"journey 'j', step 'ask': {words}"):
         verification(plan, [{"name": "j", "steps": [step]}])
-    with pytest.raises(AnsibleFilterError, match="verification: journey 'j'"):
-        verification_filter(plan, {"journeys": [{"name": "j", "steps": [step]}]})
 
 
 def test_steps_of_a_journey() -> None:
@@ -177,7 +173,7 @@ def test_steps_of_a_journey() -> None:
         {**STEP, "host": "${unique}", "contains": "a"},
         {"name": "edit", "service": "collab", "websocket": "yjs", "room": "r/${unique}", "clients": 4},
     ]
-    (journey,) = verification_filter(plan, {"journeys": [{"name": "j", "steps": steps}]})[-1:]
+    (journey,) = verification(plan, [{"name": "j", "steps": steps}])[-1:]
     page, edit = journey["steps"]
     assert page["url"] == "https://${unique}.sandbox.test/"
     assert page["contains"] == ["a"]

@@ -92,7 +92,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("fault", CASES)
+@pytest.mark.parametrize(
+    "fault", [name if name == "slot down" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_each_fault_is_found(fault: str, walk: Walking, door: FrontDoor) -> None:
     door.faults.add(fault)
     assert sorted(failed(walk(timeout=1.0))) == sorted(CASES[fault])

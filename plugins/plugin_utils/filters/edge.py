@@ -1,0 +1,42 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The filters of the roles nginx and nginx_proxy. Each is documented in the file of its name in plugins/filter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def edge_configuration(edge: Any, tls: Any, csp: Any = None, nginx: str = "") -> dict[str, Any]:
+    """Return what the edge's templates write down."""
+    from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration
+
+    try:
+        return configuration.edge_configuration(edge, tls, csp, nginx)
+    except configuration.EdgeError as error:
+        raise AnsibleFilterError(str(error)) from None
+    except KeyError as error:
+        raise AnsibleFilterError(
+            f"nginx_proxy_edge lacks the key {error}; give the plan's `edge` as the filter plan returns it"
+        ) from None
+
+
+def certificate_names(virtual_hosts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names for the edge's certificate."""
+    from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration
+
+    return configuration.certificate_names(virtual_hosts)
+
+
+def error_page(page: str, brand: str = "") -> dict[str, Any]:
+    """Return the page of errors and maintenance in words of nginx."""
+    from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import error_page as pages
+
+    try:
+        return pages.error_page(page, brand)
+    except pages.ErrorPageError as error:
+        raise AnsibleFilterError(str(error)) from None

@@ -1,0 +1,32 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The filters about artifacts and releases. Each is documented in the file of its name in plugins/filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.selection import named
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
+
+
+def artifact_store(address: str | None) -> dict[str, str]:
+    """Return the bucket and prefix of an address in S3; empty where there is none."""
+    return plans.artifact_store(str(address) if address else None)
+
+
+def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
+    """Return the releases to which a rollback goes, by service, or why there is none."""
+    names = named(plan, services) if services else None
+    try:
+        return {"releases": rollbacks.rollback_targets(plain(looks), names, plain(to) or None), "problem": ""}
+    except rollbacks.RollbackError as error:
+        return {"releases": {}, "problem": str(error)}
+
+
+def releases_table(looks: Any, plan: Any) -> str:
+    """Return what is live and what is kept, as text."""
+    return rollbacks.releases_table(plain(looks), [name for batch in plan["batches"] for name in batch])

@@ -1,0 +1,85 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The filters that select from a plan. They run for every host and import nothing but what they must."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import waves
+
+
+def named(plan: Any, services: str | Sequence[str]) -> list[str]:
+    """Return the services that an operator named, as a list or joined by commas."""
+    given = services.split(",") if isinstance(services, str) else [str(name) for name in services]
+    names = [name.strip() for name in given if name.strip()]
+    for name in names:
+        if name not in plan["services"]:
+            raise AnsibleFilterError(
+                f"service: the catalogue has no service '{name}'. Use one of: {', '.join(plan['services'])}"
+            )
+    return names
+
+
+def select_services(plan: Any, tags: Sequence[str], only: str | Sequence[str] | None = None) -> list[str]:
+    """Return the names of the services that the run's tags select, and of these `only` some, in deploy order."""
+    if "all" in tags:  # nearly always, and of every host: nothing has to be imported for it
+        names = [name for batch in plan["batches"] for name in batch]
+    else:
+        names = plans.select_services(plan, [str(tag) for tag in tags])
+    wanted = named(plan, only) if only else names
+    return [name for name in names if name in wanted]
+
+
+def services_on(
+    plan: Any,
+    host: str,
+    kind: str | None = None,
+    tags: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the specifications of a host's services, in deploy order."""
+    if host not in plan["hosts"]:
+        raise AnsibleFilterError(
+            f"services_on: the plan has no host '{host}'. It was made for: {', '.join(plan['hosts'])}"
+        )
+    wanted = select_services(plan, ["all"] if tags is None else tags, only)
+    here = set(plan["hosts"][host]["services"]) & set(wanted)
+    specs = [plan["services"][name] for batch in plan["batches"] for name in batch if name in here]
+    return [spec for spec in specs if kind is None or spec["kind"] == kind]
+
+
+def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return the references of the secrets that all or some services use."""
+    references: list[dict[str, Any]] = list(plan["secrets"])
+    if services is None:
+        return references
+    wanted = {secret for name in named(plan, services) for secret in plan["services"][name]["secrets"]}
+    return [item for item in references if item["name"] in wanted]
+
+
+def artifact_choice(artifact: str | None, service: str | None = None) -> dict[str, str]:
+    """Return the artifacts that an operator chose, by service, from 'api:1a2b,sites:3c4d' or one of one service."""
+    chosen = {}
+    for item in str(artifact or "").split(","):
+        name, colon, identifier = item.strip().rpartition(":")
+        if not item.strip():
+            continue
+        if not colon:
+            name = str(service or "")
+        if not name or "," in name:
+            raise AnsibleFilterError(
+                f"artifact: '{item.strip()}' does not say of which service it is. Write -e artifact=api:{identifier}, "
+                f"or add -e service=NAME."
+            )
+        chosen[name] = identifier
+    return chosen
+
+
+def release_waves(plan: Any, releases: Sequence[Any]) -> list[list[list[str]]]:
+    """Return the batches that differ, grouped into waves whose candidates start together."""
+    return waves.release_waves(plan["batches"], [item for item in releases if item])
