@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Checks over the whole model: what no single value shows. Each reports all that it finds."""
+"""Checks across the whole model, for problems that no single value shows. Each reports every problem it finds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(report: Report, model: Model) -> None:
 
 
 def place(service: Mapping[str, Any], key: str) -> str:
-    """Return where the value of a service's key stands: in the catalogue, or in the environment's overrides."""
+    """Return where the value of a service's key is set: in the catalogue, or in the environment's overrides."""
     return relocate(f"{service['path']}.{key}", service["path"], service["moved"])
 
 
@@ -61,7 +61,7 @@ def tags(model: Model, service: str = "") -> str:
 
 
 def check_tls(report: Report, model: Model) -> None:
-    """TLS from files needs the files, an edge its balancer; an authority signs the same names only so often."""
+    """TLS from files needs the files, an edge its trusted proxies; Let's Encrypt limits certificates per name."""
     tls = model.environment["tls"]
     stated = model.environment["stated"].get("tls")
     edges = [name for name, host in (model.hosts or {}).items() if "edge" in host["services"]]
@@ -69,15 +69,15 @@ def check_tls(report: Report, model: Model) -> None:
         report.add(
             "platform_environment.tls.mode",
             "acme",
-            f"each of {len(edges)} edges would want a certificate of its own for the same names, and Let's Encrypt "
-            f"signs {MOST_ACME_EDGES} a week",
-            "Use mode: load_balancer, or files with one certificate for all.",
+            f"each of the {len(edges)} edges would request its own certificate for the same names, and Let's Encrypt "
+            f"issues {MOST_ACME_EDGES} a week",
+            "Use mode: load_balancer, or mode: files with one certificate for all edges.",
         )
     if tls["mode"] == "load_balancer" and edges and not tls["trusted"] and stated.get("trusted", []) == []:
         report.add(
             "platform_environment.tls.trusted",
             None,
-            f"the edge (on {listed(edges, 5)}) has to know whose word on clients counts",
+            f"the edge (on {listed(edges, 5)}) has no trusted proxies",
             "Add the networks of the load balancer, such as [10.0.0.0/20].",
         )
     if tls["mode"] != "files":
@@ -87,14 +87,14 @@ def check_tls(report: Report, model: Model) -> None:
             report.add(
                 f"platform_environment.tls.{key}",
                 None,
-                f"tls.mode is files, and '{key}' is missing",
+                f"tls.mode is files, but '{key}' is missing",
                 "Add the path of the PEM file on the controller, or a reference such as {secretsmanager: name}; "
                 "or use mode: acme or load_balancer.",
             )
 
 
 def check_origins(report: Report, model: Model) -> None:
-    """Origins without TLS are for developers only."""
+    """Origins without TLS are for development only."""
     if model.environment["name"] in ENVIRONMENTS_WITH_HTTP_ORIGINS:
         return
     for origin in model.environment["cors"]["extra_origins"]:
@@ -103,27 +103,27 @@ def check_origins(report: Report, model: Model) -> None:
                 "platform_environment.cors.extra_origins",
                 origin,
                 f"origins without TLS are allowed in {' and '.join(ENVIRONMENTS_WITH_HTTP_ORIGINS)} only",
-                "Write https://, or remove it.",
+                "Use https://, or remove it.",
             )
 
 
 def check_databases(report: Report, model: Model) -> None:
-    """Every database of the catalogue is somewhere, and nothing else is."""
+    """The environment has settings for every database of the catalogue, and for no other."""
     root = "platform_environment.databases"
     for name in model.databases:
         if name in model.services:
             report.add(f"databases.{name}", name, "a service has the same name", "Rename one of them.")
         if name not in model.environment["databases"]:
-            problem = f"the environment does not say where the database '{name}' is"
+            problem = f"the environment has no settings for the database '{name}'"
             report.add(f"{root}.{name}", None, problem, "Add {host, name, user, password, max_connections}.")
     for name in model.environment["databases"]:
         if name not in model.databases:
-            fix = f"Describe it under databases, or correct the name.{report.suggest(name, model.databases)}"
+            fix = f"Add it under databases, or correct the name.{report.suggest(name, model.databases)}"
             report.add(f"{root}.{name}", name, f"the catalogue has no database '{name}'", fix)
 
 
 def check_node(report: Report, model: Model) -> None:
-    """Where the environment lists its Node.js archives, services use these."""
+    """If the environment lists Node.js archives, services may only use those."""
     archives = model.environment["nodejs"]
     known = set(archives) | {
         entry["version"]
@@ -137,11 +137,11 @@ def check_node(report: Report, model: Model) -> None:
             report.add(place(service, "node"), service["node"], problem, fix)
 
 
-# --- services among each other ------------------------------------------------------
+# --- between services ---------------------------------------------------------------
 
 
 def check_needs(report: Report, model: Model) -> None:
-    """What a service needs exists, and nothing needs itself, however far round."""
+    """Every need exists, and needs form no cycle."""
     options = [*model.services, *model.databases]
     for name, service in model.services.items():
         path = place(service, "needs")
@@ -151,23 +151,23 @@ def check_needs(report: Report, model: Model) -> None:
                 report.add(path, other, f"'{name}' needs itself", f"Remove '{name}' from its needs.")
             elif other not in model.services and other not in model.databases:
                 problem = f"'{name}' needs '{other}', which is neither a service nor a database"
-                fix = f"Describe '{other}', or correct the name.{report.suggest(other, options)}"
+                fix = f"Add '{other}' to the catalogue, or correct the name.{report.suggest(other, options)}"
                 report.add(path, other, problem, fix)
             elif other in model.databases and files_only:
-                fix = f"Remove it; let '{name}' need the service that answers for the data."
-                report.add(path, other, "files in a browser cannot reach a database", fix)
+                fix = f"Remove it, and let '{name}' need the service that serves the data."
+                report.add(path, other, "code in a browser cannot reach a database", fix)
     others = {name: [need for need in service["needs"] if need != name] for name, service in model.services.items()}
     for cycle in order.batches_and_cycles(others)[1]:
         report.add(
             place(model.services[cycle[0]], "needs"),
             cycle[1],
-            f"the needs go round in a cycle: {' → '.join(cycle)}",
-            "Remove one of these needs. A service that only builds links to another can do so from BASE_DOMAIN.",
+            f"the needs form a cycle: {' → '.join(cycle)}",
+            "Remove one of these needs. A service that only links to another can build the link from BASE_DOMAIN.",
         )
 
 
 def check_writers(report: Report, model: Model) -> None:
-    """A database has one writer, which needs it."""
+    """A database has at most one writer, which needs it."""
     writers: dict[str, str] = {}
     for name, service in model.services.items():
         database = service["writes"]
@@ -175,32 +175,32 @@ def check_writers(report: Report, model: Model) -> None:
             continue
         path = place(service, "writes")
         if database not in model.databases:
-            fix = f"Describe it under databases, or correct the name.{report.suggest(database, model.databases)}"
-            report.add(path, database, f"there is no database '{database}'", fix)
+            fix = f"Add it under databases, or correct the name.{report.suggest(database, model.databases)}"
+            report.add(path, database, f"the catalogue has no database '{database}'", fix)
             continue
         if database not in service["needs"] and "needs" not in service["broken"]:
-            problem = f"'{name}' writes to '{database}' without needing it"
+            problem = f"'{name}' writes to '{database}' but does not need it"
             report.add(path, database, problem, f"Add '{database}' to the needs of '{name}'.")
         first = writers.setdefault(database, name)
         if first != name:
-            problem = f"'{first}' writes to '{database}' already, and a database has one writer"
-            report.add(path, database, problem, "Remove 'writes' from one of them, and let it ask the other.")
+            problem = f"'{first}' already writes to '{database}', and a database can have only one writer"
+            report.add(path, database, problem, "Remove 'writes' from one of them, and let it call the other.")
 
 
 def check_public(report: Report, model: Model) -> None:
-    """A public address leads to one service."""
+    """Each public address belongs to one service."""
     owners: dict[str, str] = {}
     for name, service in model.services.items():
         for address in service["public"]:
             where = address["fqdn"] + address["path"]
             if where in owners:
-                problem = f"'{owners[where]}' has the public address {where} already"
-                report.add(place(service, "public"), where, problem, f"Give '{name}' another host or another path.")
+                problem = f"'{owners[where]}' already has the public address {where}"
+                report.add(place(service, "public"), where, problem, f"Give '{name}' another host or path.")
             owners.setdefault(where, name)
 
 
 def check_rate_limits(report: Report, model: Model) -> None:
-    """Each limited request is one that users can send to a public service, and is limited once."""
+    """Users can send each limited request to a public service, and no request is limited twice."""
     for name, service in model.services.items():
         path = place(service, "rate_limits")
         seen = set()
@@ -214,7 +214,7 @@ def check_rate_limits(report: Report, model: Model) -> None:
                 report.add(where, request, f"users cannot send this request to '{name}'", fix)
             key = request.rstrip("/").lower()
             if key in seen:
-                report.add(where, request, "this request is limited already", "Remove one of the limits.")
+                report.add(where, request, "this request already has a limit", "Remove one of the limits.")
             seen.add(key)
 
 
@@ -222,7 +222,7 @@ def check_rate_limits(report: Report, model: Model) -> None:
 
 
 def check_secrets(report: Report, model: Model) -> None:
-    """Secrets that services name have references, and no secret stands in the catalogue."""
+    """Every secret that a service names has a reference, and the catalogue contains no secrets."""
     known = model.environment["secrets"]
     for service in model.services.values():
         for variable, secret in service["secrets"].items():
@@ -232,7 +232,7 @@ def check_secrets(report: Report, model: Model) -> None:
                 problem = f"the environment has no secret '{secret}'"
                 report.add(path, secret, problem, fix + report.suggest(secret, known))
             if variable in service["environment"]:
-                report.add(path, variable, f"'{variable}' stands in environment as well", "Keep one of them.")
+                report.add(path, variable, f"'{variable}' is also set in environment", "Keep one of them.")
         for variable, value in service["environment"].items():
             if (
                 value
@@ -243,13 +243,13 @@ def check_secrets(report: Report, model: Model) -> None:
                 report.add(
                     place(service, f"environment.{variable}"),
                     HIDDEN,
-                    "this looks like a secret in a file that everybody reads",
-                    "Put it into Secrets Manager, and refer to it: secrets: {%s: name}." % variable,
+                    "this looks like a secret in plain text",
+                    "Store it in Secrets Manager, and reference it: secrets: {%s: name}." % variable,
                 )
 
 
 def check_placeholders(report: Report, model: Model) -> None:
-    """Every placeholder stands for something that may be there."""
+    """Every placeholder is known, and allowed where it is used."""
     for name, service in model.services.items():
         if service["kind"] is None:
             continue
@@ -280,11 +280,11 @@ def _check_placeholder(report: Report, model: Model, name: str, key: str, item: 
 
 
 def check_hosts(report: Report, model: Model) -> None:
-    """Hosts carry what the catalogue describes, all of it, and an edge where users come in."""
+    """Hosts run exactly the services of the catalogue, and an edge if any of them is public."""
     if model.hosts is None:
         return
     if not model.hosts:
-        report.add("hosts", None, "the inventory has no host", f"Start or tag instances with {tags(model)}.")
+        report.add("hosts", None, "the inventory has no hosts", f"Start or tag instances with {tags(model)}.")
         return
     unknown: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
@@ -293,7 +293,7 @@ def check_hosts(report: Report, model: Model) -> None:
         address = entry["address"]
         if address is not None and owners.setdefault(address, host) != host:
             problem = f"the host '{owners[address]}' has the same address"
-            report.add(f"hosts.{host}.address", address, problem, "Give each host an address of its own.")
+            report.add(f"hosts.{host}.address", address, problem, "Give each host its own address.")
         for name in entry["services"]:
             if name == "edge":
                 edge = True
@@ -301,11 +301,11 @@ def check_hosts(report: Report, model: Model) -> None:
                 unknown.setdefault(name, []).append(host)
     for name, hosts in unknown.items():
         problem = f"the tag Services of {listed(hosts, 5)} names '{name}', which is not in the catalogue"
-        fix = f"Correct the tag, or describe the service.{report.suggest(name, [*model.services, 'edge'])}"
+        fix = f"Correct the tag, or add the service.{report.suggest(name, [*model.services, 'edge'])}"
         report.add(f"hosts.{hosts[0]}.services", name, problem, fix)
     for name, service in model.services.items():
         if name not in model.placement:
-            problem = f"no host carries '{name}'; looked for {tags(model, name)}"
+            problem = f"no host runs '{name}'; looked for {tags(model, name)}"
             fix = f"Add '{name}' to the tag Services of an instance, or remove the service."
             report.add(service["path"], name, problem, fix)
     public = [name for name, service in model.services.items() if service["public"]]
@@ -313,25 +313,25 @@ def check_hosts(report: Report, model: Model) -> None:
         report.add(
             "hosts",
             listed(public, 5),
-            f"these services are public and no host is the edge; looked for {tags(model, 'edge')}",
-            "Add 'edge' to the tag Services of an instance; a load balancer, too, sends what it takes to edges.",
+            f"these services are public, but no host is an edge; looked for {tags(model, 'edge')}",
+            "Add 'edge' to the tag Services of an instance. A load balancer needs it too.",
         )
 
 
 def check_ports(report: Report, model: Model) -> None:
-    """No two things listen on one port of a host. Linear in hosts and what they carry."""
+    """No two listeners share a port of a host. Linear in hosts and their services."""
     called = set(ec2.called_services(model, model.services))
     usable = {name: None for name, service in model.services.items() if service["port"]}
     for name in list(usable):
         port = model.services[name]["port"]
         if model.is_process(name) and GREEN + port > HIGHEST:
             del usable[name]
-            problem = f"the slots' ports are 10000 and 20000 higher, and {GREEN + port} does not exist"
+            problem = f"the slots use ports 10000 and 20000 higher, and {GREEN + port} is above {HIGHEST}"
             fix = f"Use a port up to {HIGHEST - GREEN}."
             report.add(place(model.services[name], "port"), port, problem, fix)
         elif name in called and INTERNAL + port > HIGHEST:
             del usable[name]
-            problem = f"others call '{name}' through port {INTERNAL + port} of their own host, which cannot be"
+            problem = f"others call '{name}' through port {INTERNAL + port} of their own host, which is above {HIGHEST}"
             fix = f"Use a port up to {HIGHEST - INTERNAL}."
             report.add(place(model.services[name], "port"), port, problem, fix)
     for host, entry in (model.hosts or {}).items():
@@ -345,13 +345,13 @@ def check_ports(report: Report, model: Model) -> None:
                 report.add(
                     place(model.services[name], "port"),
                     model.services[name]["port"],
-                    f"on host '{host}' port {port} is {first} and {what}",
+                    f"on host '{host}', port {port} is used by {first} and {what}",
                     f"Give '{name}' another port (its slots are 10000 and 20000 higher, its internal address 30000).",
                 )
 
 
 def _listeners(model: Model, names: list[str], usable: Collection[str]) -> Iterator[tuple[str, int, str]]:
-    """Yield service, port and purpose of all that a host listens on for services."""
+    """Yield service, port and purpose of each listener that a host has for its services."""
     for name in names:
         port = model.services[name]["port"]
         yield name, port, f"the front of '{name}'"
@@ -364,7 +364,7 @@ def _listeners(model: Model, names: list[str], usable: Collection[str]) -> Itera
 
 
 def check_budget(report: Report, model: Model) -> None:
-    """The pools of all services fit into what the database allows."""
+    """The connection pools of all services fit within the database's limit."""
     for database, budget in plans.connection_budget(model).items():
         if not budget["max_connections"] or budget["needed"] <= budget["allowed"]:
             continue
@@ -377,8 +377,8 @@ def check_budget(report: Report, model: Model) -> None:
             place(largest, "pool"),
             largest["pool"],
             f"the pools may open {budget['needed']} connections to '{database}', which allows {budget['allowed']} "
-            f"(80 % of {budget['max_connections']}): {listed(sums)} (each host counts twice, for its two slots)",
-            "Make pools smaller, or raise max_connections of the database.",
+            f"(80% of {budget['max_connections']}): {listed(sums)} (each host counts twice, for its two slots)",
+            "Reduce the pools, or raise max_connections of the database.",
         )
 
 
@@ -386,7 +386,7 @@ def check_budget(report: Report, model: Model) -> None:
 
 
 def check_journeys(report: Report, model: Model) -> None:
-    """Steps of journeys lead to public services and use what was saved before."""
+    """Steps of journeys call public services, and use only what earlier steps saved."""
     for number, journey in enumerate(model.journeys):
         known = {"unique"}
         for index, step in enumerate(journey["steps"] or []):
@@ -406,11 +406,11 @@ def _check_step(report: Report, model: Model, path: str, step: Mapping[str, Any]
         report.add(f"{path}.service", name, f"the catalogue has no service '{name}'", fix)
     elif service is not None and not service["public"]:
         report.add(
-            f"{path}.service", name, f"'{name}' has no public address", "Users cannot reach it: remove the step."
+            f"{path}.service", name, f"'{name}' has no public address", "Users cannot reach it; remove the step."
         )
     elif service is not None and service["public"][0]["wildcard"] and not step["host"]:
         problem = f"'{name}' answers on every subdomain"
-        report.add(f"{path}.host", None, problem, "Say on which one: host: a label, or ${variable}.")
+        report.add(f"{path}.host", None, problem, "Choose one with host: a label, or ${variable}.")
     if bool(step["request"]) == bool(step["websocket"]):
         fix = "Write request: GET /path, or websocket: yjs with a room."
         report.add(path, step["name"], "a step is either a request or a websocket", fix)
@@ -427,7 +427,7 @@ def _check_step_text(report: Report, where: str, value: str, known: Iterable[str
     for name in names:
         if name not in known:
             fix = f"Save it in an earlier step, or use one of: {listed(sorted(known))}.{report.suggest(name, known)}"
-            report.add(where, "${%s}" % name, f"nothing was saved as '{name}' before this step", fix)
+            report.add(where, "${%s}" % name, f"no earlier step saves '{name}'", fix)
 
 
 def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The one way in: read catalogue, environment and hosts, complete what follows from several parts, check the whole."""
+"""The entry point: read catalogue, environment and hosts, fill in what depends on several parts, check the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CatalogueError(Exception):
 
 def describe(problems: list[Problem]) -> str:
     """Return the problems as text for an operator, one paragraph each."""
-    heading = f"The platform cannot be planned: {len(problems)} problem{'' if len(problems) == 1 else 's'}."
+    heading = f"The configuration is invalid: {len(problems)} problem{'' if len(problems) == 1 else 's'}."
     return "\n\n".join(
         [heading] + [f"{item.path}: {item.value}\n  Problem: {item.problem}.\n  Fix: {item.fix}" for item in problems]
     )
@@ -37,8 +37,8 @@ def describe(problems: list[Problem]) -> str:
 def read(catalogue: Any, environment: Any, hosts: Any = None) -> tuple[Model, list[Problem]]:
     """Read everything into a model; return it with all problems.
 
-    hosts: {inventory name: {address, services}}, or None where there is no inventory; then nothing
-    that depends on hosts is checked. The model may be used for a plan only when there are no problems.
+    hosts: {inventory name: {address, services}}, or None without an inventory, which skips every check that
+    depends on hosts. Only a model without problems may be planned.
     """
     report = Report()
     model = read_model(report, catalogue, environment, hosts, layers.check)
@@ -57,20 +57,20 @@ def load(catalogue: Any, environment: Any, hosts: Any = None) -> Model:
 
 
 def plan(model: Model) -> dict[str, Any]:
-    """Return the whole plan of a model without problems: with the checks of its verification.
+    """Return the whole plan of a model without problems, including the checks of its verification.
 
     Raises verify.derive.JourneyError.
     """
     whole = plans.plan(model)
     whole["checks"] = derive.verification(whole, model.journeys)
     aws = model.environment["aws"] is not None
-    # The security group whose rules end by themselves, empty where there is none.
+    # The security group whose rules expire, empty if there is none.
     whole["access_group"] = layers.layer("database_access").derive(model)["group"] if aws else ""
     return whole
 
 
 def _complete(model: Model) -> None:
-    """Put in what follows from several parts of the input."""
+    """Fill in what depends on several parts of the input."""
     for name, access in model.environment["databases"].items():
         if access["port"] is None and name in model.databases:
             access["port"] = model.databases[name]["port"]

@@ -161,7 +161,7 @@ def test_a_failed_verification_takes_everything_back(stack: Stack, users: list[s
     run = stack.deploy(api={"memory": "800M"}, sites=broken)
     assert run.rc != 0
     assert "read the page on its subdomain" in run.output
-    assert "Everything that was switched is taken back" in run.output
+    assert "The deployment was reverted" in run.output
     assert stack.live() == before
     assert stack.report()["outcome"] == "taken back"
     for name in ("api", "sites"):

@@ -260,7 +260,7 @@ def test_a_dry_run_on_an_untouched_host_names_all_that_would_be_done() -> None:
 def test_a_missing_artifact_is_told_with_the_fix(tmp_path: Path) -> None:
     status, output = play(artifacts=str(tmp_path))
     assert status != 0
-    assert "orders: there is no artifact" in output and "ansible-playbook playbooks/build.yml" in output
+    assert "orders: no artifact found" in output and "ansible-playbook playbooks/build.yml" in output
 
 
 def test_what_runs_is_left_alone_and_what_was_changed_is_made_right(host: Host, ask: Callable[..., Any]) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Every key of the catalogue and of an environment: its check, its default, whether it is required."""
+"""Every key of the catalogue and of an environment: its check, its default, and whether it is required."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue im
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
-# What an environment may state otherwise than the catalogue.
+# Keys of a service that an environment may override.
 OVERRIDABLE = (
     "pool", "node", "memory", "drain", "hold", "keep", "body_limit", "rate_limits", "sockets_per_client", "environment",
     "health", "public", "csp", "csp_report_only",
@@ -53,22 +53,23 @@ def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
         return None
     if bool(checked["path"]) == bool(checked["tcp"]):
         problem = "a health check is either a path or an open port"
-        report.add(path, value, problem, "Write {path: /health} or {tcp: true}, and not both.")
+        report.add(path, value, problem, "Write {path: /health} or {tcp: true}, not both.")
         return None
     if not checked.pop("tcp"):
         return {"type": "http", **checked}
     if "status" in value:
-        report.add(f"{path}.status", value["status"], "an open port answers no status", "Remove it, or write a path.")
+        problem = "a check of an open port has no status"
+        report.add(f"{path}.status", value["status"], problem, "Remove it, or check a path instead.")
         return None
     return {"type": "tcp", **checked, "status": []}
 
 
 BUILD_KEYS: dict[str, Key] = {
-    "source": Key(values.folder, required=True, hint="Add the folder of the source, relative to the catalogue's file."),
+    "source": Key(values.folder, required=True, hint="Add the source folder, relative to the catalogue file."),
     "workspace": Key(values.folder),
     "command": Key(values.shell),
     "output": Key(values.path_below),
-    "lockfile": Key(choice(("required", "optional"), "a rule for the lock file"), "required"),
+    "lockfile": Key(choice(("required", "optional"), "a valid lock file rule"), "required"),
     "install_scripts": Key(boolean, True),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
     "standalone": Key(boolean),
@@ -80,8 +81,8 @@ PUBLIC_KEYS: dict[str, Key] = {
 }
 
 RATE_LIMIT_KEYS: dict[str, Key] = {
-    "request": Key(values.limited_request, required=True, hint="Add the method and the path: POST /api/auth/login."),
-    "rate": Key(values.rate, required=True, hint="Add requests for each second or minute, such as 30/m."),
+    "request": Key(values.limited_request, required=True, hint="Add method and path, such as POST /api/auth/login."),
+    "rate": Key(values.rate, required=True, hint="Add the requests per second or minute, such as 30/m."),
     "burst": Key(integer(0, 10000), 20),
 }
 
@@ -97,7 +98,7 @@ CSP_DIRECTIVES = (
 )  # fmt: skip
 
 SERVICE_KEYS: dict[str, Key] = {
-    "kind": Key(choice(sorted(KINDS), "a kind"), required=True, hint=f"Write one of: {listed(sorted(KINDS))}."),
+    "kind": Key(choice(sorted(KINDS), "a known kind"), required=True, hint=f"Write one of: {listed(sorted(KINDS))}."),
     "port": Key(integer(1, 65535)),
     "node": Key(values.node, "24"),
     "health": Key(health),
@@ -110,11 +111,11 @@ SERVICE_KEYS: dict[str, Key] = {
     "migrate": Key(values.command),
     "migrations": Key(values.command),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
-    "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to names of secrets"), {}),
-    "cors": Key(choice(("edge", "application"), "a place that answers CORS"), "edge"),
+    "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to secret names"), {}),
+    "cors": Key(choice(("edge", "application"), "a valid cors setting"), "edge"),
     "csp": Key(
         table(
-            choice(CSP_DIRECTIVES, "a directive of a content security policy"),
+            choice(CSP_DIRECTIVES, "a known directive of a content security policy"),
             values.csp_sources,
             "a mapping such as {img-src: https://cdn.example.com}",
         ),
@@ -124,7 +125,7 @@ SERVICE_KEYS: dict[str, Key] = {
     "spa": Key(boolean, True),
     "drain": Key(integer(0, 3600), 10),
     "hold": Key(integer(0, 86400)),
-    "hand_off": Key(choice(("bridge", "application"), "who hands sockets over")),
+    "hand_off": Key(choice(("bridge", "application"), "a valid hand_off setting")),
     "keep": Key(keys(KEEP_KEYS, "a mapping such as {releases: 5, size: 2G}")),
     "body_limit": Key(values.body_limit, "1m"),
     "rate_limits": Key(
@@ -140,13 +141,13 @@ SERVICE_KEYS: dict[str, Key] = {
 }
 
 DATABASE_KEYS: dict[str, Key] = {
-    "engine": Key(choice(tuple(ENGINES), "an engine"), DEFAULT),
+    "engine": Key(choice(tuple(ENGINES), "a known engine"), DEFAULT),
     "port": Key(integer(1, 65535)),
 }
 
 STEP_KEYS: dict[str, Key] = {
     "name": Key(values.line, required=True, hint="Add name: what the user does."),
-    "service": Key(text(None, "the name of a service"), required=True, hint="Add service: a name of the catalogue."),
+    "service": Key(text(None, "the name of a service"), required=True, hint="Add service: a name from the catalogue."),
     "host": Key(text(r"[^\s/]+", "one label, for a service with a wildcard address")),
     "request": Key(
         text(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /\S*", "a method and a path, such as GET /api/health")
@@ -158,12 +159,12 @@ STEP_KEYS: dict[str, Key] = {
     "save": Key(
         table(
             text(r"[a-z_][a-z0-9_]*", "the name of a variable in lower case"),
-            text(r"\S+", "a dotted path into the JSON answer"),
-            "a mapping of variables to paths in the JSON answer",
+            text(r"\S+", "a dotted path into the JSON response"),
+            "a mapping of variables to paths in the JSON response",
         ),
         {},
     ),
-    "websocket": Key(choice(("yjs", "open", "echo", "broadcast"), "a conversation")),
+    "websocket": Key(choice(("yjs", "open", "echo", "broadcast"), "a known websocket check")),
     "room": Key(text(r"\S+", "the name of a document")),
     "clients": Key(integer(2, 50)),
 }
@@ -183,9 +184,9 @@ CATALOGUE_KEYS: dict[str, Key] = {
 
 TLS_KEYS: dict[str, Key] = {
     "mode": Key(
-        choice(("files", "acme", "load_balancer"), "a TLS mode"),
+        choice(("files", "acme", "load_balancer"), "a known TLS mode"),
         required=True,
-        hint="Write files (a certificate of your own), acme (one that the edge gets and renews) or load_balancer.",
+        hint="Write files (your own certificate), acme (the edge gets and renews one) or load_balancer.",
     ),
     "certificate": Key(values.pem),
     "key": Key(values.pem),
@@ -206,7 +207,7 @@ ACCESS_KEYS: dict[str, Key] = {
     "max_connections": Key(
         integer(1, 1000000),
         required=True,
-        hint=f"Ask the database: {ENGINES[DEFAULT].max_connections_query}, and write the number.",
+        hint=f"Run {ENGINES[DEFAULT].max_connections_query} on the database, and add the number.",
     ),
 }
 
@@ -216,7 +217,7 @@ CORS_KEYS: dict[str, Key] = {
 
 MOST = integer(0, 10**9)
 
-# The most that a deployment may measure before it is taken back.
+# Limits for the measurements of a deployment: beyond them it is reverted.
 BUDGET_KEYS: dict[str, Key] = {
     "failed": Key(MOST),
     "longest_stall_ms": Key(MOST),
@@ -244,7 +245,7 @@ SYNTHETIC_KEYS: dict[str, Key] = {
 
 ENVIRONMENT_KEYS: dict[str, Key] = {
     "name": Key(
-        text(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of lower-case letters, digits and hyphens"),
+        text(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name of lowercase letters, digits and hyphens"),
         required=True,
         hint="Write sandbox, development, staging or production.",
     ),
@@ -267,12 +268,12 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "brand": Key(optional(values.line)),
     "error_page": Key(optional(values.html_file)),
     "artifacts": Key(
-        optional(text(r"s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._/-]*)?", "a place such as s3://bucket/prefix"))
+        optional(text(r"s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._/-]*)?", "an S3 location such as s3://bucket/prefix"))
     ),
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
     "sentry": Key(optional(keys(SENTRY_KEYS, "a mapping such as {dsn: {secretsmanager: platform/production/sentry}}"))),
     "synthetic": Key(keys(SYNTHETIC_KEYS, "a mapping such as {interval: 900}")),
-    # What it holds is checked by the layers of plugin_utils.provision.
+    # Its content is checked by the layers of plugin_utils.provision.
     "aws": Key(optional(any_mapping)),
 }

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What was read of catalogue, environment and hosts: the model that everything is derived from."""
+"""The model that everything is derived from: what catalogue, environment and hosts say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 
 @dataclass
 class Model:
-    """What was read and normalised. `hosts` is None where no inventory was given."""
+    """The normalised input. `hosts` is None without an inventory."""
 
     environment: dict[str, Any]
     services: dict[str, dict[str, Any]]

@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: MIT
 """Read catalogue, environment and hosts into a model.
 
-Nothing here raises for what stands in the input: every mistake is collected, so that an operator sees all of them at
-once. Paths in problems begin with `services`, `databases` or `journeys` (the catalogue), `platform_environment` or
-`hosts`."""
+Nothing here raises for invalid input: every problem is collected, so that an operator sees all of them at once. Paths
+in problems start with `services`, `databases` or `journeys` (the catalogue), `platform_environment` or `hosts`."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.mo
 
 
 def read(report: Report, catalogue: Any, environment: Any, hosts: Any, aws: Check) -> Model:
-    """Read everything into a model. What follows from several parts is not in it yet.
+    """Read everything into a model. What depends on several parts is filled in later.
 
     aws: checks C(platform_environment.aws).
     """
@@ -76,11 +75,11 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     settings["synthetic"] = settings["synthetic"] or {key: field.default for key, field in SYNTHETIC_KEYS.items()}
     secrets = settings["stated"].get("secrets")
     for name in secrets if isinstance(secrets, dict) else ():
-        settings["secrets"].setdefault(name, {})  # one whose reference is broken is not missing as well
+        settings["secrets"].setdefault(name, {})  # one with a broken reference is not reported as missing too
     wanted = "a mapping with host, name, user, password and max_connections"
     accesses = {}
     for name, access in settings["databases"].items():
-        target = report if name in databases else Report()  # one that does not exist is reported as such only
+        target = report if name in databases else Report()  # an unknown one is reported as unknown only
         checked = keys(ACCESS_KEYS, wanted)(target, f"{root}.databases.{name}", access)
         accesses[name] = checked or dict.fromkeys(ACCESS_KEYS)
     settings["databases"] = accesses
@@ -109,7 +108,7 @@ def _read_hosts(report: Report, hosts: Any) -> dict[str, dict[str, Any]]:
         path = f"hosts.{name}"
         if not isinstance(entry, dict):
             refuse_type(report, path, entry, "a mapping with address and services")
-            entry = {"address": "0.0.0.0", "services": []}  # noqa: S104 (a stand-in, never used)
+            entry = {"address": "0.0.0.0", "services": []}  # noqa: S104 (a dummy, never used)
         services = entry.get("services")
         if not isinstance(services, list) or not all(isinstance(item, str) for item in services):
             refuse_type(report, f"{path}.services", services, "platform_services, a list of names (tag Services)")
@@ -126,7 +125,7 @@ def _read_services(report: Report, raw: Any, settings: Mapping[str, Any]) -> dic
     services: dict[str, dict[str, Any]] = {}
     root = "platform_environment.services"
     if raw == {}:
-        report.add("services", None, "the catalogue has no service", "Describe at least one.")
+        report.add("services", None, "the catalogue has no services", "Add at least one.")
     raw = raw or {}
     for name in settings["services"]:
         if name not in raw:
@@ -149,7 +148,7 @@ def _read_services(report: Report, raw: Any, settings: Mapping[str, Any]) -> dic
 def _overridden(
     report: Report, entry: dict[str, Any], override: Any, path: str, moved: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the entry with the environment's overrides; note in `moved` where each value stands."""
+    """Return the entry with the environment's overrides; record in `moved` where each value comes from."""
     if not isinstance(override, dict):
         refuse_type(report, path, override, "a mapping of keys to override")
         return entry
@@ -171,7 +170,7 @@ def _overridden(
 def _read_service(
     report: Report, name: str, entry: dict[str, Any], settings: Mapping[str, Any], moved: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return one service with every key; also where its values stand (`path`, `moved`), and which are `broken`."""
+    """Return one service with every key, where its values come from (`path`, `moved`), and which keys are `broken`."""
     path = f"services.{name}"
     if moved:
         report = Redirect(report, path, moved)
@@ -191,8 +190,8 @@ def _read_service(
     for key in ("start", "migrate", "migrations"):
         service[key] = service[key] or []
     if service["migrations"] and not service["migrate"] and "migrate" not in service["broken"]:
-        problem = "a list of migrations without a command that runs them"
-        report.add(f"{path}.migrations", shlex.join(service["migrations"]), problem, "Add migrate: the command.")
+        problem = "'migrations' is set without 'migrate', the command that runs them"
+        report.add(f"{path}.migrations", shlex.join(service["migrations"]), problem, "Add migrate with that command.")
     service["keep"] = service["keep"] or {key: field.default for key, field in KEEP_KEYS.items()}
     _expand_public(report, path, service, settings["domain"] or "domain.invalid", kind.scheme if kind else "https")
     _check_workspace(report, path, service["build"])
@@ -200,7 +199,7 @@ def _read_service(
 
 
 def _refuse_unsupported(report: Report, path: str, entry: Mapping[str, Any], kind: Kind) -> None:
-    """Refuse keys that this kind does not support."""
+    """Reject keys that this kind does not support."""
     build = entry.get("build")
     stated = list(entry) + ([f"build.{key}" for key in build] if isinstance(build, dict) else [])
     for key in stated:
@@ -209,16 +208,16 @@ def _refuse_unsupported(report: Report, path: str, entry: Mapping[str, Any], kin
 
 
 def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: dict[str, Any], kind: Kind) -> None:
-    """Put in the kind's defaults and check what depends on it."""
+    """Apply the kind's defaults, and report what the kind requires."""
     if "port" not in entry:
         service["port"] = kind.port
         if kind.port is None and kind.listens != "nothing":
-            report.add(f"{path}.port", None, f"a {kind.name} has no usual port", "Add port: a free port of its host.")
+            report.add(f"{path}.port", None, f"{kind.name} has no default port", "Add port: a free port on its hosts.")
     if "health" not in entry:
         service["health"] = health(report, f"{path}.health", kind.health) if kind.health else None
         if kind.health is None:
-            fix = "Add a path that answers 200 when the service can work, or {tcp: true} where there is none."
-            report.add(f"{path}.health", None, f"a {kind.name} has no usual health check", fix)
+            fix = "Add a path that returns 200 when the service is healthy, or {tcp: true} if it has none."
+            report.add(f"{path}.health", None, f"{kind.name} has no default health check", fix)
     for key in ("hold", "hand_off", "sockets_per_client"):
         if service[key] is None:
             service[key] = getattr(kind, key)
@@ -232,7 +231,7 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
 
 
 def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:
-    """Put the domain to the public hosts. What is broken gets a name of its own, so that it is reported once."""
+    """Append the domain to the public hosts. A broken host gets a unique name, so that it is reported once."""
     expanded = []
     stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
     for index, address in enumerate(stated):
@@ -241,9 +240,9 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
         where = f"{path}.public[{index}].host"
         if host == domain or host.endswith(f".{domain}"):
             fix = f"Write '{host[: -len(domain) - 1] or '@'}'."
-            report.add(where, host, f"a host is relative to the domain '{domain}'", fix)
+            report.add(where, host, f"hosts are relative to the domain '{domain}'", fix)
         elif len(fqdn) > 253:
-            report.add(where, host, "the whole name is longer than 253 characters", "Shorten it.")
+            report.add(where, host, "the full host name is longer than 253 characters", "Shorten it.")
         url = f"{scheme}://{fqdn}{'' if prefix == '/' else prefix}"
         expanded.append({"fqdn": fqdn, "path": prefix, "url": url, "wildcard": host == "*"})
     service["public"] = expanded
@@ -251,7 +250,7 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
 
 
 def _check_workspace(report: Report, path: str, build: Mapping[str, Any]) -> None:
-    """The source lies in its workspace, which is relative to the source or, as the source is, to the catalogue."""
+    """The source must be inside its workspace, given relative to the source or, like the source, to the catalogue."""
     source, workspace = build["source"], build["workspace"]
     if not source or not workspace:
         return
@@ -259,6 +258,6 @@ def _check_workspace(report: Report, path: str, build: Mapping[str, Any]) -> Non
     inner = posixpath.normpath(posixpath.join(catalogue, source))
     roots = [posixpath.normpath(posixpath.join(base, workspace)) for base in (inner, catalogue)]
     if not any(f"{inner}/".startswith(f"{root.rstrip('/')}/") for root in roots):
-        problem = f"the source '{source}' does not lie below the workspace"
-        fix = "Write the folder that holds the lock file, relative to the source, such as ../.."
+        problem = f"the source '{source}' is not inside the workspace"
+        fix = "Write the folder that contains the lock file, relative to the source, such as ../.."
         report.add(f"{path}.build.workspace", workspace, problem, fix)

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Checks of single values of the catalogue and the environment."""
+"""Checks for single values of the catalogue and the environment."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     text,
 )
 
-# Words of tags and placeholders, names that derived variables, folders, log groups and metrics have already, ends of
-# flows that are no service, and Ansible's tags.
+# Words of tags and placeholders; names already used by derived variables, folders, log groups and metrics; endpoints
+# of flows that are not services; and Ansible's tags.
 RESERVED_NAMES = frozenset(
     "edge platform self environment secret origins public service node nginx "
     "host verify synthetic world load-balancer hosts instance-connect "
     "all always never tagged untagged config release monitoring".split()
 )
-# Words of a content security policy that mean what they say in single quotes only. Without, they are names of hosts.
+# Keywords of a content security policy. Without single quotes, browsers read them as host names.
 CSP_WORDS = re.compile(
     r"(?i:none|self|strict-dynamic|report-sample|(?:unsafe|wasm-unsafe)-[a-z-]+|(?:nonce|sha(?:256|384|512))-.+)"
 )
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# Programs that start others and keep signals, restarts or logs from systemd.
+# Programs that start others, and hide signals, restarts or logs from systemd.
 WRAPPERS = PROGRAMS | {"pm2", "forever", "nohup", "nodemon"}
 SHELL_WORDS = frozenset("&& || | ; & > >> < 2>&1".split())
 
@@ -43,11 +43,11 @@ memory = text(r"[1-9]\d*[KMGT]", "a size such as 512M or 1G")
 body_limit = text(r"\d+[kmg]?", "a size for nginx such as 512k, 1m or 1g")
 limited_request = text(
     r"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (?!.*//)(?!.*/\.\.?(?:/|$))/[A-Za-z0-9._~/-]*",
-    "a method and a whole path, such as POST /api/auth/login",
+    "a method and a full path, such as POST /api/auth/login",
 )
-rate = text(r"[1-9]\d{0,5}/[sm]", "requests for each second or minute, such as 5/s or 30/m")
+rate = text(r"[1-9]\d{0,5}/[sm]", "requests per second or minute, such as 5/s or 30/m")
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
-folder = text(r"[^\x00-\x1f\x7f]+", "a folder, relative to the catalogue's file")
+folder = text(r"[^\x00-\x1f\x7f]+", "a folder relative to the catalogue file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")
 email = text(r"[^\s@]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", "an e-mail address")
 acme_directory = text(r"https://[^\s\x00-\x1f\x7f]+", "the https address of an ACME directory")
@@ -58,8 +58,8 @@ shell = text(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line for the shell, or an empty
 def name(report: Report, path: str, value: Any) -> str | None:
     """The name of a service or a database."""
     if not isinstance(value, str) or not re.fullmatch(r"[a-z](?:[a-z0-9-]{0,27}[a-z0-9])?", value):
-        wanted = "1 to 29 lower-case letters, digits and hyphens, beginning with a letter"
-        report.add(path, value, "this is not a name", f"Use {wanted}.")
+        wanted = "1 to 29 lowercase letters, digits and hyphens, starting with a letter"
+        report.add(path, value, "this is not a valid name", f"Use {wanted}.")
         return None
     if value in RESERVED_NAMES:
         report.add(path, value, f"'{value}' is a reserved word", "Choose another name.")
@@ -69,7 +69,7 @@ def name(report: Report, path: str, value: Any) -> str | None:
 
 def node(report: Report, path: str, value: Any) -> str | None:
     """A Node.js version: a major number, or an exact version."""
-    wanted = 'a major version such as "24", or an exact one such as "24.21.0", in quotes'
+    wanted = 'a major version such as "24", or an exact version such as "24.21.0", in quotes'
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 100:
         value = str(value)
     if not isinstance(value, str):
@@ -85,7 +85,7 @@ def status(report: Report, path: str, value: Any) -> list[int] | None:
     """One HTTP status, or a list of them."""
     values = value if isinstance(value, list) else [value]
     if not values:
-        report.add(path, value, "no status would be right", "Write at least one, such as [200].")
+        report.add(path, value, "the list of statuses is empty", "Write at least one, such as [200].")
     checked = [integer(100, 599)(report, path, item) for item in values]
     return [item for item in checked if item is not None]
 
@@ -112,7 +112,7 @@ def template(report: Report, path: str, value: Any) -> str | None:
         refuse_type(report, path, value, "a string")
         return None
     if CONTROL.search(value):
-        report.add(path, HIDDEN, "the value has more than one line, or control characters", "Write it on one line.")
+        report.add(path, HIDDEN, "the value has several lines or control characters", "Write it on one line.")
         return None
     try:
         parse(value)
@@ -123,7 +123,7 @@ def template(report: Report, path: str, value: Any) -> str | None:
 
 
 def command(report: Report, path: str, value: Any) -> list[str] | None:
-    """A command that is started without a shell, as its words."""
+    """A command that runs without a shell, split into words."""
     wanted = "one command without a shell, such as node dist/main.js"
     if not isinstance(value, str):
         refuse_type(report, path, value, wanted)
@@ -131,21 +131,21 @@ def command(report: Report, path: str, value: Any) -> list[str] | None:
     try:
         words = shlex.split(value)
     except ValueError as error:
-        report.add(path, value, f"this cannot be read as a command: {error}", f"Write {wanted}.")
+        report.add(path, value, f"the command cannot be parsed: {error}", f"Write {wanted}.")
         return None
     if not words or CONTROL.search(value):
         report.add(path, value, "this is not a command", f"Write {wanted}.")
         return None
     if SHELL_WORDS.intersection(words):
-        report.add(path, value, "there is no shell here", f"Write {wanted}; put the rest into a script.")
+        report.add(path, value, "commands run without a shell", f"Write {wanted}; put the rest into a script.")
         return None
     if words[0] in WRAPPERS:
-        problem = f"'{words[0]}' would stand between systemd and the process, and keep signals from it"
-        report.add(path, value, problem, f"Start the program itself: {wanted}.")
+        problem = f"'{words[0]}' would run between systemd and the process, and hide signals from it"
+        report.add(path, value, problem, f"Start the program directly: {wanted}.")
         return None
     if "${" in value:
-        fix = "Put it into the environment. Where a port must be an argument: sh -c 'exec node a.js --port \"$PORT\"'."
-        report.add(path, value, "placeholders cannot stand in a command", fix)
+        fix = "Use an environment variable. If the port must be an argument: sh -c 'exec node a.js --port \"$PORT\"'."
+        report.add(path, value, "a command cannot contain placeholders", fix)
         return None
     return words
 
@@ -157,14 +157,14 @@ def path_below(report: Report, path: str, value: Any) -> str | None:
     if checked is None:
         return None
     if checked.startswith(("/", "~")) or ".." in checked.split("/"):
-        report.add(path, value, "this leads out of the source folder", f"Write {wanted}.")
+        report.add(path, value, "this path leaves the source folder", f"Write {wanted}.")
         return None
     return checked.rstrip("/")
 
 
 def domain(report: Report, path: str, value: Any) -> str | None:
     """A domain of at least two labels."""
-    wanted = "a domain in lower case, such as example.com, without scheme, port or final dot"
+    wanted = "a lowercase domain such as example.com, without scheme, port or trailing dot"
     if not isinstance(value, str):
         refuse_type(report, path, value, wanted)
         return None
@@ -177,37 +177,37 @@ def domain(report: Report, path: str, value: Any) -> str | None:
 
 def host(report: Report, path: str, value: Any) -> str | None:
     """A public host, relative to the environment's domain."""
-    wanted = 'labels in lower case such as api, "@" for the domain itself, or "*" for any one label'
+    wanted = 'lowercase labels such as api, "@" for the domain itself, or "*" for any single label'
     if not isinstance(value, str):
         refuse_type(report, path, value, wanted)
         return None
     if value in ("@", "*") or (len(value) < 200 and all(map(LABEL.fullmatch, value.split(".")))):
         return value
-    report.add(path, value, "this is not a host below the domain", f"Write {wanted}.")
+    report.add(path, value, "this is not a valid host below the domain", f"Write {wanted}.")
     return None
 
 
 def csp_sources(report: Report, path: str, value: Any) -> str | None:
-    """Sources of one directive of a content security policy."""
-    wanted = "sources with spaces between them, such as \"'unsafe-inline' https://js.stripe.com\""
+    """The sources of one directive of a content security policy."""
+    wanted = "sources separated by spaces, such as \"'unsafe-inline' https://js.stripe.com\""
     source = r"(?:(?![;,\"$\\{}])[!-~])+"
     checked: str | None = text(rf"{source}(?: {source})*", wanted)(report, path, value)
     for word in (checked or "").split():
         if CSP_WORDS.fullmatch(word):
-            problem = f"without single quotes of its own, {word} is the name of a host"
-            report.add(path, value, problem, f"Write \"'{word}'\": YAML takes away one pair of quotes.")
+            problem = f"without single quotes, browsers read {word} as a host name"
+            report.add(path, value, problem, f"Write \"'{word}'\": YAML removes the outer quotes.")
             return None
     return checked
 
 
 def prefix(report: Report, path: str, value: Any) -> str | None:
-    """A public path prefix; a final slash is dropped."""
+    """A public path prefix; a trailing slash is dropped."""
     wanted = "a path such as / or /docs"
     checked: str | None = text(r"/[A-Za-z0-9._~/-]*", wanted)(report, path, value)
     if checked is None:
         return None
     if "//" in checked or ".." in checked.split("/"):
-        report.add(path, value, "this path cannot be used here", f"Write {wanted}.")
+        report.add(path, value, "the path contains '//' or '..'", f"Write {wanted}.")
         return None
     return checked.rstrip("/") or "/"
 
@@ -217,7 +217,7 @@ def address(report: Report, path: str, value: Any) -> str | None:
     try:
         return str(ipaddress.IPv4Address(value if isinstance(value, str) else ""))
     except ValueError:
-        report.add(path, value, "this is not an IPv4 address", "Give an address such as 10.0.1.5.")
+        report.add(path, value, "this is not an IPv4 address", "Write an address such as 10.0.1.5.")
         return None
 
 
@@ -229,7 +229,7 @@ def network(report: Report, path: str, value: Any) -> str | None:
         report.add(path, value, "this is not a network", "Write CIDR notation, such as 10.0.0.0/16.")
         return None
     if not network.prefixlen:
-        report.add(path, value, "this is everybody", "Write the networks that are meant, such as 10.0.0.0/16.")
+        report.add(path, value, "this matches every address", "List specific networks, such as 10.0.0.0/16.")
         return None
     return str(network)
 
@@ -252,36 +252,36 @@ def secret(report: Report, path: str, value: Any) -> dict[str, Any] | None:
     found = [source for source in SECRET_SOURCES if source in value]
     allowed = {*found, "key"} if found == ["secretsmanager"] else set(found)
     if len(found) != 1 or set(value) - allowed:
-        report.add(path, listed(value), "these keys are not a reference to a secret", fix)
+        report.add(path, listed(value), "these keys do not form a reference to a secret", fix)
         return None
     source = found[0]
     reference, key = value[source], value.get("key")
     if not isinstance(reference, str) or not re.fullmatch(SECRET_SOURCES[source], reference):
-        report.add(f"{path}.{source}", HIDDEN, "this is not the name of a secret", fix)
+        report.add(f"{path}.{source}", HIDDEN, "this is not a valid secret name", fix)
         return None
     if "key" in value and (not isinstance(key, str) or not key):
-        report.add(f"{path}.key", HIDDEN, "this is not a key of a JSON secret", fix)
+        report.add(f"{path}.key", HIDDEN, "this is not a valid key of a JSON secret", fix)
         return None
     return {source: reference, "key": key} if key else {source: reference}
 
 
 def pem(report: Report, path: str, value: Any) -> str | dict[str, Any] | None:
-    """Where a certificate or key is: a file on the controller, or a reference to a secret."""
+    """The location of a certificate or key: a file on the controller, or a reference to a secret."""
     if isinstance(value, dict):
         return secret(report, path, value)
     if isinstance(value, str) and "-----BEGIN" in value:
         fix = "Write the path of a PEM file on the controller, or a reference such as {secretsmanager: name}."
-        report.add(path, HIDDEN, "this is the certificate or key itself", fix)
+        report.add(path, HIDDEN, "this is the certificate or key itself, not its location", fix)
         return None
     checked: str | None = pem_file(report, path, value)
     return checked
 
 
 def secret_name(report: Report, path: str, value: Any) -> str | None:
-    """The name of one of the environment's secrets; not shown when it may be a value."""
+    """The name of one of the environment's secrets. A wrong one is not shown: it may be the secret itself."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         return value
-    report.add(path, HIDDEN, "this is not the name of a secret", "Write a key of platform_environment.secrets.")
+    report.add(path, HIDDEN, "this is not a valid secret name", "Write a key of platform_environment.secrets.")
     return None
 
 
@@ -289,7 +289,7 @@ def origin(report: Report, path: str, value: Any) -> str | None:
     """An origin, exact or with a wildcard for one label. Whether http is allowed is checked elsewhere."""
     fix = (
         "Write an origin such as https://app.example.com or https://*.example.com, "
-        "in lower case and without path or final slash."
+        "in lowercase, without path or trailing slash."
     )
     match = re.fullmatch(r"(https?)://(\*\.)?([a-z0-9.-]+)(?::(\d{1,5}))?", value) if isinstance(value, str) else None
     if not match or not all(map(LABEL.fullmatch, match.group(3).split("."))):
@@ -300,12 +300,13 @@ def origin(report: Report, path: str, value: Any) -> str | None:
         return None
     usual = {"http": 80, "https": 443}[match.group(1)]
     if match.group(4) and (not 1 <= int(match.group(4)) <= 65535 or int(match.group(4)) == usual):
-        report.add(path, value, "browsers send no such port", "Leave the scheme's own port out, or write 1 to 65535.")
+        problem = "browsers never send this port in an origin"
+        report.add(path, value, problem, "Omit the scheme's default port, or write 1 to 65535.")
         return None
     return str(value)
 
 
 def size_in_bytes(size: str) -> int:
-    """Return the bytes of a size such as 512M, by powers of 1024 as systemd and nginx count."""
+    """Return a size such as 512M in bytes; units are powers of 1024, as in systemd and nginx."""
     number = size.rstrip("KMGTkmg")
     return int(number) << (10 * (1 + "KMGT".index(size[-1].upper())) if number != size else 0)

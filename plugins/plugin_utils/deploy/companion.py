@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The process that lives as long as a deployment: it renews the lock and measures."""
+"""The process that runs alongside a deployment: it renews the lock and measures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe
 
 
 def birth(pid: int) -> str:
-    """Return what tells a process from a later one with the same number; empty where it is gone."""
+    """Return what distinguishes a process from a later one with the same PID; empty if it is gone."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -33,13 +33,13 @@ def birth(pid: int) -> str:
 
 
 def accompany(parent: int, lease: t.Callable[[str], bool | None], probe: Probe, path: str) -> None:
-    """Renew the lease and measure until told to end. Writes the measurement to a file.
+    """Renew the lease and measure until SIGTERM. Writes the measurement to a file.
 
-    lease: changes it; says whether it is ours, None where the host did not answer. One renewal that does not get
-    through is made up for by the next.
+    lease: changes it, and returns whether it is ours; None if the host did not answer. The next renewal makes up for
+    one that failed.
 
-    SIGUSR1 asks for what was measured so far. When the playbook is gone, killed or interrupted, the lease is given
-    back, so that the next deployment need not wait for its end: whatever still runs of this one has a lower number.
+    SIGUSR1 requests the measurement so far. When the playbook is gone, killed or interrupted, the lease is released, so
+    that the next deployment need not wait for it to expire: what still runs of this one has a lower number.
     """
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -67,7 +67,7 @@ def accompany(parent: int, lease: t.Callable[[str], bool | None], probe: Probe, 
 
 
 def ask(pid: int, number: int, path: str, patience: float) -> dict[str, t.Any] | None:
-    """Ask the process for its measurement; None where it does not answer."""
+    """Request the measurement from the process; None if it does not answer."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     try:

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A release of one service, put together on the controller: its files, its parts and its identifier. Pure functions."""
+"""A release of one service, assembled on the controller: its files, its parts and its identifier. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ HANDOFF = "handoff.cjs"
 
 RUNTIMES = "/opt/fivepointers/node"
 
-# Stands for the release's identifier in the texts from which this is derived.
+# The placeholder for the release's identifier in the texts from which the identifier is derived.
 RELEASE = "@release@"
 
-# A twentieth of a second for each guess at a secret.
+# Each guess at a secret costs a twentieth of a second.
 SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 
 
 def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
-    """Return one of the templates of units and fronts, rendered."""
-    # Units and nginx configuration, no pages: nothing is to be escaped for HTML.
+    """Render a template of a unit or a front."""
+    # Units and nginx configuration are not HTML, so nothing is escaped.
     environment = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -45,10 +45,9 @@ def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
 
 
 def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
-    """Return ExecStart= for a command of the catalogue: `node` is the runtime's, a path that of the code.
+    """Return ExecStart= for a command of the catalogue: `node` is the runtime's, and a path is relative to the code.
 
-    title: what the process is called in the list of processes, in place of its program. One that is looked for in
-    PATH keeps its own.
+    title: the name in the list of processes, in place of the program. A program found in PATH keeps its own.
     """
     program = argv[0]
     if program == "node":
@@ -63,7 +62,7 @@ def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
 
 
 def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = "start", once: str = "") -> str:
-    """Return a service's unit, the same for both slots; or one that runs another of its commands once."""
+    """Return a service's unit, the same for both slots; or a unit that runs another of its commands once."""
     app = os.path.join(releases.release_path(spec["name"], release), "app")
     return render_template(
         "unit.service.j2",
@@ -87,7 +86,7 @@ def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = 
 
 
 def front_text(spec: Mapping[str, t.Any]) -> str:
-    """Return a service's front, the same for all its releases with the same settings."""
+    """Return a service's front, the same for all releases with the same settings."""
     home = os.path.join(releases.HOME, spec["name"])
     variables = {
         "id": "fp_" + re.sub(r"[^a-z0-9]", "_", spec["name"]),
@@ -108,10 +107,10 @@ def front_text(spec: Mapping[str, t.Any]) -> str:
 
 
 def runtime_config(environment: Mapping[str, str]) -> str:
-    """Return the script that tells a static frontend its environment's values."""
+    """Return the script that gives a static frontend its environment's values."""
     values = {name: render(template, "", {})[0] for name, template in environment.items()}
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
-    # So that no value can end the script element, should someone put the text into a page.
+    # No value may close the script element if the text is put into a page.
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return "window.__CONFIG__ = %s;\n" % text
 
@@ -122,7 +121,7 @@ def digest(text: str) -> str:
 
 
 def secret_digest(name: str, filled: Mapping[str, str]) -> str:
-    """Return a digest of environment variables from which nobody can try out their secrets cheaply."""
+    """Return a digest of environment variables that makes guessing their secrets expensive."""
     text = json.dumps(filled, sort_keys=True).encode()
     return hashlib.scrypt(text, salt=b"fivepointers release " + name.encode(), dklen=8, **SCRYPT).hex()
 
@@ -139,9 +138,9 @@ def compose(
     secrets: Mapping[str, str],
     host: str,
 ) -> dict[str, t.Any]:
-    """Return what the host's module gets of one service: all of a release but its code.
+    """Return what the module on the host gets for one service: everything in a release except its code.
 
-    node: exact version, empty for files. The result holds no secret: these travel beside it.
+    node: exact version, empty for static files. The result contains no secrets: they are passed separately.
     """
     process = bool(spec["slots"])
     runtime = os.path.join(RUNTIMES, node) if process else ""
@@ -152,7 +151,7 @@ def compose(
                 files[HANDOFF] = handle.read()
         environment = dict(spec["environment"])
         if HANDOFF in files and "NODE_OPTIONS" in environment:
-            # It takes the place of the unit's. The code's directory is the process's.
+            # It replaces the unit's. The process runs in the directory of the code.
             environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
         if spec["node_options"]:
             environment["NODE_OPTIONS"] = f"{spec['node_options']} {environment.get('NODE_OPTIONS', '')}".strip()
@@ -193,7 +192,7 @@ def compose(
         "user": spec["user"],
         "runtime": runtime,
         **{key: text.replace(RELEASE, release) for key, text in texts.items()},
-        # Once for a deploy: the first of the service's hosts does it.
+        # Once per deployment, by the first of the service's hosts.
         "migrate": bool(texts["migration"]) and host == next(iter(spec["hosts"]), host),
         "front": front,
         "environment": environment,

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Manifests of artifacts, as a build left them on the controller."""
+"""Manifests of artifacts, as builds leave them on the controller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
 
 
 def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[str, t.Any]:
-    """Return the manifest of a service's newest artifact, or of the one asked for; raise ArchiveError."""
+    """Return the manifest of a service's newest artifact, or of the requested one; raise ArchiveError."""
     directory = os.path.join(artifacts, service)
     path = os.path.join(directory, (artifact or "latest") + ".json")
     try:
@@ -28,14 +28,14 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
         if artifact:
             known = sorted(name[:-5] for name in _listed(directory) if name.endswith(".json") and name != "latest.json")
             raise ArchiveError(
-                "%s: there is no artifact '%s' in %s. Known are: %s."
+                "%s: artifact '%s' not found in %s. Known artifacts: %s."
                 % (service, artifact, directory, ", ".join(known) or "none")
             ) from None
         raise ArchiveError(
-            "%s: there is no artifact (no %s). %s -e service=%s" % (service, path, BUILD_FIRST, service)
+            "%s: no artifact found (%s is missing). %s -e service=%s" % (service, path, BUILD_FIRST, service)
         ) from None
     except (ValueError, TypeError) as error:
-        raise ArchiveError("%s: %s is no manifest: %s. %s" % (service, path, error, BUILD_FIRST)) from error
+        raise ArchiveError("%s: %s is not a manifest: %s. %s" % (service, path, error, BUILD_FIRST)) from error
     if lacking:
         raise ArchiveError("%s: the manifest %s lacks %s. %s" % (service, path, ", ".join(lacking), BUILD_FIRST))
     archive = archive_path(artifacts, service, manifest)
@@ -45,7 +45,7 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
 
 
 def archive_path(artifacts: str, service: str, manifest: Mapping[str, t.Any]) -> str:
-    """Return where an artifact's archive lies on the controller."""
+    """Return the path of an artifact's archive on the controller."""
     return os.path.join(artifacts, service, manifest["id"] + ".tar.gz")
 
 
@@ -57,11 +57,11 @@ def _listed(directory: str) -> list[str]:
 
 
 def check_runtime(spec: Mapping[str, t.Any], manifest: Mapping[str, t.Any], node: str) -> None:
-    """Raise ArchiveError if the artifact was built with another major version of Node.js than it will run with."""
+    """Raise ArchiveError if the artifact was built with another major version of Node.js than it will run on."""
     built = str(manifest.get("node") or "")
     if built and built.lstrip("v").partition(".")[0] != node.partition(".")[0]:
         raise ArchiveError(
-            "%s: artifact %s was built with Node.js %s, and the catalogue says node: '%s' (%s). Native modules would "
-            "not load. Build it again: ansible-playbook playbooks/build.yml -e service=%s"
+            "%s: artifact %s was built with Node.js %s, but the catalogue says node: '%s' (%s): native modules would "
+            "fail to load. Build it again: ansible-playbook playbooks/build.yml -e service=%s"
             % (spec["name"], manifest["id"], built, spec["node"], node, spec["name"])
         )

@@ -1,10 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Measures what users notice of a deployment, through the front door, while it goes on.
+"""Measures the user impact of a deployment, through the front door, while it runs.
 
-Requests are sent at a steady rate whether or not earlier ones are answered, since a probe that waits for a stalled
-answer does not see what the others would have met. Nothing is tried twice: each failure is one that a user has.
+Requests are sent at a steady rate whether or not earlier ones have been answered, since a probe that waits for a
+stalled response misses what later requests would have hit. Nothing is retried: every failure is one that a user has.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.deriv
 
 #: Seconds for one request, and for opening one socket.
 TIMEOUT = 5.0
-#: Requests under way at most; what would come on top is not sent, and counted.
+#: Limit of requests under way; requests beyond it are not sent, but counted.
 UNDER_WAY = 200
-#: Seconds between two edits, as somebody who types now and then.
+#: Seconds between two edits, like a user who types now and then.
 EDIT_EVERY = 1.0
-#: Seconds that an edit may be under way before it is missing; stop() waits so long for the last ones.
+#: Seconds until an edit that has not arrived is missing; stop() waits this long for the last edits.
 PATIENCE = 1.5
-#: Seconds before y-websocket dials again: the first time, and at most, doubling between.
+#: Seconds before y-websocket reconnects: the first delay, doubling up to the longest.
 REDIAL = (0.1, 2.5)
-#: Seconds that Chromium waits after a closing frame for the end of the connection.
+#: Seconds that Chromium waits for the connection to end after a closing frame.
 CLOSING = 2.0
-#: After these codes y-websocket stays away, until the page is loaded again.
+#: After these codes y-websocket does not reconnect until the page is reloaded.
 NO_RETURN = range(4400, 4500)
-#: Good samples, bad samples and outages that are kept; all are counted.
+#: How many good samples, bad samples and outages are kept; all are counted.
 KEPT = 1000
 KEPT_OUTAGES = 100
 KEPT_FAILURES = 20
 KEPT_TEXT = 200
-#: Width of a latency's class: a percentile is off by half a percent at most.
+#: Width of a latency bucket: a percentile is off by half a percent at most.
 STEP = math.log(1.01)
 
 Result = dict[str, Any]
 
 
 class Thinned:
-    """Samples in bounded memory: of each `stride` successive ones the slowest, so that no peak is lost."""
+    """Samples in bounded memory: the slowest of every `stride` successive ones, so that no peak is lost."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -63,7 +63,7 @@ class Thinned:
         self.items: list[list[Any]] = []
 
     def add(self, sample: list[Any]) -> None:
-        """Take [at, ms, …]."""
+        """Add [at, ms, …]."""
         if self.items and self.last < self.stride:
             self.last += 1
             if sample[1] > self.items[-1][1]:
@@ -79,20 +79,20 @@ class Thinned:
 
 
 class Most:
-    """The largest of some milliseconds, and when it was."""
+    """The longest duration in milliseconds, and when it began."""
 
     def __init__(self) -> None:
         self.ms = 0.0
         self.at = 0.0
 
     def add(self, ms: float, at: float) -> None:
-        """Take one, which began `at` seconds after the start."""
+        """Add one that began `at` seconds after the start."""
         if ms > self.ms:
             self.ms, self.at = ms, at
 
 
 class Spread:
-    """How long things took, in bounded memory: counts by classes of one percent."""
+    """A distribution of durations in bounded memory: counts in buckets of one percent."""
 
     def __init__(self, parts: Iterable[Spread] = ()) -> None:
         self.classes: dict[int, int] = {}
@@ -103,13 +103,13 @@ class Spread:
                 self.classes[key] = self.classes.get(key, 0) + count
 
     def add(self, ms: float, at: float) -> None:
-        """Take one of `ms` milliseconds."""
+        """Add one of `ms` milliseconds."""
         key = round(math.log(max(ms, 0.01)) / STEP)
         self.classes[key] = self.classes.get(key, 0) + 1
         self.most.add(ms, at)
 
     def percentile(self, share: float) -> float:
-        """The milliseconds within which this share of all was done."""
+        """The milliseconds within which this share of all finished."""
         wanted = share * sum(self.classes.values())
         reached = 0
         for key in sorted(self.classes):
@@ -119,13 +119,13 @@ class Spread:
         return 0.0
 
     def figures(self, *shares: int) -> dict[str, float]:
-        """Percentiles by name, the largest, and when that one began."""
+        """Percentiles by name, the longest, and when the longest began."""
         found = {f"p{share}": self.percentile(share / 100) for share in shares}
         return {**found, "max": round(self.most.ms, 1), "max_at": round(self.most.at, 3)}
 
 
 class Line:
-    """A connection that is kept for the next request, as a browser does."""
+    """A connection that is kept open for the next request, as browsers do."""
 
     def __init__(self, url: str, connect_to: str | None, context: ssl.SSLContext) -> None:
         parts = urlsplit(url)
@@ -146,7 +146,7 @@ class Line:
         self.connection.sock = sock
 
     def get(self) -> tuple[int, str]:
-        """Status and reason of one request; raises ProbeError."""
+        """The status and reason of one request; raises ProbeError."""
         try:
             self.connection.request("GET", self.path, headers=self.headers)
             response = self.connection.getresponse()
@@ -159,7 +159,7 @@ class Line:
             raise http_client.classify(error, self.address, connected=True) from error
 
     def usable(self) -> bool:
-        """Whether the other side has not closed it meanwhile: every client looks before it sends."""
+        """Whether the server has not closed it meanwhile: every client checks before it sends."""
         sock = self.connection.sock
         if sock is None:
             return False
@@ -169,12 +169,12 @@ class Line:
             return False
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         self.connection.close()
 
 
 class Service:
-    """What was measured of one service over HTTP."""
+    """The measurements of one service over HTTP."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -184,7 +184,7 @@ class Service:
 
 
 class Asked:
-    """One address that is asked again and again, and since when it owes an answer."""
+    """One address that is requested repeatedly, and since when a response is outstanding."""
 
     def __init__(self, service: str, url: str, status: Any) -> None:
         self.service = service
@@ -199,7 +199,7 @@ class Asked:
 
 
 class Sockets:
-    """What was measured of the sockets of one service; times in seconds since the start."""
+    """The measurements of the sockets of one service; times in seconds since the start."""
 
     def __init__(self, service: str, url: str, origin: str | None) -> None:
         self.service = service
@@ -217,10 +217,10 @@ class Sockets:
 
 
 class Probe:
-    """Asks `targets` at `rate` requests a second over all, and keeps two people in a document of each relay.
+    """Requests `targets` at `rate` requests per second in total, and keeps two clients in a document of each relay.
 
     `targets`: {service, url, kind: "http" or "websocket", status: accepted ones (default 200 to 399)}. `connect_to`
-    (`host[:port]`) is where connections go; name, SNI and Host header stay those of the URL. Nothing here raises.
+    (`host[:port]`) is where connections go; name, SNI and Host header stay those of the URL. Methods never raise.
     """
 
     def __init__(
@@ -252,8 +252,8 @@ class Probe:
         for target in targets:
             try:
                 self._take(target)
-            except Exception as error:  # a target that cannot be asked must not end a deployment
-                self.problems.append(f"a target is not usable ({type(error).__name__}: {error})")
+            except Exception as error:  # an unusable target must not end a deployment
+                self.problems.append(f"a target is unusable ({type(error).__name__}: {error})")
 
     def _take(self, target: Mapping[str, Any]) -> None:
         service, url = str(target["service"]), str(target["url"])
@@ -265,9 +265,9 @@ class Probe:
         self.services.setdefault(service, Service())
 
     def start(self) -> None:
-        """Begin to measure, in threads that do not hold up the process's end."""
+        """Start measuring, in threads that do not keep the process from ending."""
         if self.sockets:
-            # Loaded beside requests under way, they would slow those down.
+            # Loading them during requests would slow the requests down.
             with contextlib.suppress(ImportError):
                 importlib.import_module("pycrdt")
                 importlib.import_module("websockets.asyncio.client")
@@ -282,12 +282,12 @@ class Probe:
             self._problem("nothing could be measured", error)
 
     def result(self) -> Result:
-        """What was measured so far."""
+        """The measurement so far."""
         with self.lock:
             return self._result()
 
     def stop(self) -> Result:
-        """End, and return what was measured; takes two seconds at most."""
+        """Stop, and return the measurement; takes two seconds at most."""
         deadline = time.monotonic() + (PATIENCE + 0.2 if self.ended is None else 0.0)
         self.ending.set()
         for thread in self.threads:
@@ -334,7 +334,7 @@ class Probe:
                     asked.under_way += 1
             if not full:
                 self._thread(self._ask, asked, fresh)
-            # After a pause of this machine the pace goes on; a burst would measure the probe.
+            # After a pause of this machine the rate continues; a burst would measure the probe itself.
             tick = max(tick + 1, int(self._now() * self.rate))
 
     def _ask(self, asked: Asked, fresh: bool) -> None:
@@ -377,7 +377,7 @@ class Probe:
 
     def _note(self, asked: Asked, sent: float, done: float, what: str) -> None:
         if what and not asked.up:
-            # It was down before: the deployment takes nothing from anybody, and may be what mends it.
+            # It was already down: the deployment harms nobody, and may be the fix.
             asked.why = what
             return
         service = self.services[asked.service]
@@ -389,7 +389,7 @@ class Probe:
             service.failed += 1
             self.failed_at = [*self.failed_at[:1], sent]
             if len(self.failures) < KEPT_FAILURES:
-                # Without what may be secret: a login before the name, and the query.
+                # Without what may be secret: credentials before the host name, and the query.
                 url = re.sub(r"//[^/]*@", "//", asked.url.partition("?")[0])
                 failure = {"at": round(sent, 3), "service": asked.service, "url": url, "what": what[:KEPT_TEXT]}
                 self.failures.append(failure)
@@ -410,7 +410,7 @@ class Probe:
         asyncio.run(all_of_them())
 
     async def _document(self, sockets: Sockets) -> None:
-        """Two people in one document until the end; one writes, the other reads."""
+        """Two clients in one document until the end; one writes, the other reads."""
         target = yjs_client.Target(
             sockets.url,
             connect_to=self.connect_to,
@@ -443,16 +443,16 @@ class Probe:
             while sockets.written and self._now() < patience:
                 await asyncio.sleep(0.02)
         except Exception as error:
-            self._problem(f"the sockets of {sockets.service} could not be measured to the end", error)
+            self._problem(f"measuring the sockets of {sockets.service} ended early", error)
         finally:
             for task in tasks:
                 task.cancel()
-            # What follows is not measured, and nobody waits for it.
+            # What follows is not measured, and nothing waits for it.
             reader.text.unobserve(watching)
             await asyncio.gather(*tasks, writer.leave(), reader.leave(), return_exceptions=True)
 
     async def _stay(self, sockets: Sockets, editor: Any) -> None:
-        """Keep a socket open as y-websocket does, and note how long it is out."""
+        """Keep a socket open as y-websocket does, and record how long it is out."""
         attempts = 0
         was_up = False
         while True:
@@ -488,7 +488,7 @@ class Probe:
             await asyncio.sleep(min(REDIAL[0] * 2**attempts, REDIAL[1]))
 
     async def _join(self, editor: Any) -> None:
-        """Open the socket; it counts as open once the relay has answered."""
+        """Open the socket; it counts as open once the relay answers."""
         editor.heard.clear()
         await editor.join()
         await asyncio.wait_for(editor.heard.wait(), TIMEOUT)
@@ -496,7 +496,7 @@ class Probe:
             raise yjs_client.SocketError(editor.reader.result())
 
     async def _until_closed(self, editor: Any) -> float:
-        """When the closing frame came, or the end; a connection that stays open after it is ended, as browsers do."""
+        """When the closing frame or the end came. A connection still open after the frame is closed, as browsers do."""
         at: float | None = None
         while not editor.reader.done():
             if at is None and editor.socket.state.name == "CLOSING":
@@ -522,13 +522,13 @@ class Probe:
             with self.lock:
                 sockets.edits += 1
                 sockets.written[number] = self._now()
-            # The document outlives the deployment, and must not grow with each.
+            # The document outlives the deployment, and must not grow with every one.
             editor.text.clear()
             await editor.write(f"[{run}-{number}]")
             await asyncio.sleep(EDIT_EVERY)
 
     def _read(self, sockets: Sockets, text: Any, run: str) -> None:
-        """Note which edits the other person sees."""
+        """Record which edits the other client sees."""
         seen = max((int(number) for number in re.findall(rf"\[{run}-(\d+)\]", str(text))), default=0)
         now = self._now()
         with self.lock:
@@ -536,7 +536,7 @@ class Probe:
                 at = sockets.written.pop(number)
                 sockets.delay.add((now - at) * 1000, at)
 
-    # --- what came of it ---
+    # --- the result ---
 
     def _result(self) -> Result:
         now = self._now() if self.ended is None else self.ended
@@ -592,7 +592,7 @@ class Probe:
                 longest.add((now - outage["at"]) * 1000, outage["at"])
                 outages.append({**outage, "until": round(now, 3)})
             for at in sockets.written.values():
-                # Its delay is not known yet, but is at least so long.
+                # Its delay is not known yet, but is at least this long.
                 delay.most.add((now - at) * 1000, at)
                 missing += now - at >= PATIENCE
         figures = delay.figures(50)
@@ -610,7 +610,7 @@ class Probe:
 
     def _unmeasured(self) -> list[str]:
         never = [
-            f"{asked.service} never answered: {asked.why or 'no answer came'}"[:KEPT_TEXT]
+            f"{asked.service} never answered: {asked.why or 'no response'}"[:KEPT_TEXT]
             for asked in self.asked
             if not asked.up and self.threads
         ]

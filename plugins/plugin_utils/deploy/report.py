@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What a deployment did and what it cost its users, for a terminal and as a page. Pure functions over one report.
+"""What a deployment did and its impact on users, for a terminal and as a page. Pure functions over one report.
 
 report: {deployment, environment, by, started (ISO), seconds, outcome, message, services: {name: {from, to, hosts}},
 steps: [{name, services, host, start, end}], probe: what `deploy_probe` measured or None, budget, over_budget}. Times
@@ -19,13 +19,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-#: What a budget may limit: a unit, and what is counted or measured.
+#: What a budget may limit: the unit, and what is counted or measured.
 LIMITS = {
-    "failed": ("", "requests that fail"),
-    "longest_stall_ms": ("ms", "longest time without an answer"),
-    "latency_p99_ms": ("ms", "slowest request of a hundred"),
+    "failed": ("", "failed requests"),
+    "longest_stall_ms": ("ms", "longest time without a response"),
+    "latency_p99_ms": ("ms", "99th percentile of latency"),
     "edit_delay_ms": ("ms", "time until others see an edit"),
-    "sockets_out_ms": ("ms", "time that a socket is out"),
+    "sockets_out_ms": ("ms", "time a socket is disconnected"),
 }
 STEPS = ("prepare", "migrate", "switch", "verify", "commit", "take back")
 OUTCOMES = ("committed", "taken back", "failed")
@@ -40,14 +40,14 @@ Report = Mapping[str, Any]
 
 
 def over_budget(probe: Mapping[str, Any] | None, budget: Mapping[str, Any]) -> list[str]:
-    """What was measured beyond what is allowed: how much, what was allowed, and when it was."""
+    """Measurements over the budget: the value, the limit, and when it happened."""
     limits = {key: value for key, value in (budget or {}).items() if key in LIMITS and value is not None}
     if not limits:
         return []
     probe = probe or {}
     if not probe or (probe.get("unmeasured") and not probe.get("requests")):
         why = "; ".join(probe.get("unmeasured", [])) or "there is no measurement"
-        return [f"The budget cannot be checked, since nothing was measured: {why}."]
+        return [f"The budget cannot be checked, because nothing was measured: {why}."]
     sockets, latency = probe.get("sockets") or {}, probe.get("latency_ms") or {}
     found = {
         "failed": probe.get("failed"),
@@ -68,7 +68,7 @@ def _beyond(value: Any, limit: Any) -> bool:
 
 
 def _over(key: str, value: Any, limit: Any, probe: Mapping[str, Any]) -> str:
-    allowed = f"{limit:,.0f} may" if key == "failed" else f"{duration(limit)} is allowed"
+    allowed = f"{limit:,.0f} allowed" if key == "failed" else f"{duration(limit)} allowed"
     sockets = probe.get("sockets") or {}
     if key == "failed":
         times = probe.get("failed_at") or [failure["at"] for failure in probe.get("failures", [])]
@@ -80,27 +80,29 @@ def _over(key: str, value: Any, limit: Any, probe: Mapping[str, Any]) -> str:
         text = f"{value:,} of {probe.get('requests', 0):,} requests failed, {allowed}{span} ({which})"
     elif key == "longest_stall_ms":
         worst = max((probe.get("by_service") or {"": {}}).items(), key=lambda item: _number(item[1].get(key)))
-        text = f"{worst[0] or 'A service'} gave no answer for {duration(value)}, {allowed}"
+        text = f"{worst[0] or 'A service'} did not respond for {duration(value)}, {allowed}"
         text += f", from {_clock(probe, probe.get('longest_stall_at')).partition(' ')[2]}"
     elif key == "latency_p99_ms":
-        text = f"One request of a hundred took {duration(value)} or longer, {allowed}; the slowest "
+        text = f"The p99 latency was {duration(value)}, {allowed}; the slowest request took "
         latency = probe.get("latency_ms") or {}
         text += f"{duration(latency.get('max'))} {_clock(probe, latency.get('max_at'))}"
     elif key == "edit_delay_ms":
         missing = sockets.get("edits_missing") or 0
-        verb = f"is on its way for {duration(value)}, {missing} missing" if missing else f"came {duration(value)} late"
+        verb = f"has not arrived after {duration(value)}" if missing else f"took {duration(value)} to arrive"
+        verb += f" ({missing} missing)" if missing else ""
         text = f"An edit {verb}, {allowed}, written {_clock(probe, (sockets.get('edit_delay_ms') or {}).get('max_at'))}"
     else:
         at = sockets.get("longest_out_at")
         cause: Mapping[str, Any] = next((item for item in sockets.get("outages", []) if item.get("at") == at), {})
-        text = f"A socket{' of ' + str(cause['service']) if cause else ''} was out for {duration(value)}, {allowed}"
+        whose = f" of {cause['service']}" if cause else ""
+        text = f"A socket{whose} was disconnected for {duration(value)}, {allowed}"
         text += f", from {_clock(probe, at).partition(' ')[2]}"
         text += f" ({cause['what']})" if cause.get("what") else ""
     return clean(text)
 
 
 def _clock(probe: Mapping[str, Any], at: Any) -> str:
-    """When something was, as the logs of the hosts tell the time where that is known."""
+    """When something happened, in the time of the hosts' logs if it is known."""
     started = _number(probe.get("started"))
     if not started:
         return f"at {_number(at):.1f} s"
@@ -119,12 +121,12 @@ def _time(epoch: float) -> str:
 
 
 def clean(text: Any) -> str:
-    """A text without what moves a terminal's cursor or cannot be written to a file."""
+    """Text without characters that move a terminal's cursor or cannot be written to a file."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def duration(ms: Any) -> str:
-    """Milliseconds for people."""
+    """Milliseconds as text."""
     value = _number(ms)
     if value < 9.95:
         return f"{value:.1f} ms".replace(".0 ms", " ms")
@@ -145,7 +147,7 @@ def _clip(text: Any, width: int) -> str:
 
 
 def _names(names: Iterable[Any], width: int) -> str:
-    """Names in a row, and how many more there are."""
+    """Names joined by commas, and how many more there are."""
     listed = [clean(name) for name in names]
     for count in range(len(listed), 0, -1):
         more = f" and {len(listed) - count} more" if count < len(listed) else ""
@@ -166,12 +168,12 @@ def table(report: Report) -> str:
         lines += _probe_lines(probe, 4)
         lines += [f"not measured: {text}" for text in probe.get("unmeasured", [])[:1]]
     else:
-        lines.append("users      nothing was measured")
+        lines.append(f"{'user impact':<18} not measured")
     lines += [f"over budget: {text}" for text in report.get("over_budget", [])[:3]]
     if report.get("message"):
-        told = [line for line in str(report["message"]).splitlines() if line.strip()]
+        text = [line for line in str(report["message"]).splitlines() if line.strip()]
         room = max(1, LINES - len(lines))
-        lines += told[:room] if len(told) <= room else [*told[: room - 1], f"… {len(told) - room + 1} more lines"]
+        lines += text[:room] if len(text) <= room else [*text[: room - 1], f"… {len(text) - room + 1} more lines"]
     return "\n".join(_line(line) for line in lines)
 
 
@@ -192,10 +194,10 @@ def _headline(report: Report) -> str:
 def _service_lines(report: Report, most: int) -> list[str]:
     services = list((report.get("services") or {}).items())
     if not services:
-        return ["service    no new release got ready"]
+        return [f"{'service':<18} no new release was prepared"]
     lines = [f"{'service':<18} {'from':<22} {'to':<22} hosts"]
     for name, change in services[:most]:
-        was, now = _clip(change.get("from") or "nothing", 22), _clip(change.get("to"), 22)
+        was, now = _clip(change.get("from") or "none", 22), _clip(change.get("to"), 22)
         lines.append(f"{_clip(name, 18):<18} {was:<22} {now:<22} {_names(change.get('hosts', []), 44)}")
     if len(services) > most:
         lines.append(f"… and {len(services) - most} more services")
@@ -204,7 +206,7 @@ def _service_lines(report: Report, most: int) -> list[str]:
 
 def _step_lines(report: Report) -> list[str]:
     steps = report.get("steps") or []
-    lines = [f"{'step':<18} {'began':>8} {'took':>9}    hosts"] if steps else []
+    lines = [f"{'step':<18} {'started':>8} {'took':>9}    hosts"] if steps else []
     for name in STEPS:
         those = [step for step in steps if step.get("name") == name]
         if those:
@@ -218,9 +220,9 @@ def _step_lines(report: Report) -> list[str]:
 
 def _probe_lines(probe: Mapping[str, Any], most: int) -> list[str]:
     columns = f"{'requests':>9} {'failed':>7} {'p50':>9} {'p99':>9} {'slowest':>9} {'stall':>9}"
-    lines = [f"{'users met':<18} {columns}"]
+    lines = [f"{'user impact':<18} {columns}"]
     services = list((probe.get("by_service") or {}).items())
-    # Those that suffered most must not be among those that are left out.
+    # The most affected services must not be among those left out.
     if len(services) > most:
         services.sort(key=lambda item: (-_number(item[1].get("failed")), -_number(item[1].get("longest_stall_ms"))))
     for name, figures in services[:most]:
@@ -236,7 +238,7 @@ def _probe_lines(probe: Mapping[str, Any], most: int) -> list[str]:
         lines.append(f"{'sockets':<18} {_sockets_text(sockets)}")
     if probe.get("down_before"):
         since = ", ".join(f"{name} until {_number(at):.1f} s" for name, at in probe["down_before"].items())
-        lines.append(f"down before        {since}; not counted as failed")
+        lines.append(f"{'already down':<18} {since}; not counted as failed")
     return lines
 
 
@@ -245,7 +247,7 @@ def _sockets_text(sockets: Mapping[str, Any]) -> str:
     codes = ", ".join(f"{count} × {code}" for code, count in (sockets.get("codes") or {}).items())
     text = f"{closed:.0f} closed{f' ({codes})' if codes else ''}"
     if closed:
-        text += f", out {duration(sockets.get('longest_out_ms'))} at most"
+        text += f", disconnected for up to {duration(sockets.get('longest_out_ms'))}"
     delay, missing = sockets.get("edit_delay_ms") or {}, _number(sockets.get("edits_missing"))
     edits = f"{_number(sockets.get('edits')):.0f} edits, {missing:.0f} missing"
     return f"{text}; {edits}, seen within {duration(delay.get('max'))}"
@@ -261,7 +263,7 @@ class Markup(str):
 
 
 def tag(name: str, *content: Any, **attributes: Any) -> Markup:
-    """An element; whatever is no Markup is escaped. Attributes of value None are left out; `_` stands for `-`."""
+    """An element. Everything but Markup is escaped. Attributes with the value None are omitted; `_` becomes `-`."""
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaping.escape(clean(value))}"'
         for key, value in attributes.items()
@@ -272,7 +274,7 @@ def tag(name: str, *content: Any, **attributes: Any) -> Markup:
 
 
 def html(report: Report) -> str:
-    """One page that needs nothing else: no script, no address, a policy that allows its own style only."""
+    """A self-contained page: no scripts, no external resources, and a policy that allows only its own style."""
     style = Markup(STYLE)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     title = _clip(f"{report.get('environment')}: {report.get('outcome')}, {report.get('deployment')}", 120)
@@ -323,19 +325,19 @@ def _verdict(report: Report) -> list[Markup]:
 def _cards(report: Report) -> Markup:
     probe = report.get("probe")
     if not probe:
-        return tag("p", "Nothing was measured of what users met.", class_="muted")
+        return tag("p", "User impact was not measured.", class_="muted")
     budget, sockets = report.get("budget") or {}, probe.get("sockets") or {}
     latency, delay = probe.get("latency_ms") or {}, sockets.get("edit_delay_ms") or {}
     cards = [
         ("failed", probe.get("failed"), f"of {_number(probe.get('requests')):,.0f} requests failed"),
-        ("longest_stall_ms", probe.get("longest_stall_ms"), "longest time without an answer"),
+        ("longest_stall_ms", probe.get("longest_stall_ms"), "longest time without a response"),
         ("latency_p99_ms", latency.get("p99"), f"p99 latency, median {duration(latency.get('p50'))}"),
     ]
     if sockets.get("edits") or sockets.get("closed"):
         closed = _number(sockets.get("closed"))
         cards += [
-            ("sockets_out_ms", sockets.get("longest_out_ms"), f"longest a socket was out, {closed:.0f} closed"),
-            ("edit_delay_ms", delay.get("max"), f"slowest of {_number(sockets.get('edits')):.0f} edits to be seen"),
+            ("sockets_out_ms", sockets.get("longest_out_ms"), f"longest disconnected socket, {closed:.0f} closed"),
+            ("edit_delay_ms", delay.get("max"), f"slowest of {_number(sockets.get('edits')):.0f} edits to arrive"),
         ]
     return tag("section", *(_card(key, value, text, budget.get(key)) for key, value, text in cards), class_="cards")
 
@@ -365,11 +367,11 @@ def _figure(report: Report) -> Markup:
     if probe.get("failed"):
         keys.append(tag("span", tag("i", class_="key key-fail"), "failed"))
     if any(_stalled(figures) for figures in (probe.get("by_service") or {}).values()):
-        keys.append(tag("span", tag("i", class_="key key-stall"), "longest time without an answer"))
+        keys.append(tag("span", tag("i", class_="key key-stall"), "longest time without a response"))
     if (probe.get("sockets") or {}).get("services"):
         keys.append(tag("span", tag("i", class_="key key-open"), "socket open"))
     if (probe.get("sockets") or {}).get("closed"):
-        keys.append(tag("span", tag("i", class_="key key-out"), "socket out"))
+        keys.append(tag("span", tag("i", class_="key key-out"), "socket disconnected"))
     return tag(
         "figure",
         tag("div", Drawing(report, 1060).svg(), class_="wide"),
@@ -379,7 +381,7 @@ def _figure(report: Report) -> Markup:
 
 
 def _stalled(figures: Mapping[str, Any]) -> bool:
-    """Whether the longest time without an answer is worth drawing."""
+    """Whether the longest time without a response is worth drawing."""
     return _number(figures.get("longest_stall_ms")) >= 100 or bool(figures.get("failed"))
 
 
@@ -389,7 +391,7 @@ def _used_steps(report: Report) -> list[str]:
 
 
 def probe_offset(report: Report) -> float:
-    """Seconds from the deployment's start to the probe's."""
+    """Seconds from the start of the deployment to that of the probe."""
     probe = report.get("probe") or {}
     text = str(report.get("started")).replace("Z", "+00:00")
     try:
@@ -403,7 +405,7 @@ def probe_offset(report: Report) -> float:
 
 
 class Drawing:
-    """The timeline at one width, drawn from top to bottom; `y` is how far it got."""
+    """The timeline at one width, drawn from top to bottom; `y` is the current position."""
 
     HOSTS = 16
     FLAGS = 4
@@ -429,7 +431,7 @@ class Drawing:
         self.start = min([0.0, *(_number(step.get("start")) for step in steps)])
 
     def x(self, seconds: Any) -> float:
-        """Where a time of the deployment lies."""
+        """The x coordinate of a time of the deployment."""
         share = (_number(seconds) - self.start) / (self.end - self.start)
         return round(self.left + min(1.0, max(0.0, share)) * (self.right - self.left), 1)
 
@@ -445,7 +447,7 @@ class Drawing:
         for at, begin in self.tops.items():
             line = tag("line", x1=self.x(at), x2=self.x(at), y1=begin - 4, y2=bottom, class_="switch")
             self.back.append(line)
-        label = "Timeline of the deployment: steps by host, and what users met"
+        label = "Timeline of the deployment: steps by host, and user impact"
         return tag(
             "svg", *self.back, *self.front, viewBox=f"0 0 {self.width} {self.y + 2:.0f}", role="img", aria_label=label
         )
@@ -454,7 +456,7 @@ class Drawing:
         self.front.append(tag("text", text, x=round(x, 1), y=round(y, 1), class_=kind or None, text_anchor=anchor))
 
     def _lane(self, name: Any, note: str = "", height: float = ROW) -> float:
-        """Name the next lane, and return where it begins."""
+        """Label the next lane, and return where it begins."""
         if self.narrow:
             self._text(self.left, self.y + 14, _clip(f"{name}, {note}" if note else name, 56), "lane")
             self.y += 19
@@ -473,7 +475,7 @@ class Drawing:
         self.y += 26
 
     def _switches(self) -> dict[float, list[str]]:
-        """The instants at which new requests went to other releases, with the services; near ones are one."""
+        """The times at which new requests went to other releases, with the services; close ones are merged."""
         found: dict[float, list[str]] = {}
         steps = [step for step in self.report.get("steps") or [] if step.get("name") == "switch"]
         last = None
@@ -486,13 +488,13 @@ class Drawing:
         return found
 
     def _switch_names(self) -> None:
-        """Flags at the tops of the lines: an earlier one flies above those that it would cover."""
+        """Flags on top of the lines: an earlier one is drawn above those that it would cover."""
         flags: list[tuple[float, str, float, int]] = []
         before = ""
         for at, names in self._switches().items():
             text = _clip("switch " + _names(names, 30), 38)
             if text == before:
-                # The next host of the same services.
+                # Another host of the same services.
                 self.tops[at] = 0.0
                 continue
             flags.append((at, text, len(text) * 6.6 + 8, 0))
@@ -514,7 +516,7 @@ class Drawing:
         steps = list(self.report.get("steps") or [])
         if not steps:
             return
-        self._heading("What was done")
+        self._heading("Steps by host")
         hosts: dict[str, list[Mapping[str, Any]]] = {}
         for step in sorted(steps, key=lambda step: _number(step.get("start"))):
             hosts.setdefault(str(step.get("host") or ""), []).append(step)
@@ -538,9 +540,9 @@ class Drawing:
         start, end = _number(step.get("start")), _number(step.get("end"))
         x, width = self.x(start), max(3.0, round(self.x(end) - self.x(start) - 1, 1))
         services = _names(step.get("services", []), 60)
-        told = f"{name} {services} on {step.get('host') or 'the front door'}: {start:.2f} s to {end:.2f} s"
+        title = f"{name} {services} on {step.get('host') or 'the front door'}: {start:.2f} s to {end:.2f} s"
         rect = tag("rect", x=x, y=round(y + 1, 1), width=width, height=17, rx=3, class_=f"step-{number}")
-        self.front.append(tag("g", tag("title", told), rect))
+        self.front.append(tag("g", tag("title", title), rect))
         for text in (f"{name}: {services}" if services else name, name):
             if len(text) * 6.4 + 10 < width:
                 self._text(x + 6, y + 13.5, text, f"in-bar on-{number}")
@@ -550,7 +552,7 @@ class Drawing:
         names = [str(name) for name in self.probe.get("services") or []]
         if not names:
             return
-        self._heading("What users met: each request, by how long it took")
+        self._heading("User impact: each request, by latency")
         samples: dict[int, list[Sequence[Any]]] = {}
         slowest = 0.0
         for sample in self.probe.get("samples") or []:
@@ -583,7 +585,7 @@ class Drawing:
         x, end = self.x(at), self.x(at + ms / 1000)
         width = max(2.0, round(end - x, 1))
         self.back.append(tag("rect", x=x, y=top, width=width, height=height, class_="stall"))
-        text = duration(ms) if self.narrow else f"{duration(ms)} without an answer"
+        text = duration(ms) if self.narrow else f"{duration(ms)} without a response"
         room = len(text) * 6.2 + 8
         anchor = None if end + room < self.right else "end"
         self._text(end + 5 if anchor is None else x - 5, top + 14, text, "stall-name", anchor)
@@ -606,7 +608,7 @@ class Drawing:
         services = [str(name) for name in sockets.get("services") or []]
         if not services or not (sockets.get("edits") or sockets.get("closed")):
             return
-        self._heading("Two people in one document: whether their sockets were open")
+        self._heading("Two clients in one document: when their sockets were open")
         begin, end = self.x(self.offset), self.x(self.offset + _number(self.probe.get("seconds")))
         for service in services:
             outages = [item for item in sockets.get("outages") or [] if str(item.get("service")) == service]
@@ -626,9 +628,9 @@ class Drawing:
         x = self.x(at + self.offset)
         width = max(3.0, round(self.x(until + self.offset) - x, 1))
         took = duration((until - at) * 1000)
-        told = f"{outage.get('who')} was out for {took}: {outage.get('what')}"
+        title = f"{outage.get('who')} was disconnected for {took}: {outage.get('what')}"
         rect = tag("rect", x=x, y=y - 6, width=width, height=12, rx=2, class_="out")
-        self.front.append(tag("g", tag("title", told), rect))
+        self.front.append(tag("g", tag("title", title), rect))
         if x + width + 60 < self.right:
             self._text(x + width + 5, y - 3, took, "muted")
 
@@ -675,27 +677,27 @@ def _tables(report: Report) -> list[Markup]:
             "Services",
             ("service", "from", "to", "hosts"),
             [
-                (name, item.get("from") or "nothing", item.get("to"), ", ".join(map(clean, item.get("hosts", []))))
+                (name, item.get("from") or "none", item.get("to"), ", ".join(map(clean, item.get("hosts", []))))
                 for name, item in (report.get("services") or {}).items()
             ],
-            "Nothing differed from what ran.",
+            "No service changed.",
         ),
         _rows(
             "Requests",
-            ("service", "#requests", "#failed", "#median", "#p95", "#p99", "#slowest", "#without an answer"),
+            ("service", "#requests", "#failed", "#median", "#p95", "#p99", "#slowest", "#without a response"),
             [_measured(name, item) for name, item in (probe.get("by_service") or {}).items()],
         ),
         _rows(
             "First failures",
-            ("#at", "time", "service", "what", "address"),
+            ("#at", "time", "service", "error", "address"),
             [
                 (_seconds(item, offset), _clock(probe, item.get("at"))[3:], *map(item.get, ("service", "what", "url")))
                 for item in probe.get("failures") or []
             ],
         ),
         _rows(
-            "Sockets that were out",
-            ("#at", "time", "service", "who", "#out for", "#failed tries", "what"),
+            "Disconnected sockets",
+            ("#at", "time", "service", "client", "#disconnected for", "#failed attempts", "cause"),
             [
                 (
                     _seconds(item, offset),
@@ -711,7 +713,7 @@ def _tables(report: Report) -> list[Markup]:
         ),
         _rows(
             "Steps",
-            ("step", "host", "services", "#began", "#took"),
+            ("step", "host", "services", "#started", "#took"),
             [
                 (
                     step.get("name"),
@@ -728,15 +730,15 @@ def _tables(report: Report) -> list[Markup]:
     if probe:
         thinned = _number(probe.get("requests")) - len(probe.get("samples") or [])
         notes.append(
-            "Requests were sent at a steady rate through the front door, half of them on new connections, none tried "
-            "twice. Time without an answer counts from a request until the address answers again."
+            "Requests were sent at a steady rate through the front door, half of them on new connections, without "
+            "retries. Time without a response runs from a request until the address responds again."
         )
         if thinned > 0:
-            notes.append(f"{thinned:,.0f} requests are counted but not drawn; of neighbours the slowest are shown.")
+            notes.append(f"{thinned:,.0f} requests are counted but not drawn; of neighbours, the slowest is drawn.")
         for name, at in (probe.get("down_before") or {}).items():
-            notes.append(f"{name} did not answer until {_number(at) + offset:.1f} s; that is not counted as failed.")
+            notes.append(f"{name} did not respond until {_number(at) + offset:.1f} s; this is not counted as failed.")
         if probe.get("unsent"):
-            notes.append(f"{probe['unsent']} requests were not sent, since too many were waiting for an answer.")
+            notes.append(f"{probe['unsent']} requests were not sent, because too many were waiting for a response.")
         if probe.get("unanswered"):
             notes.append(f"{probe['unanswered']} requests were still waiting when the measurement ended.")
     parts.append(tag("footer", *(tag("p", note) for note in notes)))
@@ -755,7 +757,7 @@ def _seconds(item: Mapping[str, Any], offset: float) -> str:
 
 
 def _rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str = "") -> Markup:
-    """A table under a title; a column whose name begins with # holds figures."""
+    """A table under a title; a column whose name starts with # holds figures."""
     if not rows:
         return tag("section", tag("h2", title), tag("p", empty, class_="muted")) if empty else Markup("")
     kinds = ["figure" if column.startswith("#") else None for column in columns]

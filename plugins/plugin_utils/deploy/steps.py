@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The steps of a deployment: what each did on a host, and what came of them all."""
+"""The steps of a deployment: what each did on a host, and the outcome of all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def record_step(
 ) -> None:
     """Record what a phase did on a host in the deployment's journal on the controller, if there is one.
 
-    One line each, written in one call: the phases of all hosts write at once.
+    One line each, written in a single call, since the phases of all hosts write at the same time.
     """
     journal = (args.get("deployment") or {}).get("journal")
     if not journal or not (result.get("services") or result.get("failed")):
@@ -40,15 +40,15 @@ def record_step(
         handle.write(json.dumps(step) + "\n")
 
 
-# Stands for the label of a wildcard address, and names the document that is edited.
+# The label used for a wildcard address, and the name of the document that is edited.
 PROBE = "deployment-probe"
 
-# What an application answers by itself; a gateway's errors are from 500 on.
+# Statuses that come from the application; the errors of a gateway start at 500.
 ANSWERED = list(range(200, 500))
 
 
 def targets(services: Sequence[Mapping[str, t.Any]], origin: str | None = None) -> list[dict[str, t.Any]]:
-    """Return what is asked during a deployment: each public service once, as users reach it."""
+    """Return what is requested during a deployment: each public service once, as users reach it."""
     found: list[dict[str, t.Any]] = []
     for service in services:
         if not service["public"]:
@@ -65,7 +65,7 @@ def targets(services: Sequence[Mapping[str, t.Any]], origin: str | None = None) 
 
 
 def outcome_of(steps: Sequence[Mapping[str, t.Any]], failures: Sequence[str]) -> str:
-    """Return what became of a deployment whose phases did this."""
+    """Return the outcome of a deployment with these steps."""
     back = {step["host"]: not step["failed"] for step in steps if step["name"] == "take back"}
     if not back and not failures and not any(step["failed"] for step in steps):
         return "committed"
@@ -89,7 +89,7 @@ def released(steps: Sequence[Mapping[str, t.Any]]) -> dict[str, dict[str, t.Any]
 
 
 def timeline(steps: Sequence[Mapping[str, t.Any]], started: float) -> list[dict[str, t.Any]]:
-    """Return the phases as the report draws them, in seconds since the start; what came between is the verification."""
+    """Return the phases as the report draws them, in seconds since the start; the gap between is the verification."""
     drawn = [
         {
             "name": step["name"],
@@ -108,21 +108,21 @@ def timeline(steps: Sequence[Mapping[str, t.Any]], started: float) -> list[dict[
 
 
 def message_of(outcome: str, steps: Sequence[Mapping[str, t.Any]], failures: Sequence[str]) -> str:
-    """Return all that an operator has to know of a deployment that failed."""
+    """Return everything an operator needs to know about a failed deployment."""
     if outcome == "committed":
         return ""
     texts = ["%s: %s" % (step["host"], step["message"]) for step in steps if step["failed"]]
     if any(step["name"] == "commit" for step in steps):
         end = (
-            "What was switched to serves. Only the commit is not complete (see above): mend that, and run deploy.yml "
-            "again, which completes it."
+            "The new releases are live. Only the commit is incomplete (see above): fix that, then run deploy.yml again "
+            "to complete it."
         )
     elif outcome == "taken back":
-        end = "Everything that was switched is taken back: the releases from before serve."
+        end = "The deployment was reverted: the previous releases are live again."
     else:
         end = (
-            "It could not be taken back everywhere (see above), so that hosts may serve different releases. Mend what "
-            "is told above, or stop the host that cannot be reached; then run deploy.yml again: it goes on from what "
-            "it finds. releases.yml says what is live."
+            "The deployment could not be reverted everywhere (see above), so hosts may serve different releases. Fix "
+            "the errors above, or stop the unreachable host, then run deploy.yml again: it continues from the current "
+            "state. releases.yml shows what is live."
         )
     return "\n\n".join([*texts, *failures, end])

@@ -1,12 +1,11 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What the edge's templates need, derived from the plan. Pure.
+"""The values of the edge's templates, derived from the plan. Pure.
 
-The plan says which service answers under which name. Here this becomes what
-nginx wants to read: patterns that are anchored and capture nothing (a map with
-captures can overflow nginx's heap before 1.30.4, and a plain key ignores
-case), server names, and the content security policy of each page.
+The plan says which service answers under which name. This module turns that into values for nginx: anchored patterns
+without captures (a map with captures can overflow nginx's heap before 1.30.4, and a plain key ignores case), server
+names, and the content security policy of each page.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
-# What bundlers name after its content. It comes with pages and is none: no page's policies, no maintenance.
+# Files that bundlers name after their content. They belong to pages, but get no policies and no maintenance page.
 ASSETS = '~ "^/(?:%s)/"' % "|".join(kind.hashed.target for kind in KINDS.values() if kind.hashed)
 
-# OpenSSL has the hybrid key exchange from here on; before, nginx refuses its name.
+# The first OpenSSL with the hybrid key exchange; with an older one, nginx rejects its name.
 POST_QUANTUM_OPENSSL = (3, 5)
-# The listen parameter gave way to a directive.
+# The first nginx in which http2 is a directive, no longer a parameter of listen.
 HTTP2_DIRECTIVE_NGINX = (1, 25, 1)
 
 
-# Where nginx reads the certificate with its chain, and the key. certbot writes the former.
+# Where nginx reads the certificate with its chain, and the key. certbot writes those of mode acme.
 CERTIFICATES = {
     "files": {
         "certificate": "/etc/nginx/fivepointers/tls/edge.crt",
@@ -44,11 +43,11 @@ CERTIFICATES = {
 
 
 class EdgeError(ValueError):
-    """The edge cannot be configured as asked. The text names variable, value and fix."""
+    """The edge cannot be configured as requested. The text names the variable, the value and the fix."""
 
 
 def quote(text: str) -> str:
-    """Quote what is special in a pattern, and nothing else: nginx gets to see it."""
+    """Escape what is special in a pattern and nothing else, since nginx reads it."""
     return re.sub(r"([.+*?()\[\]{}|^$\\])", r"\\\1", text)
 
 
@@ -61,43 +60,42 @@ def origin_patterns(origins: Mapping[str, Sequence[str]]) -> list[str]:
     for pattern in patterns:
         if not re.match(r"\^https?://", pattern) or not pattern.endswith("$") or re.search(r'["\s]', pattern):
             raise EdgeError(
-                f"nginx_proxy_edge.origins has {pattern!r}, which is not anchored at both ends or holds no scheme; "
+                f"nginx_proxy_edge.origins has {pattern!r}, which is not anchored at both ends or has no scheme; "
                 "write origins as https://app.example.com or https://*.example.com"
             )
         if re.search(r"\((?!\?:)", pattern):
             raise EdgeError(
-                f"nginx_proxy_edge.origins has {pattern!r}, which captures; use (?:...), since captures in a map "
-                "can crash nginx"
+                f"nginx_proxy_edge.origins has {pattern!r}, which has a capture group; use (?:...), since captures in "
+                "a map can crash nginx"
             )
     return patterns
 
 
 def server_name(host: Mapping[str, Any]) -> str:
-    """Return the name for nginx: exact, or a pattern that allows exactly one label in place of the wildcard.
+    """Return the server name for nginx: exact, or a pattern that matches exactly one label in place of the wildcard.
 
-    The pattern keeps the label, as the tenant. It is matched once, before anything reads the variable; only a map
-    whose pattern captures could change what was measured already, and crash nginx.
+    The pattern captures the label as the tenant. It is matched once, before anything reads the variable. Only a map
+    with captures could change a value that nginx has already measured, and crash nginx.
     """
     name = str(host["server_name"])
     fixed = name[2:] if host["wildcard"] and name.startswith("*.") else name
     if not re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", fixed):
-        raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the name {name!r}; use lower case host names")
+        raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the name {name!r}; use lowercase host names")
     return f'"~^(?<edge_tenant>{LABEL})\\.{quote(fixed)}$"' if host["wildcard"] else fixed
 
 
 def location_match(path: str) -> str:
-    """Return the argument of nginx's location for a path: itself and what lies below, /docs but not /docsx."""
+    """Return the argument of nginx's location for a path and everything below it: /docs and /docs/x, not /docsx."""
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
         raise EdgeError(f"nginx_proxy_edge.virtual_hosts has the path {path!r}; use letters, digits and . _ ~ - /")
     return "/" if path == "/" else f'~ "^{quote(path.rstrip("/"))}(?:/|$)"'
 
 
 def limited_request(request: str) -> tuple[list[str], str]:
-    """Return methods and pattern of "POST /login".
+    """Return the methods and the pattern of a request such as "POST /login".
 
-    Applications take the path in any case, and with a final slash, for the same.
-
-    They answer HEAD as they answer GET, and with the same effort.
+    Applications treat a path the same in any case, and with a trailing slash. They answer HEAD like GET, at the same
+    cost.
     """
     method, _space, path = request.partition(" ")
     if not re.fullmatch(r"[A-Z]+", method) or not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
@@ -106,11 +104,11 @@ def limited_request(request: str) -> tuple[list[str], str]:
 
 
 def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return, by service, what one client address may do.
+    """Return the limits for one client address, by service.
 
     Each has C(requests) ([{zone, methods, pattern, rate, burst}]), C(sockets) ({zone, most}, or None) and C(wait), the
-    seconds after which one more of the slowest of its requests is let in (10 where there is none). Zones bear the
-    service's name, so that a reload does not mistake the counters of one for those of another.
+    seconds until the slowest of its limits allows another request (10 without limits). Zones are named after the
+    service, so that a reload does not mix up the counters of two services.
     """
     limits: dict[str, dict[str, Any]] = {}
     for location in (location for host in hosts for location in host["locations"]):
@@ -140,9 +138,9 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
-    """Return the content security policy for pages of a kind: themselves, the APIs, the sockets, nothing else.
+    """Return the content security policy for pages of a kind: their own origin, the APIs, the sockets, nothing else.
 
-    more: sources for each directive, added to these. In place of 'none', and 'none' in place of all.
+    more: further sources for each directive. They replace 'none', and 'none' replaces all others.
     """
     unsafe = ["'unsafe-inline'"] if kind.inline_scripts else []
     calls = [*apis]
@@ -161,7 +159,7 @@ def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: M
         "upgrade-insecure-requests": [],
     }
     for directive, sources in (more or {}).items():
-        # Without a directive of its own, default-src would count.
+        # A missing directive falls back to default-src.
         derived = policy.get(directive, ["'self'"] if directive.endswith("-src") else [])
         added = [source for source in [*derived, *sources.split()] if source != "'none'"]
         policy[directive] = ["'none'"] if "'none'" in sources.split() else list(dict.fromkeys(added))
@@ -169,7 +167,7 @@ def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: M
 
 
 def nginx_features(version: str) -> dict[str, Any]:
-    """Return what C(nginx -V) tells: whether http2 is a directive, and the curves. Nothing known means the oldest."""
+    """Return what C(nginx -V) supports: http2 as a directive, and the curves. Unknown versions count as the oldest."""
     nginx = _version(r"nginx/(\d+(?:\.\d+)*)", version)
     openssl = _version(r"running with OpenSSL (\d+(?:\.\d+)*)", version) or _version(
         r"built with OpenSSL (\d+(?:\.\d+)*)", version
@@ -186,32 +184,32 @@ def _version(pattern: str, text: str) -> tuple[int, ...]:
 
 
 def check_tls(tls: Mapping[str, Any]) -> None:
-    """Raise EdgeError where the TLS settings lack what their mode needs."""
+    """Raise EdgeError if the TLS settings lack what their mode requires."""
     mode = tls.get("mode")
     needed = {"files": ("certificate", "key"), "acme": (), "load_balancer": ("trusted",)}
     if mode not in needed:
         raise EdgeError(f"nginx_proxy_tls.mode is {mode!r}; use one of: {', '.join(needed)}")
     reasons = {
-        "certificate": "the path on the controller of the certificate with its chain (PEM), or a reference to a secret",
-        "key": "the path on the controller of its private key (PEM), or a reference to a secret",
-        "trusted": "the networks of the load balancer, such as [10.0.0.0/20]: only these may say who the client is",
+        "certificate": "the path of the certificate with its chain (PEM) on the controller, or a reference to a secret",
+        "key": "the path of its private key (PEM) on the controller, or a reference to a secret",
+        "trusted": "the networks of the load balancer as trusted proxies, such as [10.0.0.0/20]",
     }
     for key in needed[mode]:
         if not tls.get(key):
-            raise EdgeError(f"nginx_proxy_tls.{key} is missing, and mode {mode} needs it; give {reasons[key]}")
+            raise EdgeError(f"nginx_proxy_tls.{key} is missing, but mode {mode} requires it; add {reasons[key]}")
 
 
 def certificate_names(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names for a certificate, sorted: wildcards, and what they do not cover.
+    """Return the sorted names for a certificate: wildcards, and the names that they do not cover.
 
-    Let's Encrypt refuses a name beside a wildcard that covers it.
+    Let's Encrypt rejects a name together with a wildcard that covers it.
     """
     names = {str(host["server_name"]) for host in hosts}
     return sorted(name for name in names if f"*.{name.partition('.')[2]}" not in names or name.startswith("*."))
 
 
 def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the policy of each service, overrides first."""
+    """Return the policy of each service; overrides take precedence."""
     apis: dict[str, None] = {}
     sockets: dict[str, None] = {}
     shown: dict[str, Mapping[str, Any]] = {}
@@ -225,12 +223,12 @@ def _policies(hosts: Sequence[Mapping[str, Any]], overrides: Mapping[str, str]) 
     for service, policy in overrides.items():
         if service not in shown:
             raise EdgeError(
-                f"nginx_proxy_csp has {service!r}, which no public service is called; use one of: {', '.join(shown)}"
+                f"nginx_proxy_csp has {service!r}, which is not a public service; use one of: {', '.join(shown)}"
             )
         if re.search(r'["$\\\n;{}]', policy.replace("; ", "")):
             raise EdgeError(
-                f"nginx_proxy_csp.{service} is {policy!r}; write directives with '; ' between them, "
-                "without double quotes, $, backslashes and braces"
+                f"nginx_proxy_csp.{service} is {policy!r}; separate directives with '; ', "
+                "and use no double quotes, $, backslashes or braces"
             )
     policies = {}
     for service, location in shown.items():
@@ -246,11 +244,11 @@ def edge_configuration(
     csp: Mapping[str, str] | None = None,
     nginx: str = "",
 ) -> dict[str, Any]:
-    """Return what the templates of the role nginx_proxy write down.
+    """Return the values that the templates of the role nginx_proxy render.
 
     Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path, keepalive}), C(limits) (of each service, see
     limits_of), C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, headers (a snippet),
-    flags (the names whose maintenance closes it), cors, body_limit, limits, websocket, streams, policy,
+    flags (the names whose maintenance mode closes it), cors, body_limit, limits, websocket, streams, policy,
     policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the
     output of C(nginx -V). Raises EdgeError.
     """
@@ -265,7 +263,7 @@ def edge_configuration(
         for location in host["locations"]:
             service, kind = location["service"], KINDS[location["kind"]]
             if service not in edge["upstreams"]:
-                raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} shows")
+                raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} serves")
             if location["websocket"]:
                 sockets.add(service)
             tried = location.get("csp_report_only", False)
@@ -287,7 +285,7 @@ def edge_configuration(
                     "policy_report": policies[service] if tried else "",
                 }
             )
-        # nginx takes the first pattern that matches, and / is none: other services' paths go before.
+        # nginx uses the first pattern that matches, and / is not a pattern: other services' paths come first.
         locations += [
             {**location, "match": ASSETS, "headers": "edge-headers", "flags": [], "streams": False}
             for location in locations
@@ -304,7 +302,7 @@ def edge_configuration(
     return {
         "origins": origin_patterns(edge["origins"]),
         "upstreams": [
-            # The path names a document; all its sockets have to meet on one host.
+            # The path names a document, and all its sockets must reach the same host.
             {
                 "name": f"edge_{service}",
                 "servers": list(addresses),

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: MIT
 """Places the boxes of a drawing in columns, from left to right along its arrows. Pure functions.
 
-An arrow that passes a column has a place of its own in it, so that none crosses a box: first each box gets its
-column, then each column its order (few crossings), then each box its height (arrows as straight as they can be).
+An arrow that passes a column gets its own place in it, so that no arrow crosses a box. First each box gets its column,
+then each column its order (few crossings), then each box its vertical position (arrows as straight as possible).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from itertools import accumulate, pairwise
 from statistics import fmean
 from typing import NamedTuple
 
-# Between boxes of a column, between arrows, and between columns, where arrows bend and have their labels.
+# Space between boxes of a column, between arrows, and between columns, where arrows bend and carry their labels.
 SPACE, LANE, GAP = 24, 18, 84
 SWEEPS = 24
-# Heights are found step by step, until a round moves nothing by this much.
+# Positions are computed in rounds, until a round moves nothing by this much.
 ROUNDS, ENOUGH = 300, 0.02
-# How much an arrow wants to be straight between two boxes, beside one, and where it passes columns.
+# How strongly an arrow is straightened between two boxes, next to one, and where it passes columns.
 STRAIGHT = (1, 2, 8)
 
 
 class Box(NamedTuple):
-    """A placed box: its left upper corner, and its size."""
+    """A placed box: its upper left corner, and its size."""
 
     x: float
     y: float
@@ -34,14 +34,14 @@ class Box(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Boxes by name; for each arrow the points that it goes through: out of a box, past columns, into a box."""
+    """Boxes by name; for each arrow the points it passes: out of a box, past columns, into a box."""
 
     boxes: dict[str, Box]
     routes: list[list[tuple[float, float]]]
 
 
 def columns(names: Iterable[str], arrows: Iterable[tuple[str, str]], first: Mapping[str, int]) -> dict[str, int]:
-    """Return each box's column: right of all whose arrows it gets, and at least `first`. Arrows have no cycle."""
+    """Return each box's column: right of all boxes with arrows to it, and at least `first`. Arrows form no cycle."""
     before: dict[str, set[str]] = {name: set() for name in names}
     for source, target in arrows:
         before[target].add(source)
@@ -53,14 +53,14 @@ def columns(names: Iterable[str], arrows: Iterable[tuple[str, str]], first: Mapp
 
 
 def side(arrows: int) -> float:
-    """Return the least height of a box with this many arrows on one side."""
+    """Return the minimum height of a box with this many arrows on one side."""
     return LANE * (arrows + 1)
 
 
 def layout(
     sizes: Mapping[str, tuple[float, float]], arrows: Sequence[tuple[str, str]], column: Mapping[str, int]
 ) -> Layout:
-    """Place boxes of these sizes; arrows lead from a column to one further right."""
+    """Place boxes of these sizes; arrows lead to columns further right."""
     paths = [
         [source, *(f"{number} {between}" for between in range(column[source] + 1, column[target])), target]
         for number, (source, target) in enumerate(arrows)
@@ -98,7 +98,7 @@ def layout(
 
 
 def _ordered(order: list[list[str]], links: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Return the columns' orders with the fewest crossings that sweeps to and fro find."""
+    """Return the orders of the columns with the fewest crossings found by sweeping back and forth."""
     best, fewest = order, _crossings(order, links)
     for sweep in range(SWEEPS):
         if not fewest:
@@ -136,7 +136,7 @@ def _crossings(order: list[list[str]], links: Sequence[tuple[str, str]]) -> int:
 
 
 def _ports(order: list[list[str]], paths: Sequence[Sequence[str]]) -> dict[tuple[int, int], float]:
-    """Return how far from a box's middle each arrow begins (number, 0) and ends (number, last)."""
+    """Return the distance from a box's middle at which each arrow starts (number, 0) and ends (number, last)."""
     place = {name: index for names in order for index, name in enumerate(names)}
     sides: dict[tuple[str, bool], list[tuple[int, int, int]]] = {}
     for number, path in enumerate(paths):
@@ -155,7 +155,7 @@ def _heights(
     paths: Sequence[Sequence[str]],
     ports: Mapping[tuple[int, int], float],
 ) -> dict[str, float]:
-    """Return the middle of each box, and the height at which each arrow passes a column."""
+    """Return the vertical middle of each box, and of each arrow where it passes a column."""
     pulls: dict[str, list[tuple[str, float, int]]] = {name: [] for name in heights}
     for number, path in enumerate(paths):
         for step, (one, other) in enumerate(pairwise(path)):
@@ -179,7 +179,7 @@ def _heights(
                 else middle[name]
                 for name in names
             ]
-            # What nothing pulls stays, as far as the others let it.
+            # A box without arrows stays in place, as far as the others allow.
             middle.update(zip(names, settled(wanted, apart, [weights[name] or 0.01 for name in names]), strict=True))
         if all(abs(middle[name] - before[name]) < ENOUGH for name in middle):
             break
@@ -187,7 +187,7 @@ def _heights(
 
 
 def _stacked(names: Sequence[str], gaps: Sequence[float]) -> Iterable[tuple[str, float]]:
-    """Yield a first place for each name: its column around the middle of the drawing."""
+    """Yield an initial place for each name, with its column centred on the middle of the drawing."""
     places = list(accumulate(gaps))
     return ((name, y - places[-1] / 2) for name, y in zip(names, places, strict=True))
 
@@ -195,10 +195,10 @@ def _stacked(names: Sequence[str], gaps: Sequence[float]) -> Iterable[tuple[str,
 def settled(wanted: Sequence[float], gaps: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Return the places nearest to the wanted ones (least squares, weighted) that keep their order and these gaps.
 
-    gaps: the least distance of each from the one before it.
+    gaps: the minimum distance of each from the one before it.
     """
     least = list(accumulate(gaps))
-    blocks: list[tuple[float, float, int]] = []  # what moves together: where to, without gaps; its weight; how many
+    blocks: list[tuple[float, float, int]] = []  # what moves together: its target, without gaps; its weight; how many
     for place, gap, weight in zip(wanted, least, weights, strict=True):
         level, count = place - gap, 1
         while blocks and blocks[-1][0] > level:

@@ -1,9 +1,9 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Draws an environment as SVG: who connects to whom, on which port, on which hosts, under which names.
+"""Draws an environment as SVG: what connects to what, on which port, on which hosts, under which names.
 
-Pure functions. The same model gives the same bytes. The arrows are the flows that security groups open.
+Pure functions. The same model gives the same bytes. The arrows are the flows that security groups allow.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
 
-# A character of a monospaced font is this wide, as a part of its size; none that browsers use is wider.
+# The width of a character in a monospaced font, relative to its size; no font that browsers use is wider.
 CHARACTER = 0.603
 TITLE, TEXT = 13, 11
 LINE, PADDING, MARGIN = 16, 14, 24
-LONGEST, LINES = 30, 24  # characters of a title, of a line
-SHOWN = 6  # hosts in the box of a service; all of them stand below
-LEAST = 520  # width of the private network
-BEND = GAP - 44  # of the space between columns: arrows bend here, and are straight where their labels stand
-FRAME = 72  # where the private network begins, below the heading
-# The columns that boxes have at least.
+LONGEST, LINES = 30, 24  # characters in a title, in a line
+SHOWN = 6  # hosts in the box of a service; all of them are listed below
+LEAST = 520  # minimum width of the private network
+BEND = GAP - 44  # the part between columns where arrows bend; they are straight where their labels are
+FRAME = 72  # where the private network starts, below the heading
+# The minimum columns of boxes.
 FIRST = {WORLD: 0, LOAD_BALANCER: 1, EDGE: 2}
 SERVICE, DATABASE = 3, 1000
-NOTE = "Arrows: who may open connections to whom, and the port. Security groups open the same."
+SHOWN_AS = {WORLD: "internet"}
+NOTE = "Arrows: what may open connections to what, with the port. Security groups allow exactly these."
 
 STYLE = """
 svg { color-scheme: light dark; --page: #fff; --ink: #1c2530; --quiet: #566270; --border: #c8d0d9; --frame: #f4f6f9;
@@ -73,7 +74,7 @@ text { font-size: 11px; fill: var(--ink) }
 
 
 class Machine(NamedTuple):
-    """A host of the inventory; or, where there is none yet, a group of hosts that shall be made."""
+    """A host of the inventory or, without an inventory, a group of hosts that will be created."""
 
     name: str
     detail: str
@@ -88,13 +89,13 @@ class Line(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """What of it fits."""
+        """The part that fits."""
         return cut(self.text, LINES)
 
 
 @dataclass
 class Card:
-    """A box with text: its title and lines; below them perhaps others, side by side."""
+    """A box with text: its title and lines, and optionally other boxes below them, side by side."""
 
     name: str
     style: str
@@ -106,7 +107,7 @@ class Card:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Width and height that hold what is inside, and the arrows of the fuller side."""
+        """Width and height that fit the content, and the arrows of the side with more of them."""
         text = max([measure(cut(self.title), TITLE), *(measure(line.shown, TEXT) for line in self.lines)])
         rows = -(-len(self.inside) // self.across)
         width = max(self.width, round(text + 2 * PADDING), self.cell[0] if self.inside else 0)
@@ -119,25 +120,25 @@ class Card:
 
     @property
     def cell(self) -> tuple[float, float]:
-        """Width and height that hold each of those inside."""
+        """Width and height that fit each inner box."""
         sizes = [card.size for card in self.inside] or [(1.0, 0.0)]
         return max(width for width, _height in sizes), max(height for _width, height in sizes)
 
     @property
     def across(self) -> int:
-        """How many of those inside stand side by side."""
+        """How many inner boxes are side by side."""
         return max(1, int(self.width // self.cell[0]))
 
 
 @dataclass
 class Drawing:
-    """What has its place already: boxes with their cards, and flows with the points that they go through."""
+    """What has been placed: boxes with their cards, and flows with the points they pass."""
 
     boxes: list[tuple[Card, Box]] = field(default_factory=list)
     routes: list[tuple[Flow, list[tuple[float, float]]]] = field(default_factory=list)
 
     def place(self, cards: Sequence[Card], found: Sequence[Flow], first: Mapping[str, int], x: float, y: float) -> None:
-        """Place cards and the flows between them, with their left upper corner there."""
+        """Place cards and the flows between them, with their upper left corner at `x` and `y`."""
         arrows = [(flow.source, flow.target) for flow in found]
         sides = Counter((end, side) for arrow in arrows for side, end in enumerate(arrow))
         for card in cards:
@@ -152,14 +153,14 @@ class Drawing:
 
     @property
     def end(self) -> tuple[float, float]:
-        """The right and the lower end."""
+        """The right and the bottom end."""
         return max(box.x + box.width for _card, box in self.boxes), max(box.y + box.height for _card, box in self.boxes)
 
 
 def picture(model: Model) -> str:
     """Return the drawing of a model without problems."""
     found, carried = flows(model), machines(model)
-    # What goes to every host is drawn to the box of the hosts, in a row of its own.
+    # Flows to every host lead to the box of the hosts, in a separate row.
     administration = [flow for flow in found if flow.target == HOSTS]
     others = [flow for flow in found if flow.target != HOSTS]
     first = {**dict.fromkeys(model.services, SERVICE), **dict.fromkeys(model.databases, DATABASE), **FIRST}
@@ -180,9 +181,9 @@ def picture(model: Model) -> str:
 
 
 def machines(model: Model) -> list[Machine]:
-    """Return the hosts, or the groups of hosts that the environment asks for."""
+    """Return the hosts, or the groups of hosts that the environment defines."""
     if model.hosts:
-        # An inventory that asks AWS has no order of its own.
+        # An inventory from AWS has no defined order.
         return [Machine(name, host["address"] or "", host["services"]) for name, host in sorted(model.hosts.items())]
     return [
         Machine(f"{aws_hosts.count(group) + len(group['adopt'])} × {name}", group["type"], group["services"])
@@ -191,7 +192,7 @@ def machines(model: Model) -> list[Machine]:
 
 
 def _cards(model: Model, found: Sequence[Flow], carried: Sequence[Machine]) -> list[Card]:
-    """Return the boxes: what flows begin or end at, and every service and database."""
+    """Return the boxes: the endpoints of flows, and every service and database."""
     ends = dict.fromkeys(end for flow in found for end in (flow.source, flow.target))
     names = dict.fromkeys([*(name for name in FIRST if name in ends), *model.services, *model.databases, *ends])
     return [_card(model, name, carried) for name in names]
@@ -212,11 +213,16 @@ def _card(model: Model, name: str, carried: Sequence[Machine]) -> Card:
     balanced = model.environment["tls"]["mode"] == "load_balancer"
     words = {WORLD: "users", LOAD_BALANCER: "TLS ends here", EDGE: "nginx" if balanced else "nginx, TLS ends here"}
     lines = [Line(words[name])] if name in words else []
-    return Card(name, "world" if name == WORLD else "entry", name, [*lines, *(hosts if name == EDGE else [])])
+    return Card(
+        name,
+        "world" if name == WORLD else "entry",
+        SHOWN_AS.get(name, name),
+        [*lines, *(hosts if name == EDGE else [])],
+    )
 
 
 def _hosts(carried: Sequence[Machine], width: float) -> Card:
-    """Return the box of all hosts, each with its address and services, side by side as far as this width goes."""
+    """Return the box of all hosts, each with its address and services, side by side within this width."""
     inside = [
         Card(
             f"host {machine.name}",
@@ -237,12 +243,12 @@ def _hosts(carried: Sequence[Machine], width: float) -> Card:
 
 
 def clean(text: str) -> str:
-    """Return text without characters that XML cannot hold or that turn the direction of what follows."""
+    """Return text without characters that XML cannot contain or that change the text direction."""
     return "".join("\ufffd" if unicodedata.category(letter)[0] == "C" else letter for letter in text)
 
 
 def cells(text: str) -> int:
-    """Return how many places text takes in a monospaced font."""
+    """Return how many cells text takes in a monospaced font."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
@@ -252,7 +258,7 @@ def measure(text: str, size: int) -> float:
 
 
 def cut(text: str, most: int = LONGEST) -> str:
-    """Return text cleaned, and shortened where it is too long."""
+    """Return text cleaned, and shortened if it is too long."""
     text = clean(text)
     if cells(text) <= most:
         return text
@@ -265,7 +271,7 @@ def cut(text: str, most: int = LONGEST) -> str:
 
 
 def _add(parent: ET.Element, tag: str, text: str = "", **attributes: str | float) -> ET.Element:
-    """Add an element. `style` is its class, and what is data_x in Python is data-x."""
+    """Add an element. `style` is its class, and data_x becomes data-x."""
     element = ET.SubElement(parent, tag)
     for key, value in attributes.items():
         name = "class" if key == "style" else key.replace("_", "-")
@@ -275,7 +281,7 @@ def _add(parent: ET.Element, tag: str, text: str = "", **attributes: str | float
 
 
 def _draw(model: Model, drawing: Drawing) -> str:
-    """Write it down, from the back to the front."""
+    """Write the SVG, from the back to the front."""
     heading = cut(f"{model.environment['name']} · {model.environment['domain']}", 3 * LONGEST)
     summary = _summary(model)
     right, bottom = drawing.end
@@ -313,7 +319,7 @@ def _summary(model: Model) -> str:
 
 
 def _told(flow: Flow) -> str:
-    return f"{flow.source} to {flow.target}, {flow.protocol} {flow.port}: {flow.reason}."
+    return f"{SHOWN_AS.get(flow.source, flow.source)} to {flow.target}, {flow.protocol} {flow.port}: {flow.reason}."
 
 
 def _box(parent: ET.Element, card: Card, box: Box) -> None:
@@ -334,7 +340,7 @@ def _box(parent: ET.Element, card: Card, box: Box) -> None:
 
 
 def _arrow(parent: ET.Element, flow: Flow, route: Sequence[tuple[float, float]]) -> None:
-    """Draw a flow through its points, two for each space between columns: bent first, then straight to its label."""
+    """Draw a flow through its points, two for each gap between columns: curved, then straight to its label."""
     group = _add(parent, "g", style="flow")
     group.attrib.update({f"data-{key}": clean(str(value)) for key, value in flow._asdict().items()})
     _add(group, "title", _told(flow))

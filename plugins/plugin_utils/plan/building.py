@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What is built of a catalogue: for each service with a source, what the module C(build) takes. Pure functions."""
+"""The builds of a catalogue: for each service with a source, the arguments of the module C(build). Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment",
 
 
 class NotBuiltError(ValueError):
-    """The service that was asked for cannot be built; the text says why, and which can."""
+    """The requested service cannot be built; the text says why, and which services can."""
 
 
 def build_specs(
@@ -25,7 +25,7 @@ def build_specs(
 ) -> list[dict[str, Any]]:
     """Return one entry for each service that has a source; raise NotBuiltError.
 
-    Paths are relative to the folder of C(catalogue_file), and come back absolute. Tags that name kinds select these.
+    Paths are relative to the folder of C(catalogue_file), and returned as absolute. Tags that name kinds select them.
     """
     specs = {name: service_spec(model, name) for name in model.services}
     buildable = [name for name, spec in specs.items() if spec["build"].get("source")]
@@ -44,7 +44,7 @@ def build_specs(
 def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """Return one service's entry, with absolute paths."""
     build = spec["build"]
-    # A catalogue that nobody checked may name a kind that does not exist.
+    # An unchecked catalogue may name an unknown kind.
     kind = KINDS.get(spec["kind"], Kind(name=spec["kind"], layout="node"))
     source = _absolute(folder, build["source"])
     found = {

@@ -1,9 +1,9 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Who may connect to whom in an environment, derived from the catalogue. Pure functions.
+"""What may connect to what in an environment, derived from the catalogue. Pure functions.
 
-Security groups open exactly this, and the picture of an environment draws it.
+Security groups allow exactly these flows, and the picture of an environment draws them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import EDGE_PORTS, called_services
 
-# Ends of flows that are neither a service nor a database.
+# Endpoints of flows that are neither a service nor a database.
 WORLD, LOAD_BALANCER, EDGE, HOSTS, INSTANCE_CONNECT = "world", "load-balancer", "edge", "hosts", "instance-connect"
 HTTP, SSH = 80, 22
 
 
 class Flow(NamedTuple):
-    """One thing that may open connections to another. `hosts` stands for every host."""
+    """A source that may open connections to a target. `hosts` means every host."""
 
     source: str
     target: str
@@ -31,8 +31,8 @@ class Flow(NamedTuple):
 def flows(model: Model) -> list[Flow]:
     """Return every flow of an environment, each once.
 
-    What a page in a browser calls (the `needs` of a frontend) comes through the edge, so only services that are
-    processes connect to others. A front on the same host is reached the same way as one elsewhere.
+    Calls from pages (the `needs` of a frontend) arrive through the edge, so only services that are processes connect
+    to others. A front on the same host is reached the same way as one on another host.
     """
     found = _public(model)
     for name, service in model.services.items():
@@ -43,12 +43,12 @@ def flows(model: Model) -> list[Flow]:
                 port = (model.environment["databases"].get(other) or {}).get("port") or model.databases[other]["port"]
                 found.append(Flow(name, other, port, "tcp", f"{name} needs {other}"))
     if (model.environment["aws"] or {}).get("hosts"):
-        found.append(Flow(INSTANCE_CONNECT, HOSTS, SSH, "tcp", "administration, without a way in from the internet"))
+        found.append(Flow(INSTANCE_CONNECT, HOSTS, SSH, "tcp", "administration, without access from the internet"))
     return list(dict.fromkeys(found))
 
 
 def _public(model: Model) -> list[Flow]:
-    """Return the flows from users to fronts; none where no service is public."""
+    """Return the flows from users to fronts; none if no service is public."""
     public = [name for name, service in model.services.items() if service["public"]]
     if not public:
         return []

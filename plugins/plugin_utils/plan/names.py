@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Names and tags that are derived from a model, each in one place. Pure functions."""
+"""Names and tags derived from a model, each defined once. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.mo
 
 
 def aws_tags(model: Model, service: str = "") -> dict[str, str]:
-    """Return the tags of a resource; Service names what it serves, where that is one thing."""
+    """Return the tags of a resource. Service names the service it belongs to, if it belongs to one."""
     found = {"Platform": "fivepointers", "Environment": str(model.environment["name"]), "ManagedBy": MANAGED_BY}
     return {**found, "Service": service} if service else found
 
@@ -21,19 +21,19 @@ def aws_name(model: Model, thing: str) -> str:
 
 
 def variable_name(name: str) -> str:
-    """Return a service's or database's name as the beginning of environment variables."""
+    """Return a service's or database's name as the prefix of environment variables."""
     return name.upper().replace("-", "_")
 
 
 def process_title(name: str) -> str:
-    """Return the first word of a service's command line: it tells what a process belongs to, whatever it runs."""
+    """Return the first word of a service's command line. It identifies the service, whatever program runs."""
     return "fivepointers-" + name
 
 
 def process_pattern(model: Model, name: str) -> str:
-    """Return the regular expression that matches the command lines of a service's processes; empty where none does.
+    """Return the regular expression that matches the command lines of a service's processes; empty if none can.
 
-    None does for files, and for a program that is looked for in PATH: its first word is its own.
+    None can for static files, or for a program found in PATH, which keeps its own first word.
     """
     start = model.services[name]["start"]
     if not model.is_process(name) or not start or not (start[0] == "node" or "/" in start[0]):
@@ -41,12 +41,12 @@ def process_pattern(model: Model, name: str) -> str:
     title = process_title(name)
     if start[0] == "node" or start[0].startswith("/"):
         return f"^{title}( |$)"
-    # A script's first word is its interpreter, and its second the script.
+    # A script's command line starts with the interpreter, then the script.
     return f"^({title}|\\S+ /opt/fivepointers/{name}/releases/\\S+)( |$)"
 
 
 def log_group(model: Model, name: str) -> str:
-    """Return the name of a service's log group; C(nginx) and C(verify) are what services cannot be called."""
+    """Return the name of a service's log group; services cannot be named C(nginx) or C(verify)."""
     return f"/fivepointers/{model.environment['name']}/{name}"
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""In which order services are deployed: each after what it needs. Pure functions."""
+"""The order in which services are deployed: each after what it needs. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.mo
 
 
 def batches_and_cycles(needs: Mapping[str, Sequence[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Put services into batches, each after what it needs; also return the cycles that prevent it.
+    """Group services into batches, each after what it needs; also return the cycles that prevent this.
 
-    Linear in the number of services and needs. Names in `needs` that are no services are ignored.
+    Linear in the number of services and needs. Names in `needs` that are not services are ignored.
     """
     waiting = {name: {other for other in wanted if other in needs} for name, wanted in needs.items()}
     dependents: dict[str, list[str]] = {name: [] for name in needs}

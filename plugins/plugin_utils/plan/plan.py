@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The plan: everything that is derived from a checked catalogue, environment and set of hosts. Pure functions."""
+"""The plan: everything derived from a checked catalogue, environment and set of hosts. Pure functions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BUDGET_SHARE = 0.8
 def allowed_origins(services: Mapping[str, Mapping[str, Any]], extra: Sequence[str]) -> dict[str, list[str]]:
     """Return the origins whose pages may call the services: exact ones, wildcards, and these as patterns.
 
-    A wildcard stands for one label. The patterns are anchored and capture nothing.
+    A wildcard matches one label. The patterns are anchored and have no capture groups.
     """
     exact: dict[str, None] = {}
     wildcards: dict[str, None] = {}
@@ -67,15 +67,15 @@ def origin_regex(wildcard: str) -> str:
 
 
 def _quote(text: str) -> str:
-    """Quote what is special in a pattern, and nothing else: nginx gets to see it."""
+    """Escape what is special in a pattern and nothing else, since nginx reads it."""
     return re.sub(r"([.+?()\[\]{}|^$\\])", r"\\\1", text)
 
 
 def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
-    """Return, for each database, what the services may open at once and what it allows.
+    """Return, for each database, the connections that services may open at once, and those it allows.
 
-    Each host of a service counts twice, since both slots run during a deploy. The fifth that is
-    left of max_connections is for migrations, administration and monitoring.
+    Each host of a service counts twice, since both slots run during a deployment. The remaining fifth of
+    max_connections is for migrations, administration and monitoring.
     """
     budget: dict[str, dict[str, Any]] = {}
     for database in model.databases:
@@ -99,7 +99,7 @@ def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
 
 
 def kind_facts(kind: Kind) -> dict[str, Any]:
-    """Return what a kind says of its services, for those who run and check them."""
+    """Return the attributes of a kind that are needed to run and check its services."""
     return {
         "kind": kind.name,
         "listens": kind.listens,
@@ -114,7 +114,7 @@ def kind_facts(kind: Kind) -> dict[str, Any]:
 
 
 def service_spec(model: Model, name: str) -> dict[str, Any]:
-    """Return what a role needs to know of one service."""
+    """Return what a role needs to know about one service."""
     service = model.services[name]
     kind = KINDS[service["kind"]]
     environment = service_environment(model, name)
@@ -167,7 +167,7 @@ def journey_steps(model: Model) -> list[dict[str, Any]]:
 
 
 def artifact_store(address: str | None) -> dict[str, str]:
-    """Return the bucket and prefix of s3://bucket/prefix; empty where artifacts stay on the controller."""
+    """Return the bucket and prefix of s3://bucket/prefix; empty if artifacts stay on the controller."""
     if not address:
         return {}
     bucket, _slash, prefix = address[len("s3://") :].partition("/")
@@ -175,10 +175,10 @@ def artifact_store(address: str | None) -> dict[str, str]:
 
 
 def synthetic(model: Model) -> dict[str, Any]:
-    """Return the scheduled check through the front door: the host, every how many seconds, its file and log group.
+    """Return the scheduled verification through the front door: host, interval in seconds, log file and log group.
 
-    One host does it, the first edge or else the first host. Without one (switched off, no hosts, no journeys) the
-    host is empty.
+    One host runs it: the first edge, or the first host if there is no edge. The host is empty if there are no hosts or
+    journeys, or if the verification is disabled.
     """
     settings = model.environment["synthetic"]
     hosts = sorted(model.hosts or {})
@@ -193,7 +193,7 @@ def synthetic(model: Model) -> dict[str, Any]:
 
 
 def health_checks(model: Model) -> dict[str, dict[str, Any]]:
-    """Return each service's one health check."""
+    """Return the health check of each service."""
     return {name: dict(service["health"]) for name, service in model.services.items()}
 
 
@@ -227,7 +227,7 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
 
 
 def tls_settings(model: Model) -> dict[str, Any]:
-    """Return the environment's TLS settings; references to secrets have their region."""
+    """Return the environment's TLS settings; references to secrets include their region."""
     settings = {key: value for key, value in model.environment["tls"].items() if value}
     for key in ("certificate", "key"):
         if isinstance(settings.get(key), dict):
@@ -236,7 +236,7 @@ def tls_settings(model: Model) -> dict[str, Any]:
 
 
 def plan(model: Model) -> dict[str, Any]:
-    """Return the whole plan of a model without problems. It holds no secret."""
+    """Return the plan of a model without problems. It contains no secrets."""
     environment = model.environment
     specs = {name: service_spec(model, name) for name in model.services}
     return {
@@ -248,7 +248,7 @@ def plan(model: Model) -> dict[str, Any]:
             "front_door": environment["front_door"],
             "brand": environment["brand"] or environment["domain"],
             "deployment": environment["deployment"],
-            # Of CloudWatch, for the marks of deployments; empty where provision.yml makes none.
+            # The CloudWatch dashboard that marks deployments; empty if provision.yml creates none.
             "dashboard": aws_name(model, "platform") if environment["aws"] is not None else "",
             "artifacts": artifact_store(environment["artifacts"]),
         },
@@ -269,15 +269,15 @@ def plan(model: Model) -> dict[str, Any]:
     }
 
 
-# Roles that run on their own and touch no service.
+# Roles that can run alone and do not touch services.
 ROLES_WITHOUT_SERVICES = frozenset({"nginx_proxy", "cloudwatch_agent", "synthetic"})
 
 
 def select_services(plan: Mapping[str, Any], tags: Sequence[str]) -> list[str]:
     """Return the services that a run's tags select, in deploy order.
 
-    Names of kinds and of services select these. Without any of them the tags select every service,
-    unless they only name roles that touch none.
+    Names of kinds and services select those services. Without any, the tags select every service, unless they
+    name only roles that touch none.
     """
     names = [name for batch in plan["batches"] for name in batch]
     wanted = set(tags)

@@ -1,9 +1,9 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""To which releases a rollback goes, and what is kept. Pure functions over what the hosts say.
+"""Which releases a rollback restores, and which are kept. Pure functions over what the hosts report.
 
-`looks`: {host: {service: what the phase look of the module release returns of it}}.
+`looks`: {host: {service: what the phase look of the module release returns for it}}.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Looks = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class RollbackError(Exception):
-    """A rollback that is refused. The text has all reasons and what to do."""
+    """A refused rollback. The text gives every reason and the fix."""
 
 
 def by_service(looks: Looks) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Return what the hosts say, by service: {service: {host: look}}."""
+    """Return what the hosts report, by service: {service: {host: look}}."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for host, services in looks.items():
         for name, look in services.items():
@@ -33,7 +33,7 @@ def by_service(looks: Looks) -> dict[str, dict[str, Mapping[str, Any]]]:
 def last_deployment(looks: Looks) -> str:
     """Return the identifier of the newest deployment that is live anywhere; empty if there was none.
 
-    One that broke off before its commit counts first.
+    One that was interrupted before its commit takes precedence.
     """
     every = [look for services in looks.values() for look in services.values()]
     open_switches = [look["pending"] for look in every if look["pending"]]
@@ -45,18 +45,18 @@ def last_deployment(looks: Looks) -> str:
 
 
 def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | None) -> dict[str, str]:
-    """Return the release to which each service goes back.
+    """Return the release that each service rolls back to.
 
-    services: these, or the whole stack where None. to: a release, for one service; for several or the stack, a
-    deployment: each goes back to what was live after it. Without it one service goes to the release before, and the
-    stack to where it was before its last deployment.
+    services: those to roll back; None for the whole stack. to: a release, for one service; for several or the stack, a
+    deployment, to restore what was live after it. Without it, named services roll back to their previous release, and
+    the stack to its state before the last deployment.
 
-    Raises RollbackError with every reason against it.
+    Raises RollbackError with every reason for refusing.
     """
     found = by_service(looks)
-    problems = ["there is no service '%s' on these hosts" % name for name in services or () if name not in found]
+    problems = ["these hosts run no service '%s'" % name for name in services or () if name not in found]
     if problems:
-        raise RollbackError("%s. There are: %s." % ("; ".join(problems), ", ".join(sorted(found))))
+        raise RollbackError("%s. Known services: %s." % ("; ".join(problems), ", ".join(sorted(found))))
     names = list(services if services is not None else found)
     last = last_deployment(looks)
     chosen: dict[str, str] = {}
@@ -70,26 +70,26 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
         if not wanted:
             continue
         if set(wanted.values()) != {release} or set(wanted) != set(found[name]):
-            said = ", ".join("%s: %s" % (host, target or "nothing") for host, target in sorted(wanted.items()))
+            said = ", ".join("%s: %s" % (host, target or "none") for host, target in sorted(wanted.items()))
             problems.append(
-                "%s: its hosts would go back to different releases (%s). Name one with -e to=" % (name, said)
+                "%s: its hosts would roll back to different releases (%s). Choose one with -e to=" % (name, said)
             )
             continue
         problems += _refusals(name, found[name], release, last if services is None else "")
         if any(look["pending"] or look["live"].get("release") != release for look in found[name].values()):
             chosen[name] = release
     if problems:
-        raise RollbackError("The rollback is refused, and nothing was changed:\n- %s" % "\n- ".join(problems))
+        raise RollbackError("Rollback refused; nothing was changed:\n- %s" % "\n- ".join(problems))
     if not chosen:
         raise RollbackError(
-            "There is nothing to go back to: %s. releases.yml lists what is live and what is kept."
-            % ("%s is live already" % to if to else "no release before the live one is known")
+            "Nothing to roll back to: %s. releases.yml lists the live and the kept releases."
+            % ("%s is already live" % to if to else "no release before the live one is known")
         )
     return chosen
 
 
 def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, last: str) -> str | None:
-    """Return the release to which one host goes back; None where it has no part in it."""
+    """Return the release that one host rolls back to; None if the rollback does not affect it."""
     pending = look["pending"]
     if not look["live"] and not pending:
         return None
@@ -97,7 +97,7 @@ def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, l
     if to:
         if alone and any(to in (item["release"], item["artifact"]) for item in look["kept"]):
             return next(str(item["release"]) for item in look["kept"] if to in (item["release"], item["artifact"]))
-        # Identifiers of deployments begin with their time.
+        # Identifiers of deployments start with their time.
         before = [entry for entry in history if entry.get("deployment", "") <= to]
         known = any(entry.get("deployment") == to for entry in history)
         if alone and not known:
@@ -111,15 +111,15 @@ def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, l
 
 
 def _refusals(name: str, looks: Mapping[str, Mapping[str, Any]], release: str, deployment: str) -> list[str]:
-    """Return why a service cannot go back to a release."""
+    """Return why a service cannot roll back to a release."""
     if not release:
-        what = "the deployment %s was its first" % deployment if deployment else "it has no release before the live one"
+        what = "deployment %s was its first" % deployment if deployment else "it has no release before the live one"
         return ["%s: %s" % (name, what)]
     problems = []
     for host, look in sorted(looks.items()):
         if release not in [item["release"] for item in look["kept"]]:
             kept = ", ".join(item["release"] for item in look["kept"]) or "none"
-            problems.append("%s: release '%s' is not kept on %s. Kept are: %s" % (name, release, host, kept))
+            problems.append("%s: release '%s' is not kept on %s. Kept releases: %s" % (name, release, host, kept))
     schemas = [look["schema"] for look in looks.values() if look["schema"]]
     knowing = [item["schema"] for look in looks.values() for item in look["kept"] if _has(item, release)]
     schema, known = schemas[0] if schemas else [], knowing[0] if knowing else []
@@ -127,8 +127,8 @@ def _refusals(name: str, looks: Mapping[str, Mapping[str, Any]], release: str, d
     against = obstacles([Migration(**item) for item in schema], names)
     if against:
         problems.append(
-            "%s: the database has moved past release %s: %s removed or narrowed what it uses. Deploy code that knows "
-            "of it instead" % (name, release, ", ".join(against))
+            "%s: the database has moved past release %s: %s removed or narrowed what it uses. Deploy code that "
+            "supports the new schema instead" % (name, release, ", ".join(against))
         )
     return problems
 
@@ -138,7 +138,7 @@ def _has(item: Mapping[str, Any], release: str) -> bool:
 
 
 def releases_table(looks: Looks, order: Iterable[str]) -> str:
-    """Return what is live, held, before, and kept, for each service and host, as text."""
+    """Return the live, held, previous and kept releases of each service and host, as text."""
     rows = [("service", "host", "release", "artifact", "state", "since / staged (UTC)", "by", "MB")]
     found = by_service(looks)
     for name in order:

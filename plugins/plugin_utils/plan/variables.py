@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What placeholders stand for, and the environment variables of a service. Pure functions."""
+"""The values of placeholders, and the environment variables of a service. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import variable_name
 
-# Longer than the 60 s that load balancers and nginx keep an idle connection.
+# Longer than the 60 s for which load balancers and nginx keep an idle connection.
 KEEP_ALIVE_MS = "75000"
 
-# What the secret is called that says where errors are sent. Names of the environment's own have no dot.
+# The name of the secret with the Sentry DSN. Names of the environment's own secrets have no dot.
 SENTRY_SECRET = "sentry.dsn"  # noqa: S105
 
-# Where the CloudWatch agent of each host takes metrics from services.
+# Where the CloudWatch agent of each host receives metrics from services.
 STATSD_ADDRESS = ("127.0.0.1", 8125)
 
 SERVICE_FACTS = ("url", "host", "internal_url")
@@ -41,7 +41,7 @@ SLOT_PORT = ("self.slot_port", "self.port")
 
 
 class UnknownFactError(Exception):
-    """A placeholder that stands for nothing; carries what to do instead."""
+    """A placeholder that is unknown, or not allowed here. Carries the fix."""
 
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(problem)
@@ -52,8 +52,8 @@ class UnknownFactError(Exception):
 def template_of(model: Model, service: str, item: Placeholder) -> str:
     """Return the template that a placeholder of a service becomes in the plan.
 
-    Known values come back escaped; secrets and the slot's port stay placeholders, in the names that
-    `placeholders.render` knows. Raises UnknownFactError where the placeholder means nothing.
+    Known values are returned escaped. Secrets and the slot's port stay placeholders, under the names that
+    `placeholders.render` knows. Raises UnknownFactError for any other placeholder.
     """
     head, _dot, tail = item.name.partition(".")
     if head == "secret":
@@ -68,14 +68,14 @@ def template_of(model: Model, service: str, item: Placeholder) -> str:
 
 
 def public_value(model: Model, service: str, item: Placeholder) -> str:
-    """Return the value of a placeholder in what browsers or builds get: public facts only.
+    """Return the value of a placeholder in what browsers or builds receive: public facts only.
 
     Raises UnknownFactError for everything else.
     """
     head, _dot, tail = item.name.partition(".")
     if head == "secret" or head in model.databases or item.name in SLOT_PORT or tail == "internal_url":
         raise UnknownFactError(
-            f"'{item}' cannot be in what browsers or builds get",
+            f"'{item}' must not reach browsers or builds",
             "Use public facts: ${self.url}, ${<service>.url}, ${<service>.host}, ${environment.…}.",
         )
     value = _known_value(model, service, item)
@@ -96,7 +96,7 @@ def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> s
     if tail == "password":
         return str(Placeholder(secret, item.encoded))
     if item.encoded:
-        raise UnknownFactError("a whole address cannot be percent-encoded", "Write ${%s.url}." % name)
+        raise UnknownFactError("a complete URL cannot be percent-encoded", "Write ${%s.url}." % name)
     access = {key: value or "" for key, value in model.environment["databases"].get(name, {}).items()}
     user, schema = (escape(encode(access.get(key, ""))) for key in ("user", "name"))
     password = Placeholder(secret, encoded=True)
@@ -111,7 +111,7 @@ def _require_need(model: Model, service: str, other: str) -> None:
 
 
 def _known_value(model: Model, service: str, item: Placeholder) -> str:
-    """Return what a placeholder stands for where that is neither secret nor of one slot."""
+    """Return the value of a placeholder that is neither a secret nor specific to a slot."""
     head, _dot, tail = item.name.partition(".")
     if item.name == "origins":
         return ",".join(model.origins["exact"] + model.origins["wildcards"])
@@ -135,9 +135,9 @@ def _nonsense(model: Model, item: Placeholder, head: str) -> UnknownFactError:
     known.update(dict.fromkeys(model.databases, DATABASE_FACTS))
     if head in known:
         words = ", ".join("${%s.%s}" % (head, word) for word in known[head])
-        return UnknownFactError(f"there is no '{item}'", f"Use one of: {words}.")
+        return UnknownFactError(f"unknown placeholder '{item}'", f"Use one of: {words}.")
     return UnknownFactError(
-        f"'{item}' stands for nothing",
+        f"unknown placeholder '{item}'",
         "Use ${self.…}, ${environment.…}, ${origins}, ${secret.…}, or a service or database of the catalogue; "
         "write $$ for a dollar sign.",
     )
@@ -154,14 +154,14 @@ def _service_value(model: Model, name: str, fact: str) -> str:
 
 
 def resolve(model: Model, service: str, template: str) -> str:
-    """Return a template of the catalogue with everything put in that is known here."""
+    """Return a template of the catalogue with all known values filled in."""
     return "".join(
         escape(part) if isinstance(part, str) else template_of(model, service, part) for part in parse(template)
     )
 
 
 def derived_environment(model: Model, name: str) -> dict[str, str]:
-    """Return the environment variables that a service gets without asking, as templates of the plan."""
+    """Return the environment variables that a service gets automatically, as templates of the plan."""
     service = model.services[name]
     kind = KINDS[service["kind"]]
     variables = {
@@ -196,7 +196,7 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
     if service["statsd"]:
         variables.update({"STATSD_HOST": STATSD_ADDRESS[0], "STATSD_PORT": str(STATSD_ADDRESS[1])})
     if kind.websocket:
-        # nginx does not see messages: the application has to know the limit.
+        # nginx does not see messages, so the application must enforce the limit.
         variables["MAX_MESSAGE_BYTES"] = str(values.size_in_bytes(service["body_limit"]))
     variables.update(kind.environment)
     for other in service["needs"]:
@@ -211,7 +211,7 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
 def service_environment(model: Model, name: str) -> dict[str, str]:
     """Return all environment variables of a service as templates of the plan, sorted by name.
 
-    The catalogue's own entries win over derived ones.
+    Entries of the catalogue override derived ones.
     """
     service = model.services[name]
     variables = derived_environment(model, name)
@@ -223,7 +223,7 @@ def service_environment(model: Model, name: str) -> dict[str, str]:
 def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the references of the secrets that these services use.
 
-    Each has its name, where it is (secretsmanager and perhaps key, ssm, or variable), and the region for AWS.
+    Each has its name, its source (secretsmanager with an optional key, ssm, or variable), and the region for AWS.
     """
     names = sorted({secret for spec in specs.values() for secret in spec["secrets"]})
     known = dict(model.environment["secrets"])
@@ -235,5 +235,5 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
 
 
 def located(model: Model, reference: Mapping[str, str]) -> dict[str, str]:
-    """Return a reference to a secret with its region, where AWS has it."""
+    """Return a reference to a secret, with its region if AWS stores the secret."""
     return {**reference, **({} if "variable" in reference else {"region": model.environment["region"]})}

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The order of a deployment, once it is known what differs. Imports nothing: every host asks for it. Pure."""
+"""The order of a deployment, given what differs. Imports nothing, since it runs for every host. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def release_waves(batches: Sequence[Sequence[str]], plans: Sequence[Mapping[str, Any]]) -> list[list[list[str]]]:
-    """Return the batches that differ, in waves: all candidates of a wave start before any of it is switched to.
+    """Return the services that differ, in waves of batches: all candidates of a wave start before any is switched to.
 
-    plans: for each host, the services that differ, as the phase plan of the module release returns them. One wave
-    serves where every service has a release that serves already; else a batch is switched before the next one starts,
-    since a candidate may need what is not there yet.
+    plans: for each host, the services that differ, as the phase plan of the module release returns them. One wave is
+    enough if each of them already has a live release. Otherwise each batch is switched before the next one starts,
+    since a candidate may need a service that is not running yet.
     """
     differing = {name for plan in plans for name in plan["differing"]}
     fresh = any(not plan["services"][name]["live"] for plan in plans for name in plan["differing"])

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: MIT
 """What must be true at the front door, derived from the plan and the catalogue's journeys. Pure functions.
 
-A check is a dict: `name`, `service`, `do` (http, certificate, refused, websocket, journey), what to ask, what to
-expect, and `where` to look when it fails. `walking` carries checks out; the results come back here to be shown.
+A check is a dict: `name`, `service`, `do` (http, certificate, refused, websocket, journey), what to request, what to
+expect, and `where` to look when it fails. `run` runs the checks; this module formats their results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LABEL = "verify"
 UNKNOWN_HOST = "unknown-host.invalid"
 FOREIGN_ORIGIN = "https://foreign.invalid"
 BELOW_500 = "200-499"
-# Renewal is tried from 30 days before the end on: at 21 it has failed for days, at 7 somebody has to act.
+# Renewal starts 30 days before expiry: at 21 days it has been failing for days, at 7 somebody must act.
 DAYS_MINIMUM = 7
 DAYS_WARNING = 21
 
@@ -45,13 +45,13 @@ HEADERS_OF_PAGES = [
 
 
 class JourneyError(ValueError):
-    """The journeys of the catalogue cannot be walked; the text names each reason."""
+    """The journeys of the catalogue cannot be run; the text gives each reason."""
 
 
 def verification(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]]) -> list[Check]:
     """Every check of an environment: those that follow from the plan, then the journeys.
 
-    `plan` is what the plan filter returns; `journeys` stand in the catalogue. Raises JourneyError.
+    `plan` is what the plan filter returns; `journeys` come from the catalogue. Raises JourneyError.
     """
     checks: list[Check] = []
     seen: set[str] = set()
@@ -68,20 +68,20 @@ def verification(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]])
 
 
 def base_url(address: Mapping[str, Any], label: str = LABEL) -> str:
-    """The public address without a slash at its end; ``label`` takes the place of the wildcard."""
+    """The public address without a trailing slash; ``label`` replaces the wildcard."""
     scheme = address["url"].partition("://")[0]
     return f"{scheme}://{address['fqdn'].replace('*', label)}{address['path'].rstrip('/')}"
 
 
 def http_url(url: str) -> str:
-    """The same address for an ordinary request, where it is one for WebSockets."""
+    """The same address for an HTTP request, if it is one for WebSockets."""
     return re.sub(r"^ws(s?)://", r"http\1://", url)
 
 
 def sample_origins(plan: Mapping[str, Any], service: Mapping[str, Any]) -> list[str]:
-    """Allowed origins to ask a service with: of pages that need it, or else of any page; one of each sort.
+    """Allowed origins to test a service with: one exact and one wildcard origin, preferably of pages that need it.
 
-    An application that answers CORS itself is asked for the pages that need it only: it may know no others.
+    An application that answers CORS itself is tested only with the pages that need it: it may not know any others.
     """
     callers = [
         "https://" + address["fqdn"]
@@ -97,7 +97,7 @@ def sample_origins(plan: Mapping[str, Any], service: Mapping[str, Any]) -> list[
 
 
 def foreign_origins(plan: Mapping[str, Any]) -> list[str]:
-    """Origins that must be refused: a stranger, and one that only looks like the domain."""
+    """Origins that must be rejected: a foreign one, and one that only looks like the domain."""
     return [FOREIGN_ORIGIN, f"https://not-{plan['environment']['domain']}"]
 
 
@@ -137,13 +137,13 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
                 html = [{"header": "content-type", "matches": "^text/html", "words": "a page"}]
                 add("answers a deep link with the page", app, url=deep, status=[200], headers=html)
             else:
-                add("answers 404 for a page that is not there", app, url=deep, status=[404])
+                add("answers 404 for a missing page", app, url=deep, status=[404])
         elif name == "missing_asset":
             missing = f"{base}/{service['hashed']['target']}/{LABEL}-missing.js"
             add("answers 404, uncached, for a missing asset", app, url=missing, status=[404], headers=UNCACHED)
         elif name == "runtime_config" and service["environment"]:
             add(
-                "tells the page its addresses",
+                "serves the runtime configuration",
                 app,
                 url=f"{base}/runtime-config.js",
                 status=[200],
@@ -155,10 +155,10 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
 
 
 def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, where: str) -> list[Check]:
-    """Allowed origins are let in, by ordinary requests and by preflights; others are not.
+    """Allowed origins are accepted, in requests and in preflights; others are rejected.
 
-    An application that answers CORS itself (``cors: application``) decides whom it refuses, and what it lets others
-    do.
+    An application that answers CORS itself (``cors: application``) decides which origins it rejects, and what the
+    others may do.
     """
     checks: list[Check] = []
     own = service["cors"] == "application"
@@ -171,7 +171,7 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
         vary = {"header": "vary", "matches": r"(?i)(^|[\s,])origin($|[\s,])"}
         checks.append(
             {
-                "name": f"lets {origin} in",
+                "name": f"allows {origin}",
                 "url": url,
                 "send": {"Origin": origin},
                 "headers": [echo] if own else [echo, vary],
@@ -179,7 +179,7 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
         )
     checks += [
         {
-            "name": "answers the preflight of a call with a login",
+            "name": "answers the preflight of an authenticated call",
             "url": url,
             "method": "OPTIONS",
             "send": {
@@ -211,7 +211,7 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
     if not own:
         checks += [
             {
-                "name": f"keeps {origin} out",
+                "name": f"rejects {origin}",
                 "url": url,
                 "send": {"Origin": origin},
                 "headers": [{"header": "access-control-allow-origin", "absent": True}],
@@ -224,16 +224,27 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
 
 
 def websocket_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address: Mapping[str, Any]) -> list[Check]:
-    """Sockets of an allowed page are taken, those of a foreign page refused (cross-site WebSocket hijacking)."""
+    """Sockets from allowed pages are accepted, those from foreign pages rejected (cross-site WebSocket hijacking)."""
     url = f"{base_url(address)}/{LABEL}"
     common = {"service": service["name"], "do": "websocket", "mode": "admit", "url": url}
     edge = look_at_edge(plan, service)
     checks: list[Check] = [
-        {**common, "name": f"refuses a socket of {origin}", "send": {"Origin": origin}, "status": [403], "where": edge}
+        {
+            **common,
+            "name": f"rejects a socket from {origin}",
+            "send": {"Origin": origin},
+            "status": [403],
+            "where": edge,
+        }
         for origin in foreign_origins(plan)[:1]
     ]
     checks += [
-        {**common, "name": f"takes a socket of {origin}", "send": {"Origin": origin}, "where": look_at_service(service)}
+        {
+            **common,
+            "name": f"accepts a socket from {origin}",
+            "send": {"Origin": origin},
+            "where": look_at_service(service),
+        }
         for origin in sample_origins(plan, service)
     ]
     return checks
@@ -245,13 +256,13 @@ def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) 
     path = f"/{LABEL}?redirect=1"
     return [
         {
-            "name": "sends http to https",
+            "name": "redirects http to https",
             "service": service["name"],
             "do": "http",
             "url": f"http://{fqdn}{path}",
             "status": [301, 302, 307, 308],
             "headers": [
-                # Load balancers name the port, which is the one that https has anyway.
+                # Load balancers include the port, which is the default of https.
                 {
                     "header": "location",
                     "matches": f"^https://{re.escape(fqdn)}(:443)?{re.escape(path)}$",
@@ -273,14 +284,14 @@ def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) 
 
 
 def unknown_host_checks(plan: Mapping[str, Any], fqdn: str) -> list[Check]:
-    """A name that nobody serves must not reach a service; ``fqdn`` says where the front door is without an address.
+    """An unknown name must not reach a service; ``fqdn`` locates the front door if no address is given.
 
-    A load balancer sends whatever comes by http to https, and there it is refused.
+    A load balancer redirects every http request to https, where unknown names are rejected.
     """
     balanced = plan["environment"]["tls_mode"] == "load_balancer"
     return [
         {
-            "name": f"refuses an unknown host over {scheme}",
+            "name": f"rejects an unknown host over {scheme}",
             "service": "edge",
             "do": "refused",
             "url": f"{scheme}://{UNKNOWN_HOST}/",
@@ -295,7 +306,7 @@ def unknown_host_checks(plan: Mapping[str, Any], fqdn: str) -> list[Check]:
 
 
 def journey_checks(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """The catalogue's journeys with each step's address put in. Placeholders are filled while walking."""
+    """The catalogue's journeys with the address of each step filled in. Placeholders are filled while running."""
     checks: list[Check] = []
     problems: list[str] = []
     for journey in journeys:
@@ -316,13 +327,13 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
     """One step of a journey as a check."""
     service = plan["services"].get(step.get("service"))
     if not service:
-        raise JourneyError(f"there is no service '{step.get('service')}'; use one of {', '.join(plan['services'])}")
+        raise JourneyError(f"unknown service '{step.get('service')}'; use one of {', '.join(plan['services'])}")
     if not service["public"]:
-        raise JourneyError(f"'{service['name']}' has no public address; give it one with public: [{{host: ...}}]")
+        raise JourneyError(f"'{service['name']}' has no public address; add one with public: [{{host: ...}}]")
     address = service["public"][0]
     if address["wildcard"] and not step.get("host"):
         raise JourneyError(
-            f"'{service['name']}' answers on every subdomain of {address['fqdn'][2:]}; say which with host: ..."
+            f"'{service['name']}' answers on every subdomain of {address['fqdn'][2:]}; choose one with host: ..."
         )
     base = base_url(address, step.get("host") or "")
     origins = sample_origins(plan, service)
@@ -360,7 +371,7 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
 
 
 def listed(value: Any) -> list[Any]:
-    """A list, where one value may stand for a list of one."""
+    """The value as a list; a single value becomes a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
@@ -368,7 +379,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def look_at_service(service: Mapping[str, Any]) -> str:
-    """Where a failure of a service shows."""
+    """Where to look for the cause when a service fails."""
     name = service["name"]
     hosts = some(service["hosts"]) or "its hosts"
     if not service["slots"]:
@@ -380,7 +391,7 @@ def look_at_service(service: Mapping[str, Any]) -> str:
 
 
 def look_at_edge(plan: Mapping[str, Any], service: Mapping[str, Any] | None = None) -> str:
-    """Where a failure of what stands in front of a service shows."""
+    """Where to look for the cause when the edge or load balancer in front of a service fails."""
     edges = [name for name, host in plan["hosts"].items() if host["edge"]]
     if edges:
         return f"on {some(edges)}: nginx -t; journalctl -u nginx -n 50; /etc/nginx/fivepointers/edge.conf"
@@ -390,7 +401,7 @@ def look_at_edge(plan: Mapping[str, Any], service: Mapping[str, Any] | None = No
 
 
 def renewal(plan: Mapping[str, Any]) -> str:
-    """What to do where a certificate ends soon, or has ended."""
+    """What to do if a certificate expires soon, or has expired."""
     mode = plan["environment"]["tls_mode"]
     if mode == "acme":
         edges = some([name for name, host in plan["hosts"].items() if host["edge"]])
@@ -400,12 +411,12 @@ def renewal(plan: Mapping[str, Any]) -> str:
         )
     if mode == "load_balancer":
         return (
-            "the load balancer holds it: ACM renews while the record for its validation is in DNS and the certificate "
-            "is in use; one that was imported has to be imported anew"
+            "the load balancer uses it: ACM renews it while its validation record is in DNS and the certificate is in "
+            "use; an imported one must be imported again"
         )
     return (
-        "nobody renewed it: put a new certificate and key where platform_environment.tls says, then run site.yml with "
-        "--tags nginx_proxy"
+        "it was not renewed: replace the certificate and key that platform_environment.tls names, then run site.yml "
+        "with --tags nginx_proxy"
     )
 
 
@@ -419,10 +430,10 @@ def some(names: Sequence[str], limit: int = 3) -> str:
 
 
 def broken_rules(headers: Iterable[tuple[str, str]], rules: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What of an answer's headers is against the rules.
+    """The rules that the headers of a response break.
 
     A rule names a header (or several, of which one must fit: ``a|b``) and says ``matches`` (a pattern), ``lacks``
-    (a pattern) or ``absent``. A header that comes twice with CORS answers is an error in every browser.
+    (a pattern) or ``absent``. A CORS header that appears twice is an error in every browser.
     """
     received: dict[str, list[str]] = {}
     for name, value in headers:
@@ -432,10 +443,10 @@ def broken_rules(headers: Iterable[tuple[str, str]], rules: Sequence[Mapping[str
         names = rule["header"].split("|")
         values = [", ".join(received[name]) for name in names if name in received]
         shown = " or ".join(names)
-        came = f"{shown} is {' / '.join(values)!r}" if values else f"there is no {shown}"
+        came = f"{shown} is {' / '.join(values)!r}" if values else f"{shown} is missing"
         if rule.get("absent"):
             if values:
-                found.append(f"{came}, and should not be there")
+                found.append(f"{came}, but should be absent")
         elif "lacks" in rule:
             if any(re.search(rule["lacks"], value) for value in values):
                 found.append(came)
@@ -445,18 +456,18 @@ def broken_rules(headers: Iterable[tuple[str, str]], rules: Sequence[Mapping[str
 
 
 def expected_text(check: Mapping[str, Any]) -> str:
-    """What a check expects, in words."""
+    """What a check expects, as text."""
     if check["do"] == "certificate":
         return f"a trusted certificate for the name, valid for {check['days'][0]} days or more"
     if check["do"] == "refused":
-        return "no answer, or a refusal (4xx)"
+        return "no response, or a 4xx status"
     if check["do"] == "websocket":
         if check.get("status"):
             return f"status {statuses(check['status'])}"
         return {
             "admit": "101",
             "open": "101, and the socket stays open",
-            "echo": "the text that was sent",
+            "echo": "an echo of the text",
             "broadcast": "what one client sends reaches the other",
         }.get(check["mode"], f"{check.get('clients')} clients see each other's edits")
     words = [f"status {statuses(check['status'])}"]
@@ -469,7 +480,7 @@ def expected_text(check: Mapping[str, Any]) -> str:
 
 
 def fits(status: int, wanted: str | Sequence[int]) -> bool:
-    """Whether a status is wanted: one of a list, or within "low-high"."""
+    """Whether a status is expected: one of a list, or within "low-high"."""
     if isinstance(wanted, str):
         low, high = wanted.split("-")
         return int(low) <= status <= int(high)
@@ -477,7 +488,7 @@ def fits(status: int, wanted: str | Sequence[int]) -> bool:
 
 
 def statuses(wanted: str | Sequence[int]) -> str:
-    """Wanted statuses in words."""
+    """The expected statuses as text."""
     if isinstance(wanted, str):
         return wanted.replace("-", " to ")
     return " or ".join(str(status) for status in wanted)
@@ -494,7 +505,7 @@ JSON_SECRET = re.compile(
 
 
 def secret_values(value: Any, key: str = "") -> list[str]:
-    """Every text that stands under a key that sounds secret."""
+    """Every text under a key that sounds secret."""
     if isinstance(value, Mapping):
         return [text for name, item in value.items() for text in secret_values(item, f"{key}.{name}")]
     if isinstance(value, (list, tuple)):
@@ -504,7 +515,7 @@ def secret_values(value: Any, key: str = "") -> list[str]:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """The text without secrets: known values, tokens, and what stands under a key that sounds secret."""
+    """The text without secrets: known values, tokens, and values under a key that sounds secret."""
     for secret in sorted(set(secrets), key=len, reverse=True):
         if len(secret) >= 4:
             text = text.replace(secret, "***")
@@ -530,7 +541,7 @@ def summary(results: Sequence[Mapping[str, Any]], seconds: float) -> str:
 
 def table(results: Sequence[Mapping[str, Any]], seconds: float) -> str:
     """The results as aligned text, one line each, and the summary."""
-    rows = [("result", "service", "check", "came", "ms")]
+    rows = [("result", "service", "check", "received", "ms")]
     for item in results:
         came = " ".join(item["came"].split())
         rows.append(
@@ -551,13 +562,13 @@ def table(results: Sequence[Mapping[str, Any]], seconds: float) -> str:
 
 
 def explanations(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each failure: what was asked, what was expected, what came, and where to look."""
+    """For each failure: the request, what was expected, what was received, and where to look."""
     texts = []
     for item in results:
         if item["level"] != "failed":
             continue
         lines = [f"{item['service']}: {item['check']}"]
-        titles = ("asked", "expected", "came", "likely", "look")
-        lines += [f"  {title:<9} {item[title]}" for title in titles if item.get(title)]
+        titles = {"asked": "request", "expected": "expected", "came": "received", "likely": "likely", "look": "look"}
+        lines += [f"  {title:<9} {item[key]}" for key, title in titles.items() if item.get(key)]
         texts.append("\n".join(lines))
     return texts

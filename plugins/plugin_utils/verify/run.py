@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Carries out the checks of `verification` through the front door, as a user's browser would."""
+"""Runs the checks of `verification` through the front door, as a user's browser would."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ Result = dict[str, Any]
 
 
 class StepError(Exception):
-    """A step that cannot be asked, or whose answer cannot be used; the text says why."""
+    """A step that cannot be run, or whose response cannot be used; the text says why."""
 
 
 class Cookies:
-    """What a browser keeps between requests: cookies by domain, as far as a journey needs them."""
+    """The cookies that a browser keeps between requests, by domain, as far as a journey needs them."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, bool], dict[str, str]] = {}
 
     def keep(self, host: str, lines: Sequence[str]) -> None:
-        """Take the Set-Cookie lines of an answer of this host."""
+        """Store the cookies of the Set-Cookie lines in a response of this host."""
         for line in lines:
             parsed: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
             try:
@@ -65,7 +65,7 @@ class Cookies:
                     jar[name] = morsel.coded_value
 
     def header(self, host: str) -> str:
-        """The Cookie header for a request to this host; empty where there is none to send."""
+        """The Cookie header for a request to this host; empty if there is nothing to send."""
         found: dict[str, str] = {}
         for (domain, below), jar in self.kept.items():
             if host == domain or (below and host.endswith(f".{domain}")):
@@ -74,7 +74,7 @@ class Cookies:
 
 
 class Walk:
-    """The state of one journey: its variables, its cookies, and what must never be shown."""
+    """The state of one journey: its variables, its cookies, and the secrets that must never be shown."""
 
     def __init__(self, unique: str = "") -> None:
         self.variables: dict[str, str] = {"unique": unique} if unique else {}
@@ -82,7 +82,7 @@ class Walk:
         self.secrets: set[str] = set()
 
     def fill(self, value: Any) -> Any:
-        """Put the variables into every text of a value."""
+        """Fill the variables into every text of a value."""
         if isinstance(value, str):
             try:
                 return "".join(
@@ -98,17 +98,17 @@ class Walk:
 
     def _value(self, name: str, encoded: bool) -> str:
         if name not in self.variables:
-            raise StepError(f"nothing was saved as '{name}' (known: {', '.join(self.variables)})")
+            raise StepError(f"no step has saved '{name}' (known: {', '.join(self.variables)})")
         return encode(self.variables[name]) if encoded else self.variables[name]
 
     def save(self, wanted: Mapping[str, str], answer: http_client.Answer) -> None:
-        """Keep parts of a JSON answer under names."""
+        """Save parts of a JSON response as variables."""
         if not wanted:
             return
         try:
             content = json.loads(answer.text)
         except ValueError as error:
-            raise StepError(f"the answer is not JSON, and {', '.join(wanted)} should come from it") from error
+            raise StepError(f"the response is not JSON, so {', '.join(wanted)} cannot be saved") from error
         for name, path in wanted.items():
             value = content
             for word in path.split("."):
@@ -118,7 +118,7 @@ class Walk:
                     value = value[word]
                 else:
                     has = ", ".join(value) if isinstance(value, Mapping) else type(value).__name__
-                    raise StepError(f"the answer has no '{path}' (at '{word}' there is: {has})")
+                    raise StepError(f"the response has no '{path}' ('{word}' is not in: {has})")
             text = value if isinstance(value, str) else json.dumps(value)
             self.variables[name] = text
             if SECRET_KEY.search(name) or SECRET_KEY.search(path):
@@ -126,7 +126,7 @@ class Walk:
 
 
 class Walker:
-    """Asks through one front door."""
+    """Runs checks through one front door."""
 
     def __init__(self, connect_to: str | None = None, ca_file: str | None = None, timeout: float = 5.0) -> None:
         self.connect_to = connect_to or None
@@ -135,14 +135,14 @@ class Walker:
         self.blind = http_client.tls_context(validate=False)
 
     def walk(self, checks: Sequence[Check], at_once: int = 16) -> list[Result]:
-        """Carry out all checks, independent ones at the same time; the results keep the checks' order."""
+        """Run all checks, independent ones concurrently; the results keep the order of the checks."""
         order = sorted(range(len(checks)), key=lambda index: checks[index]["do"] != "journey")
         with ThreadPoolExecutor(max_workers=at_once) as pool:
             futures = {index: pool.submit(self.carry_out, checks[index]) for index in order}
             return [result for index in range(len(checks)) for result in futures[index].result()]
 
     def carry_out(self, check: Check) -> list[Result]:
-        """The results of one check: one, or one for each step of a journey."""
+        """Run one check; return one result, or one for each step of a journey."""
         if check["do"] != "journey":
             return [self.step(check, Walk())]
         walk = Walk(f"v{secrets.token_hex(5)}")
@@ -150,7 +150,7 @@ class Walker:
         broken = ""
         for step in check["steps"]:
             if broken:
-                result = make_result(step, "skipped", "", f"not tried: '{broken}' failed", 0.0)
+                result = make_result(step, "skipped", "", f"not run: '{broken}' failed", 0.0)
             else:
                 result = self.step(step, walk)
                 if result["level"] == "failed":
@@ -159,7 +159,7 @@ class Walker:
         return results
 
     def step(self, template: Check, walk: Walk) -> Result:
-        """Ask one thing and judge what came."""
+        """Run one step and judge the response."""
         start = time.monotonic()
         check = dict(template)
         asked, likely = "", ""
@@ -184,7 +184,7 @@ class Walker:
             check, level, masked(asked, walk.secrets), masked(came, walk.secrets), seconds, likely, walk.secrets
         )
 
-    # Each of these returns level, what came, and the likely reason; or raises.
+    # Each of these returns the level, what was received, and the likely cause, or raises.
 
     def _http(self, check: Check, walk: Walk) -> tuple[str, str, str]:
         host = urlsplit(check["url"]).hostname or ""
@@ -208,9 +208,9 @@ class Walker:
         walk.cookies.keep(host, answer.all("set-cookie"))
         wrong = []
         if not fits(answer.status, check["status"]):
-            wrong.append("another status than expected")
+            wrong.append("unexpected status")
         wrong += [f"the body lacks {text!r}" for text in check.get("contains", []) if text not in answer.text]
-        wrong += [f"the body holds {text!r}" for text in _found(check.get("lacks", []), answer.text)]
+        wrong += [f"the body contains {text!r}" for text in _found(check.get("lacks", []), answer.text)]
         wrong += broken_rules(answer.headers, check.get("headers", []))
         if wrong:
             reason = http_client.likely(answer.status) if not fits(answer.status, check["status"]) else ""
@@ -243,7 +243,7 @@ class Walker:
             raise
         if 400 <= answer.status < 500:
             return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
-        reason = "a default server or a catch-all rule serves names that are not its own"
+        reason = "a default server or a catch-all rule answers for unknown names"
         return "failed", answer.describe(), reason
 
     def _websocket(self, check: Check, walk: Walk) -> tuple[str, str, str]:
@@ -264,12 +264,12 @@ class Walker:
                 return "ok", f"{error.kind}", ""
             raise
         if check.get("status"):
-            return "failed", f"the socket was taken ({came})", "Origin or login are not checked at the handshake"
+            return "failed", f"the socket was accepted ({came})", "the handshake does not check Origin or login"
         return "ok", came, ""
 
 
 async def converse(target: yjs_client.Target, check: Check) -> str:
-    """What a WebSocket check does, by its mode; returns what was seen."""
+    """Run a WebSocket check by its mode; return what was seen."""
     mode = check["mode"]
     text = f"fivepointers-{secrets.token_hex(4)}"
     if mode == "yjs":
@@ -282,7 +282,7 @@ async def converse(target: yjs_client.Target, check: Check) -> str:
 
 
 def describe_question(check: Check, connect_to: str | None) -> str:
-    """What is asked, in one line: method, address, the headers that matter; never a body."""
+    """The request in one line: method, address, the headers that matter; never a body."""
     if check["do"] == "websocket":
         verb = "open" if check["mode"] == "admit" else check["mode"]
         text = f"{verb} a WebSocket at {check['url']}"

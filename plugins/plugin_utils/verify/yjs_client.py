@@ -42,18 +42,18 @@ class Target:
 
 
 class SocketError(Exception):
-    """The sockets stood, but did not do what they should; the text says which client missed what."""
+    """The sockets opened but did not work as they should; the text says which client missed what."""
 
 
 async def dial(target: Target) -> Any:
-    """An open WebSocket. Raises ProbeError; its kind is the status where the handshake was answered with one."""
+    """Open a WebSocket. Raises ProbeError; its kind is the status if the handshake was answered with one."""
     from websockets.asyncio import client
     from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
     from websockets.typing import Origin
 
     parts = urlsplit(target.url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ProbeError("invalid", f"{target.url!r} is no ws or wss URL")
+        raise ProbeError("invalid", f"{target.url!r} is not a ws or wss URL")
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     host, port = split_address(target.connect_to, port) if target.connect_to else (parts.hostname, port)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -87,9 +87,9 @@ async def dial(target: Target) -> Any:
 
 
 async def handshake(target: Target, login: bool = False) -> str:
-    """Open a socket, see that it stays open for a moment, close it.
+    """Open a socket, check that it stays open for a moment, and close it.
 
-    With ``login`` a relay that turns away who has not logged in (close code 1008, or 4000 and above) is accepted.
+    With ``login``, a relay may reject clients that are not logged in (close code 1008, or 4000 and above).
     """
     from websockets.exceptions import ConnectionClosed
 
@@ -99,8 +99,8 @@ async def handshake(target: Target, login: bool = False) -> str:
             await asyncio.wait_for(socket.recv(), STAYS_OPEN)
     except ConnectionClosed as error:
         if login and error.rcvd and (error.rcvd.code == 1008 or error.rcvd.code >= 4000):
-            return f"101, then the relay asks for a login ({_closing(error)})"
-        raise SocketError(f"accepted and closed at once ({_closing(error)})") from error
+            return f"101, then the relay requires a login ({_closing(error)})"
+        raise SocketError(f"accepted, then closed immediately ({_closing(error)})") from error
     finally:
         await socket.close()
     return "101, stays open"
@@ -129,7 +129,7 @@ async def broadcast(target: Target, text: str) -> str:
         start = time.monotonic()
         await first.send(text)
         await _receive(second, text, target.timeout, "the second client")
-        return f"passed on after {_ms(start)}"
+        return f"relayed after {_ms(start)}"
     finally:
         await first.close()
         if second:
@@ -145,15 +145,15 @@ async def _receive(socket: Any, text: str, timeout: float, who: str) -> None:
             async for message in socket:
                 if text in (message if isinstance(message, str) else bytes(message).decode("utf-8", "replace")):
                     return
-        raise SocketError(f"{who} closed the socket before the text came")
+        raise SocketError(f"{who} closed the socket before the text arrived")
     except TimeoutError as error:
-        raise SocketError(f"the text did not come from {who} within {timeout:g} s") from error
+        raise SocketError(f"the text did not arrive from {who} within {timeout:g} s") from error
     except ConnectionClosed as error:
-        raise SocketError(f"the socket was closed before the text came ({_closing(error)})") from error
+        raise SocketError(f"the socket was closed before the text arrived ({_closing(error)})") from error
 
 
 class Editor:
-    """One person with the document open."""
+    """One client with the document open."""
 
     def __init__(self, number: int, target: Target) -> None:
         from pycrdt import Doc, Text
@@ -167,7 +167,7 @@ class Editor:
         self.reader: asyncio.Task[str] | None = None
 
     async def join(self) -> None:
-        """Open the socket and ask for what the others have."""
+        """Open the socket and request what the others have."""
         from pycrdt import create_sync_message
 
         self.socket = await dial(self.target)
@@ -191,7 +191,7 @@ class Editor:
         if self.socket:
             from websockets.exceptions import ConnectionClosed
 
-            # Whoever waits for the edit says that the socket is closed.
+            # The client that waits for the edit reports the closed socket.
             with contextlib.suppress(ConnectionClosed):
                 await self.socket.send(create_update_message(self.document.get_update(before)))
 
@@ -210,11 +210,11 @@ class Editor:
             except TimeoutError as error:
                 raise SocketError(
                     f"{self.name} does not see {what} within {self.target.timeout:g} s "
-                    f"({len(words) - len(missing)} of {len(words)} edits are there)"
+                    f"({len(words) - len(missing)} of {len(words)} edits arrived)"
                 ) from error
 
     async def _listen(self) -> str:
-        """Take what comes until the socket closes; returns how it closed."""
+        """Process messages until the socket closes; return how it closed."""
         from pycrdt import YMessageType, handle_sync_message
         from websockets.exceptions import ConnectionClosed
 
@@ -229,7 +229,7 @@ class Editor:
         except ConnectionClosed as error:
             closing = f"the socket was closed ({_closing(error)})"
         except Exception as error:  # pycrdt raises what Rust panics with
-            closing = f"what came is not the Y.js protocol ({type(error).__name__}: {error})"
+            closing = f"the message is not Y.js protocol ({type(error).__name__}: {error})"
         self.heard.set()
         return closing
 
@@ -237,8 +237,8 @@ class Editor:
 async def co_edit(target: Target, clients: int = 3) -> str:
     """Edit one document with several clients, one after the other as people come and go.
 
-    Two see each other's edits; the others join late, see all and are seen; the first loses its connection, both
-    sides go on writing, and it catches up. Raises ProbeError or SocketError; returns what was seen and how fast.
+    Two see each other's edits; the others join late, see all edits and are seen; the first loses its connection, both
+    sides keep writing, and it catches up. Raises ProbeError or SocketError; returns what was seen and how fast.
     """
     editors = [Editor(number, target) for number in range(1, max(2, clients) + 1)]
     first, second, late = editors[0], editors[1], editors[2:]
@@ -270,7 +270,7 @@ async def co_edit(target: Target, clients: int = 3) -> str:
         seen.append(f"reconnect after {_ms(start)}")
         texts = {str(editor.text) for editor in editors}
         if len(texts) != 1:
-            raise SocketError(f"the clients ended with {len(texts)} different texts")
+            raise SocketError(f"the clients ended up with {len(texts)} different texts")
         return f"{len(editors)} clients agree: {', '.join(seen)}"
     finally:
         await asyncio.gather(*(editor.leave() for editor in editors), return_exceptions=True)

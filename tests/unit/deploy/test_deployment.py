@@ -112,9 +112,7 @@ def test_a_commit_that_is_not_complete_is_told_as_such() -> None:
     assert deploy_steps.outcome_of(steps, []) == "failed"
     message = deploy_steps.message_of("failed", steps, [])
     assert (
-        "b: it did not work" in message
-        and "What was switched to serves" in message
-        and "run deploy.yml again" in message
+        "b: it did not work" in message and "The new releases are live" in message and "run deploy.yml again" in message
     )
 
 

@@ -243,14 +243,14 @@ def test_what_was_down_before_is_not_the_deployment_s_failure(authority: Authori
         ({**API, "url": "https://a.invalid:99999/"}, "api never answered: "),
         ({**API, "kind": "websocket", "url": "wss://127.0.0.1:1/x"}, "the sockets of api never opened: "),
         ({**API, "kind": "websocket", "url": "nonsense"}, "the sockets of api never opened: "),
-        ({"service": "api"}, "a target is not usable"),
+        ({"service": "api"}, "a target is unusable"),
     ],
 )
 def test_a_target_that_cannot_be_asked_is_told_and_nothing_raises(
     target: dict[str, Any], unmeasured: str, start: Start
 ) -> None:
     probe = start(target)
-    wait_for(lambda: any(unmeasured in text and "no answer" not in text for text in probe.result()["unmeasured"]))
+    wait_for(lambda: any(unmeasured in text and "no response" not in text for text in probe.result()["unmeasured"]))
     result = probe.stop()
     sane(result)
     assert result["requests"] == 0
@@ -282,7 +282,7 @@ def test_it_stops_in_time_although_nothing_answers(start: Start) -> None:
         assert time.monotonic() - began < 3
         sane(result)
         assert result["unanswered"] >= 12 and result["requests"] == 0
-        assert "api never answered: no answer came" in result["unmeasured"]
+        assert "api never answered: no response" in result["unmeasured"]
         silent.close()
         wait_for(lambda: not any(asked.under_way for asked in probe.asked))
         assert probe.stop() == {**result, "unanswered": 0}, "what comes later does not count"

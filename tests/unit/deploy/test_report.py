@@ -128,33 +128,33 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     (
         outage(),
         {"failed": 0},
-        ["7 of 200 requests failed, 0 may, at 00:41:59.7 UTC until 00:42:00.6 UTC (api: 502 Bad Gateway)"],
+        ["7 of 200 requests failed, 0 allowed, at 00:41:59.7 UTC until 00:42:00.6 UTC (api: 502 Bad Gateway)"],
     ),
-    (outage(), {"longest_stall_ms": 500}, ["api gave no answer for 906 ms, 500 ms is allowed, from 00:41:59.7 UTC"]),
+    (outage(), {"longest_stall_ms": 500}, ["api did not respond for 906 ms, 500 ms allowed, from 00:41:59.7 UTC"]),
     (
         probe(),
         {"latency_p99_ms": 50},
-        ["One request of a hundred took 52 ms or longer, 50 ms is allowed; the slowest 138 ms at 00:41:54.5 UTC"],
+        ["The p99 latency was 52 ms, 50 ms allowed; the slowest request took 138 ms at 00:41:54.5 UTC"],
     ),
     (
         probe(sockets={**SOCKETS, "edit_delay_ms": {"p50": 2.0, "max": 2310.0, "max_at": 10.0}}),
         {"edit_delay_ms": 1000},
-        ["An edit came 2.31 s late, 1.00 s is allowed, written at 00:42:00.5 UTC"],
+        ["An edit took 2.31 s to arrive, 1.00 s allowed, written at 00:42:00.5 UTC"],
     ),
     (
         probe(sockets={**SOCKETS, "edits_missing": 3, "edit_delay_ms": {"p50": 2.0, "max": 9000, "max_at": 10.0}}),
         {"edit_delay_ms": 1000},
-        ["An edit is on its way for 9.00 s, 3 missing, 1.00 s is allowed, written at 00:42:00.5 UTC"],
+        ["An edit has not arrived after 9.00 s (3 missing), 1.00 s allowed, written at 00:42:00.5 UTC"],
     ),
     (
         probe(),
         {"sockets_out_ms": 100},
-        ["A socket of collab was out for 240 ms, 100 ms is allowed, from 00:42:00.5 UTC (closed (1012))"],
+        ["A socket of collab was disconnected for 240 ms, 100 ms allowed, from 00:42:00.5 UTC (closed (1012))"],
     ),
     (
         probe(requests=0, unmeasured=["api never answered: refused"]),
         {"failed": 0},
-        ["The budget cannot be checked, since nothing was measured: api never answered: refused."],
+        ["The budget cannot be checked, because nothing was measured: api never answered: refused."],
     ),
     (probe(unmeasured=["sites never answered: refused"]), BUDGET, []),
     (probe(requests=0), BUDGET, []),
@@ -187,7 +187,7 @@ def test_each_limit_can_be_broken() -> None:
 
 
 def test_the_table_says_that_no_candidate_got_ready() -> None:
-    assert "no new release got ready" in deploy_report.table(report(services={}, outcome="taken back"))
+    assert "no new release was prepared" in deploy_report.table(report(services={}, outcome="taken back"))
 
 
 def test_the_table_says_what_an_operator_asks() -> None:
@@ -198,13 +198,13 @@ def test_the_table_says_what_an_operator_asks() -> None:
     text = "\n".join(lines)
     for expected in (
         r"api +9f2c1d77aa01 +f52cb87d9735 +api-1, api-2$",
-        r"collab +nothing +c0ffee123456 +collab-1$",
+        r"collab +none +c0ffee123456 +collab-1$",
         r"switch +8\.0 s +2\.50 s +api-1, api-2, collab-1$",
         r"verify +10\.5 s +5\.50 s +front door$",
         r"api +100 +7 +3\.1 ms +52 ms +138 ms +906 ms$",
-        r"sockets +2 closed \(2 × 1012\), out 240 ms at most; 20 edits, 0 missing, seen within 90 ms$",
-        r"over budget: 7 of 200 requests failed, 0 may",
-        r"over budget: api gave no answer for 906 ms",
+        r"sockets +2 closed \(2 × 1012\), disconnected for up to 240 ms; 20 edits, 0 missing, seen within 90 ms$",
+        r"over budget: 7 of 200 requests failed, 0 allowed",
+        r"over budget: api did not respond for 906 ms",
         r"All is taken back\.$",
         r"Really\.$",
     ):
@@ -365,17 +365,22 @@ def test_steps_at_the_same_time_on_one_host_are_drawn_below_each_other() -> None
 
 def test_without_a_measurement_the_page_says_so() -> None:
     page = harmless(deploy_report.html(report(probe=None)))
-    assert "Nothing was measured of what users met." in page.text
-    assert "nothing was measured" in deploy_report.table(report(probe=None))
+    assert "User impact was not measured." in page.text
+    assert "user impact        not measured" in deploy_report.table(report(probe=None))
 
 
 def test_what_was_not_measured_and_what_was_down_before_is_told() -> None:
     measured = probe(unmeasured=["sites never answered"], down_before={"collab": 3.0}, unsent=4, unanswered=2)
     page = harmless(deploy_report.html(report(probe=measured)))
-    for text in ("sites never answered", "collab did not answer until 3.5 s", "4 requests were not sent", "2 requests"):
+    for text in (
+        "sites never answered",
+        "collab did not respond until 3.5 s",
+        "4 requests were not sent",
+        "2 requests",
+    ):
         assert text in page.text
     table = deploy_report.table(report(probe=measured))
-    assert "not measured: sites never answered" in table and "down before        collab until 3.0 s" in table
+    assert "not measured: sites never answered" in table and "already down       collab until 3.0 s" in table
 
 
 HOSTILE = (

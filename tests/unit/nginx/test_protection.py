@@ -315,15 +315,15 @@ def test_a_style_is_allowed_as_the_browser_reads_it(style: str) -> None:
 @pytest.mark.parametrize(
     ("page", "said"),
     [
-        ("", "is no HTML document; give the path of a file with <html>"),
+        ("", "is not an HTML document; set the path of a file with <html>"),
         (b"<html>caf\xe9</html>".decode(errors="surrogateescape"), "is not UTF-8; save the file as UTF-8"),
-        ("<html>${name}</html>", "has ${name}, which stands for nothing; use ${brand}, ${status}"),
-        ("<html>${message|url}</html>", "has ${message|url}, which stands for nothing"),
+        ("<html>${name}</html>", "has the unknown placeholder ${name}; use ${brand}, ${status}"),
+        ("<html>${message|url}</html>", "has the unknown placeholder ${message|url}"),
         ("<html>${}</html>", "write $$ for a dollar sign"),
         ("<html>${a</html>", "write $$ for a dollar sign"),
         ("<html><style>${brand}</style></html>", "has a dollar sign in <style>"),
-        (f"<html>{'x' * 1_000_000}</html>", "has 1000013 characters, which is more than nginx takes; keep it below"),
-        ("<html>" + "".join(f"<style>a{n}</style>" for n in range(99)), "all its styles in one <style>"),
+        (f"<html>{'x' * 1_000_000}</html>", "has 1000013 characters, which is more than nginx accepts; keep it"),
+        ("<html>" + "".join(f"<style>a{n}</style>" for n in range(99)), "put all styles into one <style>"),
     ],
 )
 def test_a_page_that_cannot_be_used_is_refused(page: str, said: str) -> None:

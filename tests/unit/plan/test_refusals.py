@@ -23,14 +23,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "misspelt key of the catalogue": ({"c.database": {}}, "database", "database", ("no key", "'databases'?")),
     "service is a string": ({API: "nestjs_api"}, "services.api", "nestjs_api", ("a string", "a mapping")),
     # names
-    "upper-case name": ({"c.services.Api": {}}, "services.Api", "Api", ("not a name", "lower-case")),
-    "underscore in a name": ({"c.services.my_api": {}}, "services.my_api", "my_api", ("not a name", "hyphens")),
-    "name that is too long": ({"c.services." + "a" * 30: {}}, "services." + "a" * 30, "a" * 30, ("not a name", "29")),
+    "upper-case name": ({"c.services.Api": {}}, "services.Api", "Api", ("not a valid name", "lowercase")),
+    "underscore in a name": ({"c.services.my_api": {}}, "services.my_api", "my_api", ("not a valid name", "hyphens")),
+    "name that is too long": (
+        {"c.services." + "a" * 30: {}},
+        "services." + "a" * 30,
+        "a" * 30,
+        ("not a valid name", "29"),
+    ),
     "reserved name": ({"c.services.edge": {}}, "services.edge", "edge", ("reserved", "another")),
     "name of a folder on hosts": ({"c.services.node": {}}, "services.node", "node", ("reserved",)),
     "service named like a database": ({"c.databases.api": {}}, "databases.api", "api", ("same name", "Rename")),
     # keys and kinds
-    "unknown kind": ({f"{API}.kind": "nestjs"}, "services.api.kind", "nestjs", ("not a kind", "'nestjs_api'?")),
+    "unknown kind": ({f"{API}.kind": "nestjs"}, "services.api.kind", "nestjs", ("not a known kind", "'nestjs_api'?")),
     "missing kind": ({f"{API}.kind": REMOVE}, "services.api.kind", "null", ("missing", "yjs_websocket")),
     "misspelt key of a service": ({f"{SITES}.helth": "/"}, "services.sites.helth", "helth", ("no key", "'health'?")),
     "misspelt key of health": (
@@ -59,19 +64,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{FRONTEND}.csp": {"image-src": "https://cdn.test"}},
         "services.frontend.csp.image-src",
         "image-src",
-        ("not a directive", "'img-src'?"),
+        ("not a known directive", "'img-src'?"),
     ),
     "two directives in one": (
         {f"{FRONTEND}.csp": {"img-src": "https://cdn.test; script-src *"}},
         "services.frontend.csp.img-src",
         "https://cdn.test; script-src *",
-        ("cannot be used here", "spaces between them"),
+        ("cannot be used here", "separated by spaces"),
     ),
     "keyword that lost its quotes": (
         {f"{FRONTEND}.csp": {"style-src": "unsafe-inline https://cdn.test"}},
         "services.frontend.csp.style-src",
         "unsafe-inline https://cdn.test",
-        ("without single quotes", "the name of a host", "\"'unsafe-inline'\""),
+        ("without single quotes", "a host name", "\"'unsafe-inline'\""),
     ),
     "quotes of a word processor": (
         {f"{FRONTEND}.csp": {"img-src": "\u2018self\u2019"}},
@@ -102,9 +107,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{SITES}.needs": ["api", "database"], f"{SITES}.writes": "database"},
         "services.sites.writes",
         "database",
-        ("'api' writes", "one writer"),
+        ("'api' already writes", "one writer"),
     ),
-    "writes without need": ({f"{API}.needs": []}, "services.api.writes", "database", ("without needing", "Add")),
+    "writes without need": ({f"{API}.needs": []}, "services.api.writes", "database", ("does not need it", "Add")),
     "writes to an unknown database": ({f"{API}.writes": "databse"}, "services.api.writes", "databse", ("'database'?",)),
     "database without host": (
         {"e.databases.database.host": REMOVE},
@@ -116,7 +121,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.databases": {}},
         "platform_environment.databases.database",
         "null",
-        ("does not say where", "max_connections"),
+        ("no settings for", "max_connections"),
     ),
     "access to an unknown database": (
         {"e.databases.databse": {}},
@@ -164,7 +169,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{API}.pool": 40},
         "services.api.pool",
         "40",
-        ("160 connections", "allows 120", "80 % of 150", "api: 4 processes × pool 40 = 160"),
+        ("160 connections", "allows 120", "80% of 150", "api: 4 processes × pool 40 = 160"),
     ),
     "sum of pools over the budget": (
         {f"{API}.pool": 25, f"{SITES}.needs": ["api", "database"], f"{SITES}.pool": 11},
@@ -176,7 +181,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "port out of range": ({f"{SITES}.port": 70000}, "services.sites.port", "70000", ("out of range", "65535")),
     "port whose slots are out of range": ({f"{SITES}.port": 46000}, "services.sites.port", "46000", ("66000", "45535")),
     "port whose internal address is out of range": ({f"{API}.port": 40000}, "services.api.port", "40000", ("35535",)),
-    "missing port": ({f"{API}.port": REMOVE}, "services.api.port", "null", ("no usual port",)),
+    "missing port": ({f"{API}.port": REMOVE}, "services.api.port", "null", ("no default port",)),
     "two services on one port": (
         {f"{COLLAB}.port": 3002},
         "services.collab.port",
@@ -208,7 +213,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{API}.public": [{"host": "@", "path": "/docs/"}], f"{SITES}.public": [{"host": "@", "path": "/docs"}]},
         "services.sites.public",
         "example.com/docs",
-        ("'api'", "another path"),
+        ("'api'", "another host or path"),
     ),
     "two services on the wildcard": (
         {f"{COLLAB}.public": [{"host": "*"}]},
@@ -223,7 +228,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "api.example.com/",
         ("already",),
     ),
-    "bad host": ({f"{API}.public": [{"host": "API_1"}]}, "services.api.public[0].host", "API_1", ("lower case",)),
+    "bad host": ({f"{API}.public": [{"host": "API_1"}]}, "services.api.public[0].host", "API_1", ("lowercase",)),
     "host with a scheme": ({f"{API}.public": [{"host": "https://api"}]}, "services.api.public[0].host", "https", ()),
     "host with the domain": (
         {f"{API}.public": [{"host": "api.example.com"}]},
@@ -271,7 +276,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("at least one",),
     ),
     "health path without slash": ({f"{API}.health": "health"}, "services.api.health.path", "health", ("/health",)),
-    "missing health": ({f"{API}.health": REMOVE}, "services.api.health", "null", ("no usual health check", "tcp")),
+    "missing health": ({f"{API}.health": REMOVE}, "services.api.health", "null", ("no default health check", "tcp")),
     # values
     "unknown Node.js version": ({f"{API}.node": "24.x"}, "services.api.node", "24.x", ('"24"',)),
     "Node.js version as a number": ({f"{API}.node": 22.1}, "services.api.node", "22.1", ("quotes",)),
@@ -293,13 +298,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{API}.rate_limits": [{"request": "POST /a/../login", "rate": "30/m"}]},
         "services.api.rate_limits[0].request",
         "POST /a/../login",
-        ("whole path",),
+        ("full path",),
     ),
     "limit with a query": (
         {f"{API}.rate_limits": [{"request": "GET /a?b=1", "rate": "30/m"}]},
         "services.api.rate_limits[0].request",
         "GET /a?b=1",
-        ("whole path",),
+        ("full path",),
     ),
     "limit without a rate": (
         {f"{API}.rate_limits": [{"request": "POST /login"}]},
@@ -332,7 +337,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{API}.rate_limits": [{"request": f"POST /{name}", "rate": "30/m"} for name in ("login", "Login/")]},
         "services.api.rate_limits[1].request",
         "POST /Login/",
-        ("limited already",),
+        ("already has a limit",),
     ),
     "no socket at all": ({f"{COLLAB}.sockets_per_client": 0}, "services.collab.sockets_per_client", "0", ("from 1",)),
     "sockets of files": (
@@ -358,7 +363,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "npm run start",
         ("signals", "node dist"),
     ),
-    "start with a shell": ({f"{API}.start": "node a.js && node b.js"}, "services.api.start", "&&", ("no shell",)),
+    "start with a shell": (
+        {f"{API}.start": "node a.js && node b.js"},
+        "services.api.start",
+        "&&",
+        ("without a shell",),
+    ),
     "start with open quotes": ({f"{API}.start": "node 'a.js"}, "services.api.start", "node 'a.js", ("quotation",)),
     "start with a placeholder": (
         {f"{API}.start": "node a.js --port ${self.port}"},
@@ -381,13 +391,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{API}.build.output": "../dist"},
         "services.api.build.output",
         "../dist",
-        ("out of",),
+        ("leaves the source folder",),
     ),
     "workspace beside the source": (
         {f"{API}.build.workspace": "../packages"},
         "services.api.build.workspace",
         "../packages",
-        ("'../examples/api'", "below"),
+        ("'../examples/api'", "not inside"),
     ),
     "unknown rule for the lock file": (
         {f"{API}.build.lockfile": "no"},
@@ -529,7 +539,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.tls.key": {"ssm": "/a", "secretsmanager": "b"}},
         "platform_environment.tls.key",
         "ssm, secretsmanager",
-        ("not a reference",),
+        ("do not form a reference",),
     ),
     "ACME directory without TLS": (
         {"e.tls": {"mode": "acme", "directory": "http://ca.test/"}},
@@ -547,13 +557,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.tls": {"mode": "load_balancer"}},
         "platform_environment.tls.trusted",
         "null",
-        ("on edge-1", "whose word", "[10.0.0.0/20]"),
+        ("on edge-1", "no trusted proxies", "[10.0.0.0/20]"),
     ),
     "everybody is the load balancer": (
         {"e.tls": {"mode": "load_balancer", "trusted": ["0.0.0.0/0"]}},
         "platform_environment.tls.trusted[0]",
         "0.0.0.0/0",
-        ("everybody", "10.0.0.0/16"),
+        ("every address", "10.0.0.0/16"),
     ),
     "TLS key without value": ({"e.tls.key": ""}, "platform_environment.tls.key", "", ("PEM",)),
     "bad network": (
@@ -568,7 +578,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.cors": {"extra_origins": ["https://a.b/"]}},
         "platform_environment.cors.extra_origins[0]",
         "https://a.b/",
-        ("final slash",),
+        ("trailing slash",),
     ),
     "origin without TLS": (
         {"e.cors": {"extra_origins": ["http://localhost:5173"]}},
@@ -586,7 +596,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.cors": {"extra_origins": ["https://a.b:443"]}},
         "platform_environment.cors.extra_origins[0]",
         "443",
-        ("Leave",),
+        ("Omit",),
     ),
     "bad front door": ({"e.front_door": "localhost"}, "platform_environment.front_door", "localhost", ("IPv4",)),
     "override of an unknown service": (
@@ -606,7 +616,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"e.services": {"api": {"environment": {"A": "${x.y}"}}}},
         "platform_environment.services.api.environment.A",
         "${x.y}",
-        ("stands for nothing",),
+        ("unknown placeholder",),
     ),
     # hosts
     "no hosts": ({"h": {}}, "hosts", "null", ("no host", "Platform=fivepointers, Environment=production")),
@@ -620,13 +630,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"h.web-1.services": []},
         "services.frontend",
         "frontend",
-        ("no host carries", "Platform=fivepointers, Environment=production, Services=…frontend…"),
+        ("no host runs", "Platform=fivepointers, Environment=production, Services=…frontend…"),
     ),
     "no edge": (
         {"h.edge-1.services": []},
         "hosts",
         "api, frontend",
-        ("no host is the edge", "load balancer", "…edge…"),
+        ("no host is an edge", "load balancer", "…edge…"),
     ),
     "host without address": ({"h.web-1.address": None}, "hosts.web-1.address", "null", ("IPv4",)),
     "two hosts with one address": ({"h.web-1.address": "10.0.0.1"}, "hosts.web-1.address", "10.0.0.1", ("'edge-1'",)),
@@ -738,7 +748,7 @@ def test_all_mistakes_are_reported_at_once(stack: Any) -> None:
     text = str(caught.value)
     assert "6 problems" in text
     assert text.count("\n\n") == 6
-    assert "services.sites.kind: nexjs\n  Problem: this is not a kind.\n  Fix: Write one of" in text
+    assert "services.sites.kind: nexjs\n  Problem: this is not a known kind.\n  Fix: Write one of" in text
 
 
 def test_a_broken_reference_is_not_a_missing_secret_as_well(stack: Any) -> None:
@@ -754,8 +764,8 @@ def test_two_cycles_are_both_named(stack: Any) -> None:
     stack.hosts["web-1"]["services"].append("worker")
     cycles = [item.problem for item in stack.problems()]
     assert cycles == [
-        "the needs go round in a cycle: api → sites → api",
-        "the needs go round in a cycle: collab → worker → collab",
+        "the needs form a cycle: api → sites → api",
+        "the needs form a cycle: collab → worker → collab",
     ]
 
 
@@ -794,7 +804,7 @@ def test_what_is_right_is_accepted(stack: Any, path: str, value: Any) -> None:
 def test_a_load_balancer_needs_an_edge_to_send_to(stack: Any) -> None:
     stack.set("e.tls", {"mode": "load_balancer"}).set("h.edge-1.services", [])
     (found,) = stack.problems()
-    assert found.path == "hosts" and "no host is the edge" in found.problem and "load balancer" in found.fix
+    assert found.path == "hosts" and "no host is an edge" in found.problem and "load balancer" in found.fix
     stack.hosts = None
     assert stack.problems() == []
 

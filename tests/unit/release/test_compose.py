@@ -191,9 +191,9 @@ def test_the_newest_artifact_is_taken_unless_one_is_named(artifacts: Path) -> No
 @pytest.mark.parametrize(
     "service, artifact, spoil, told",
     [
-        ("bills", None, "", "bills: there is no artifact"),
-        ("orders", "f" * 16, "", f"Known are: {'a' * 16}"),
-        ("orders", None, "manifest", "is no manifest"),
+        ("bills", None, "", "bills: no artifact found"),
+        ("orders", "f" * 16, "", f"Known artifacts: {'a' * 16}"),
+        ("orders", None, "manifest", "is not a manifest"),
         ("orders", None, "key", "lacks archive_sha256"),
         ("orders", None, "archive", "is missing"),
     ],

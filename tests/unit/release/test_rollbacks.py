@@ -73,12 +73,12 @@ def test_a_deployment_that_broke_off_is_what_the_stack_goes_back_from() -> None:
 @pytest.mark.parametrize(
     "looks, services, to, told",
     [
-        ({"h": {"api": look(("a1", "d1"))}}, None, None, "api: the deployment d1 was its first"),
+        ({"h": {"api": look(("a1", "d1"))}}, None, None, "api: deployment d1 was its first"),
         ({"h": {"api": look(("a1", "d1"))}}, ["api"], None, "it has no release before the live one"),
-        (STACK, ["api"], "a9", "release 'a9' is not kept on api-1. Kept are: a1, a2, a3"),
-        (STACK, ["apo"], None, "there is no service 'apo'.*api, sites, web"),
-        (STACK, ["api"], "a3", "a3 is live already"),
-        ({"h": {"api": look()}}, None, None, "nothing to go back to"),
+        (STACK, ["api"], "a9", "release 'a9' is not kept on api-1. Kept releases: a1, a2, a3"),
+        (STACK, ["apo"], None, "these hosts run no service 'apo'.*api, sites, web"),
+        (STACK, ["api"], "a3", "a3 is already live"),
+        ({"h": {"api": look()}}, None, None, "Nothing to roll back to"),
         (
             {
                 "h": {"api": look(("a1", "d1"), ("a2", "d2"), kept="a2")},

@@ -54,9 +54,9 @@ def test_of_the_repository_itself() -> None:
     assert one(checks, "sites", "answers its health check")["url"] == f"https://verify.{DOMAIN}/healthz"
     assert one(checks, "collab", "answers its health check")["url"] == f"https://ws.{DOMAIN}/health"
     assert one(checks, "frontend", f"has a certificate for {DOMAIN}")["days"] == [7, 21]
-    refused = one(checks, "collab", "refuses a socket of https://foreign.invalid")
+    refused = one(checks, "collab", "rejects a socket from https://foreign.invalid")
     assert refused["url"] == f"wss://ws.{DOMAIN}/verify"
-    assert not [name for name in names(checks, "frontend") if " in" in name and name.startswith("lets")]
+    assert not [name for name in names(checks, "frontend") if name.startswith("allows")]
     assert packages_needed(checks) == ["websockets", "pycrdt"]
     json.dumps(checks)
 
@@ -77,13 +77,13 @@ def test_health_that_is_an_open_port_or_not_public() -> None:
         assert not fits(502, check["status"])
     relay = checks_of(with_service("collab", health={"tcp": True}))
     assert not [name for name in names(relay, "collab") if name.startswith("answers")]
-    assert "takes a socket of https://sandbox.test" in names(relay, "collab")
+    assert "accepts a socket from https://sandbox.test" in names(relay, "collab")
 
 
 def test_an_application_that_answers_cors_itself() -> None:
     checks = checks_of(with_service("api", cors="application"))
-    assert not [name for name in names(checks, "api") if name.startswith("keeps")]
-    allowed = one(checks, "api", f"lets https://{DOMAIN} in")
+    assert not [name for name in names(checks, "api") if name.startswith("rejects")]
+    allowed = one(checks, "api", f"allows https://{DOMAIN}")
     assert broken_rules([("access-control-allow-origin", "*")], allowed["headers"]) == []
     assert broken_rules([("access-control-allow-origin", "https://other.test")], allowed["headers"])
 
@@ -94,13 +94,13 @@ def test_origins_are_those_of_pages_that_call() -> None:
     content["journeys"] = []
     admin = {"kind": "static_frontend", "port": 8081, "public": [{"host": "admin"}], "build": {"source": "x"}}
     content["services"] = {"admin": admin, **content["services"]}
-    assert f"lets https://{DOMAIN} in" in names(checks_of(content), "api")
-    for name, origins in (("application", []), ("edge", [f"lets https://admin.{DOMAIN} in"])):
+    assert f"allows https://{DOMAIN}" in names(checks_of(content), "api")
+    for name, origins in (("application", []), ("edge", [f"allows https://admin.{DOMAIN}"])):
         content["services"]["api"]["cors"] = name
         content["services"]["frontend"]["needs"] = ["collab"]
         content["services"]["sites"]["needs"] = []
         content["services"]["collab"]["needs"] = []
-        found = [check for check in names(checks_of(content), "api") if check.startswith("lets https://a")]
+        found = [check for check in names(checks_of(content), "api") if check.startswith("allows https://a")]
         assert found == origins
     content["services"]["api"]["cors"] = "application"
     assert not [check for check in names(checks_of(content), "api") if "preflight" in check]
@@ -108,7 +108,7 @@ def test_origins_are_those_of_pages_that_call() -> None:
 
 def test_a_site_without_client_routes() -> None:
     checks = checks_of(with_service("frontend", spa=False))
-    assert one(checks, "frontend", "answers 404 for a page that is not there")["status"] == [404]
+    assert one(checks, "frontend", "answers 404 for a missing page")["status"] == [404]
     assert "answers a deep link with the page" not in names(checks, "frontend")
 
 
@@ -130,8 +130,8 @@ def test_where_to_look_without_an_edge_of_our_own() -> None:
     for host in plan["hosts"].values():
         host["edge"] = False
     checks = verification(plan, [])
-    assert one(checks, "api", "sends http to https")["where"].startswith("the load balancer's listeners and target")
-    assert one(checks, "edge", "refuses an unknown host over http")["where"].startswith("the load balancer's")
+    assert one(checks, "api", "redirects http to https")["where"].startswith("the load balancer's listeners and target")
+    assert one(checks, "edge", "rejects an unknown host over http")["where"].startswith("the load balancer's")
 
 
 def test_a_load_balancer_sends_every_name_to_https_and_names_the_port() -> None:
@@ -139,8 +139,8 @@ def test_a_load_balancer_sends_every_name_to_https_and_names_the_port() -> None:
     assert len(names(verification(plan, []), "edge")) == 2
     plan["environment"]["tls_mode"] = "load_balancer"
     checks = verification(plan, [])
-    assert names(checks, "edge") == ["refuses an unknown host over https"]
-    (rule,) = one(checks, "api", "sends http to https")["headers"]
+    assert names(checks, "edge") == ["rejects an unknown host over https"]
+    (rule,) = one(checks, "api", "redirects http to https")["headers"]
     for place, is_good in (("", True), (":443", True), (":8443", False), (".evil.test", False)):
         location = f"https://api.{DOMAIN}{place}/verify?redirect=1"
         assert bool(re.search(rule["matches"], location)) is is_good, location
@@ -157,8 +157,8 @@ STEP = {"name": "ask", "service": "sites", "request": "GET /"}
 @pytest.mark.parametrize(
     "step, words",
     [
-        ({**STEP, "service": "site"}, "there is no service 'site'; use one of api, frontend, sites, collab"),
-        ({**STEP}, "'sites' answers on every subdomain of sandbox.test; say which with host"),
+        ({**STEP, "service": "site"}, "unknown service 'site'; use one of api, frontend, sites, collab"),
+        ({**STEP}, "'sites' answers on every subdomain of sandbox.test; choose one with host"),
     ],
 )
 def test_journeys_that_cannot_be_walked(step: dict[str, Any], words: str) -> None:
@@ -191,13 +191,13 @@ def test_steps_of_a_journey() -> None:
     [
         ([("a", "1")], {"header": "a", "matches": "^1$"}, ""),
         ([("A", "1")], {"header": "a", "matches": "^1$"}, ""),
-        ([], {"header": "a", "matches": "."}, "there is no a"),
+        ([], {"header": "a", "matches": "."}, "a is missing"),
         ([("a", "2")], {"header": "a", "matches": "^1$"}, "a is '2'"),
         ([("a", "1"), ("a", "1")], {"header": "a", "matches": "^1$"}, "a is '1, 1'"),
         ([("b", "x")], {"header": "a|b", "matches": "x"}, ""),
         ([("b", "y")], {"header": "a|b", "matches": "x"}, "a or b is 'y'"),
         ([], {"header": "a", "absent": True}, ""),
-        ([("a", "1")], {"header": "a", "absent": True}, "a is '1', and should not be there"),
+        ([("a", "1")], {"header": "a", "absent": True}, "a is '1', but should be absent"),
         ([], {"header": "a", "lacks": "x"}, ""),
         ([("a", "xy")], {"header": "a", "lacks": "x"}, "a is 'xy'"),
     ],
@@ -270,7 +270,7 @@ def test_the_table_is_aligned_and_short() -> None:
         result("skipped"),
     ]
     lines = table(results, 1.23).splitlines()
-    assert lines[0].split() == ["result", "service", "check", "came", "ms"]
+    assert lines[0].split() == ["result", "service", "check", "received", "ms"]
     column = lines[0].index("check")
     assert [line[column:][:3] for line in lines[1:5]] == ["ans", "ans", "ccc", "ans"]
     assert max(map(len, lines)) <= 150
@@ -283,7 +283,14 @@ def test_the_table_is_aligned_and_short() -> None:
 def test_only_failures_are_explained() -> None:
     assert explanations([result("ok"), result("warning"), result("skipped")]) == []
     (text,) = explanations([result("failed", likely="a", look="b")])
-    assert [line.split()[0] for line in text.splitlines()] == ["api:", "asked", "expected", "came", "likely", "look"]
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "api:",
+        "request",
+        "expected",
+        "received",
+        "likely",
+        "look",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,32 +52,32 @@ CASES = {
         "api: answers its health check",
         "api: sends security headers",
         "api: sign up",
-        f"api: lets {A} in",
-        f"api: lets https://verify.{DOMAIN} in",
-        "api: keeps https://foreign.invalid out",
-        f"api: keeps https://not-{DOMAIN} out",
+        f"api: allows {A}",
+        f"api: allows https://verify.{DOMAIN}",
+        "api: rejects https://foreign.invalid",
+        f"api: rejects https://not-{DOMAIN}",
     ],
-    "no redirect": [f"{name}: sends http to https" for name in ("api", "frontend", "sites", "collab")],
+    "no redirect": [f"{name}: redirects http to https" for name in ("api", "frontend", "sites", "collab")],
     "no security headers": [f"{name}: sends security headers" for name in ("api", "frontend", "sites")],
     "tells its version": [f"{name}: sends security headers" for name in ("api", "frontend", "sites")],
-    "serves unknown hosts": [f"edge: refuses an unknown host over {scheme}" for scheme in ("https", "http")],
+    "serves unknown hosts": [f"edge: rejects an unknown host over {scheme}" for scheme in ("https", "http")],
     "no CORS": [
-        f"api: lets {A} in",
-        f"api: lets https://verify.{DOMAIN} in",
-        "api: answers the preflight of a call with a login",
+        f"api: allows {A}",
+        f"api: allows https://verify.{DOMAIN}",
+        "api: answers the preflight of an authenticated call",
     ],
-    "no vary": [f"api: lets {A} in", f"api: lets https://verify.{DOMAIN} in"],
-    "no preflight": ["api: answers the preflight of a call with a login"],
-    "foreign origins are let in": ["api: keeps https://foreign.invalid out", f"api: keeps https://not-{DOMAIN} out"],
-    "lookalike origins are let in": [f"api: keeps https://not-{DOMAIN} out"],
+    "no vary": [f"api: allows {A}", f"api: allows https://verify.{DOMAIN}"],
+    "no preflight": ["api: answers the preflight of an authenticated call"],
+    "foreign origins are let in": ["api: rejects https://foreign.invalid", f"api: rejects https://not-{DOMAIN}"],
+    "lookalike origins are let in": [f"api: rejects https://not-{DOMAIN}"],
     "no deep links": ["frontend: answers a deep link with the page"],
     "missing asset is the page": ["frontend: answers 404, uncached, for a missing asset"],
     "missing asset is cached": ["frontend: answers 404, uncached, for a missing asset"],
-    "mixed content": ["frontend: tells the page its addresses"],
-    "foreign sockets are taken": ["collab: refuses a socket of https://foreign.invalid"],
+    "mixed content": ["frontend: serves the runtime configuration"],
+    "foreign sockets are taken": ["collab: rejects a socket from https://foreign.invalid"],
     "own sockets are refused": [
-        f"collab: takes a socket of {A}",
-        f"collab: takes a socket of https://verify.{DOMAIN}",
+        f"collab: accepts a socket from {A}",
+        f"collab: accepts a socket from https://verify.{DOMAIN}",
         "collab: co-edit a text",
     ],
     "relay forgets": ["collab: co-edit a text"],
@@ -104,7 +104,7 @@ def test_what_follows_a_failed_step_is_not_tried(walk: Walking, door: FrontDoor)
     door.faults.add("login fails")
     steps = [item for item in walk() if item.get("journey")]
     assert [item["level"] for item in steps] == ["ok", "failed", *["skipped"] * 5]
-    assert steps[2]["came"] == "not tried: 'log in' failed"
+    assert steps[2]["came"] == "not run: 'log in' failed"
     assert not any("/api/auth/me" in line for line in door.asked)
 
 
@@ -114,9 +114,9 @@ def test_a_failure_says_what_and_where(walk: Walking, door: FrontDoor) -> None:
     text = explanations(results)[0]
     assert text.splitlines() == [
         "api: answers its health check",
-        f"  asked     GET https://api.{DOMAIN}/api/health, at {door.address}",
+        f"  request   GET https://api.{DOMAIN}/api/health, at {door.address}",
         "  expected  status 200",
-        "  came      502 Bad Gateway: <h1>502 Bad Gateway</h1> (another status than expected)",
+        "  received  502 Bad Gateway: <h1>502 Bad Gateway</h1> (unexpected status)",
         "  likely    nginx is up, the slot behind it is not: the process is down, still starting, or on another port",
         "  look      on api-1_i-0: journalctl -t api -n 50; systemctl status 'fivepointers-api@*'; "
         "curl -i http://10.0.0.11:3001/api/health",
@@ -230,11 +230,11 @@ def test_a_socket_that_must_be_refused(walk: Walking, door: FrontDoor) -> None:
 
 
 JOURNEY_FAULTS = [
-    ({"save": {"token": "accessTokn"}}, "the answer has no 'accessTokn' (at 'accessTokn' there is: accessToken, user)"),
-    ({"save": {"mail": "user.mail"}}, "(at 'mail' there is: email)"),
+    ({"save": {"token": "accessTokn"}}, "the response has no 'accessTokn' ('accessTokn' is not in: accessToken, user)"),
+    ({"save": {"mail": "user.mail"}}, "('mail' is not in: email)"),
     ({"contains": "absent"}, "the body lacks 'absent'"),
-    ({"status": [201, 204]}, "another status than expected"),
-    ({"headers": {"X-Who": "${nobody}"}}, "nothing was saved as 'nobody' (known: unique)"),
+    ({"status": [201, 204]}, "unexpected status"),
+    ({"headers": {"X-Who": "${nobody}"}}, "no step has saved 'nobody' (known: unique)"),
 ]
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The engines of databases. A new one is a file beside this one, and a line here. The first is the default."""
+"""The database engines. To add one, add a file to this folder and a line here. The first is the default."""
 
 from __future__ import annotations
 

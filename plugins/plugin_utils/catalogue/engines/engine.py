@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What a database engine says of itself. Everything else asks an engine; only its own file names it."""
+"""What defines a database engine. Other code reads these attributes; only an engine's own file names the engine."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Engine:
-    """How databases of one engine are addressed, made on RDS, checked, and reached by a person.
+    """How databases of one engine are addressed, created on RDS, checked, and opened by a person.
 
-    name: what the catalogue and RDS call it.
-    title: what people call it.
-    port: where the catalogue states none.
-    scheme: of the address that applications get, such as scheme://user:password@host:port/name.
-    version: of instances that are made, where the environment states none; `family_parts` of its numbers name RDS'
-    family of parameter groups.
-    master: the administrator of instances that are made.
-    logs: what RDS sends to CloudWatch.
-    parameters: of every parameter group that is made.
-    tls_parameter: the parameter that refuses connections without TLS; true where it is in `tls_values`.
-    max_connections_query: the statement that says how many connections the server allows.
-    bytes_per_connection: RDS allows one connection for so many bytes of the instance class' memory.
-    client: the command with which a person connects to 127.0.0.1, line by line. {port}, {user} and {schema} are put
+    name: its name in the catalogue and on RDS.
+    title: its display name.
+    port: the default port.
+    scheme: the scheme of the URL that applications get, such as scheme://user:password@host:port/name.
+    version: the default version of created instances; its first `family_parts` numbers name the family of parameter
+    groups on RDS.
+    master: the administrator of created instances.
+    logs: the logs that RDS exports to CloudWatch.
+    parameters: set in every created parameter group.
+    tls_parameter: the parameter that rejects connections without TLS, if its value is in `tls_values`.
+    max_connections_query: the statement that returns how many connections the server allows.
+    bytes_per_connection: RDS allows one connection per this many bytes of the instance class's memory.
+    client: the command with which a person connects to 127.0.0.1, line by line. {port}, {user} and {schema} are filled
     in, quoted for a shell.
     """
 
@@ -45,5 +45,5 @@ class Engine:
     client: tuple[str, ...]
 
     def family(self, version: str) -> str:
-        """Return RDS' family of parameter groups for a version such as 8.4.3."""
+        """Return the RDS family of parameter groups for a version such as 8.4.3."""
         return self.name + ".".join(version.split(".")[: self.family_parts])

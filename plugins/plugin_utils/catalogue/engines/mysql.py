@@ -16,7 +16,7 @@ ENGINE = Engine(
     family_parts=2,
     master="admin",
     logs=("error", "slowquery"),
-    # Slow statements go to the log, which RDS hands to CloudWatch.
+    # Slow statements go to the log that RDS exports to CloudWatch.
     parameters={
         "require_secure_transport": "1",
         "slow_query_log": "1",

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The kinds of services. A new one is a file beside this one, and a line here."""
+"""The kinds of services. To add one, add a file to this folder and a line here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What a kind of service says of itself. Everything else asks a kind; only its own file names it."""
+"""What defines a kind of service. Other code reads these attributes; only a kind's own file names the kind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Long enough to notice that something is wrong, and to roll back without starting anything.
+# Seconds: long enough to notice a problem and roll back without starting a process.
 HOLD = 300
-# Keys of a service that make no sense without pages, or without a process.
+# Service keys that need a kind with pages, or a kind with a process.
 PAGE_KEYS = frozenset({"csp", "csp_report_only", "spa"})
 PROCESS_KEYS = frozenset(
     {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd"}
@@ -20,10 +20,10 @@ PROCESS_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Hashed:
-    """Files with a digest in their name, which outlive their release: open pages still ask for them.
+    """Files with a digest in their name. They outlive their release, since open pages still request them.
 
     source: their directory in the code.
-    target: the path below which users find them, without slashes at its ends.
+    target: the path they are served under, without leading or trailing slash.
     """
 
     source: str
@@ -34,30 +34,30 @@ class Hashed:
 class Kind:
     """How services of one kind are built, started, reached, checked and switched.
 
-    name: what the catalogue calls it.
-    layout: what goes into an artifact, see module_utils.build.layouts: "static" (files that the front serves), "node"
-    (a program with its packages) or "next" (a build of Next.js). Anything but "static" is a process in two slots.
-    listens: "http", "websocket", or "nothing": then it has neither port nor front.
-    handover: what moves at a switch: "requests" (new ones go to the other slot), or "documents" (so do open sockets,
+    name: its name in the catalogue.
+    layout: what an artifact contains, see module_utils.build.layouts: "static" (files that the front serves), "node"
+    (a program with its packages) or "next" (a Next.js build). Every layout but "static" runs as a process in two slots.
+    listens: "http", "websocket", or "nothing", which means neither port nor front.
+    handover: what a switch moves: "requests" (new requests go to the other slot) or "documents" (open sockets move too,
     document by document).
-    pages: answers with pages, so its public address is an allowed origin, and pages get their headers.
-    inline_scripts: its pages hold inline scripts and styles that only the application itself could sign.
-    streams: sends a page piece by piece, each as soon as it is ready.
-    port, health: used where the catalogue states nothing; None where it must state it.
-    script, script_required: the script of package.json that builds it, and whether there must be one.
-    output: the folder that the build writes, relative to the source.
-    standalone: its builds may leave their packages out; such a build is started by `start`, another by
+    pages: serves pages, so its public address is an allowed origin, and its pages get the headers for pages.
+    inline_scripts: its pages contain inline scripts and styles that only the application could sign.
+    streams: streams pages, sending each part as soon as it is ready.
+    port, health: the defaults; None if the catalogue must set them.
+    script, script_required: the script of package.json that builds it, and whether it is required.
+    output: the folder that the build writes to, relative to the source.
+    standalone: its builds may omit their packages; such a build is started with `start`, any other with
     `start_with_packages`.
-    node_options: for NODE_OPTIONS, before what the catalogue states.
+    node_options: put into NODE_OPTIONS before the catalogue's value.
     writable: the one folder of the code that a release may write to; each release has its own.
     hashed: see Hashed.
-    hold: seconds for which a replaced release goes on running, so that a rollback starts nothing.
+    hold: seconds that a replaced release keeps running, so that a rollback does not have to start it.
     hand_off: who moves open sockets to the next release: "bridge" (preloaded by the collection), "application", or
-    nobody.
-    sockets_per_client: open WebSockets that one client address may have; None for any number.
-    unsupported: keys of a service, and of its build, that are refused.
+    "" for nobody.
+    sockets_per_client: limit of open WebSockets for one client address; None for no limit.
+    unsupported: keys of a service, and of its build, that are rejected.
     environment: environment variables that every service of this kind gets.
-    checks: what verification looks at besides health and headers, by the names in plugin_utils.verify.derive.
+    checks: what verification checks besides health and headers, by the names in plugin_utils.verify.derive.
     """
 
     name: str
@@ -87,15 +87,15 @@ class Kind:
 
     @property
     def process(self) -> bool:
-        """Whether it runs under Node.js, in two slots behind the front; otherwise the front serves files."""
+        """Whether it runs under Node.js, in two slots behind the front; if not, the front serves its files."""
         return self.layout != "static"
 
     @property
     def websocket(self) -> bool:
-        """Whether users reach it by WebSocket."""
+        """Whether users connect to it by WebSocket."""
         return self.listens == "websocket"
 
     @property
     def scheme(self) -> str:
-        """Scheme of the public address."""
+        """The scheme of its public address."""
         return "wss" if self.websocket else "https"

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""NestJS: an API over HTTP, whose answers are data."""
+"""NestJS: an HTTP API that returns data, not pages."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Next.js: pages made by a server."""
+"""Next.js: server-rendered pages."""
 
 from __future__ import annotations
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import Hashed, Kind
 
-# It calls its process next-server, and nobody could tell which service that is.
+# Next.js renames its process to next-server, which hides the service it belongs to.
 KEEP_TITLE = "--import=data:text/javascript,Object.defineProperty(process,'title',{get:()=>process.argv0,set(){}})"
 
 KIND = Kind(

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A frontend that a bundler such as Vite built: files, served by the front."""
+"""A frontend built by a bundler such as Vite: static files, served by the front."""
 
 from __future__ import annotations
 

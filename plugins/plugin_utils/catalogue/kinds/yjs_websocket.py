@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A Y.js relay: documents that several people edit at once, over WebSocket."""
+"""A Y.js relay: several people edit the same documents over WebSocket."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KIND = Kind(
     script_required=False,
     output=".",
     start="node server.js",
-    # It may keep documents in memory, where two relays would hold different ones: only a shared store makes it safe.
+    # A relay may keep documents in memory, and two relays would diverge: holding is only safe with a shared store.
     hold=0,
     hand_off="bridge",
-    # An office has one address: a hundred people with three documents each.
+    # An office shares one address: a hundred people with three documents each.
     sockets_per_client=300,
     unsupported=PAGE_KEYS | {"build.standalone"},
     checks=("websocket",),

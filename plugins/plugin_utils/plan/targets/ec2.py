@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Services on EC2 hosts: ports, addresses, and what each host carries. Pure functions."""
+"""Services on EC2 hosts: ports, addresses, and what each host runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EDGE_PORTS = (80, 443)
 
 
 def slots(port: int | None) -> dict[str, int]:
-    """Return the loopback ports of a service's two slots; 0 for one that listens on nothing."""
+    """Return the loopback ports of a service's two slots; 0 if it listens on nothing."""
     return {"blue": BLUE + port, "green": GREEN + port} if port else {"blue": 0, "green": 0}
 
 
@@ -52,13 +52,13 @@ def upstreams(model: Model) -> dict[str, list[str]]:
 
 
 def beside_edge(model: Model) -> list[str]:
-    """Return the services with a front on a host of the edge: one nginx, which a renewed certificate reloads."""
+    """Return the services whose front shares an nginx with the edge, which a renewed certificate reloads."""
     edges = {host for host, entry in (model.hosts or {}).items() if "edge" in entry["services"]}
     return [name for name in model.services if edges & set(model.placement.get(name, []))]
 
 
 def host_plans(model: Model) -> dict[str, dict[str, Any]]:
-    """Return what each host carries."""
+    """Return what each host runs."""
     plans: dict[str, dict[str, Any]] = {}
     fronts = {name: servers(model, name) for name in model.services}
     reloaded = beside_edge(model)
@@ -83,5 +83,5 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
 
 
 def internal_url(port: int | None) -> str:
-    """Return the address at which processes of the same host call a service; empty where its port is not known."""
+    """Return the address at which processes on the same host call a service; empty if its port is unknown."""
     return f"http://127.0.0.1:{INTERNAL + port}" if port else ""
