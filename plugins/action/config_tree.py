@@ -21,7 +21,7 @@ TEMPLATE_KEYS = {"src", "dest", *ATTRIBUTES}
 
 
 def pack(files: list[dict[str, t.Any]]) -> str:
-    """One string for all files: small on the wire, and a single argument that no log shows."""
+    """Pack all files into one string: small on the wire, and a single argument that no log shows."""
     ready = [{**file, "content": base64.b64encode(file["content"]).decode()} for file in files]
     return base64.b64encode(zlib.compress(json.dumps(ready).encode())).decode()
 
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
             module_args={**args, "payload": pack(files)},
             task_vars=variables,
         )
-        # The arguments are the files' contents in another form: nothing that helps an operator.
+        # The arguments are the packed files, which do not help an operator.
         result.pop("invocation", None)
         for note in result.get("notes") or []:
             self._display.v(f"{variables.get('inventory_hostname')}: {note}")
@@ -87,8 +87,8 @@ class ActionModule(ActionBase):
                 self._loader.cleanup_tmp_file(real)
             except (AnsibleError, OSError) as error:
                 raise AnsibleActionFail(
-                    f"config_tree: {entry['path']} is to come from {entry['source']!r} on the controller, "
-                    f"which cannot be read: {error}"
+                    f"config_tree: the source {entry['source']!r} of {entry['path']} cannot be read on the controller: "
+                    f"{error}"
                 ) from error
         return {
             "path": entry["path"],
@@ -103,7 +103,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"config_tree: {entry!r} is not a file; give a mapping with {keys}")
         for key in entry:
             if key not in known:
-                raise AnsibleActionFail(f"config_tree: unknown key {key!r} in a file; known are {keys}")
+                raise AnsibleActionFail(f"config_tree: unknown key {key!r} in a file; known keys: {keys}")
         for key in required:
             if not isinstance(entry.get(key), str) or not entry[key]:
-                raise AnsibleActionFail(f"config_tree: a file lacks {key}, or it is not a string: {entry.get(key)!r}")
+                raise AnsibleActionFail(f"config_tree: {key} of a file is missing or not a string: {entry.get(key)!r}")

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The controller's half of unpack: fetches archives that a host lacks, once, and sends them."""
+"""The controller's half of unpack: downloads archives that hosts need, once, and sends them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FETCH_TIMEOUT = 60
 
 
 def local(entry: Mapping[str, t.Any], table: str) -> str:
-    """Return the path of an archive with a file address, once its checksum is verified."""
+    """Return the path of an archive with a file URL, once its checksum is verified."""
     path = url2pathname(urlsplit(entry["url"]).path)
     try:
         found = sha256_of(path)
@@ -36,15 +36,15 @@ def local(entry: Mapping[str, t.Any], table: str) -> str:
         ) from error
     if found != entry["sha256"]:
         raise ArchiveError(
-            "%s has the checksum %s, and version %s of %s says %s. One of them is wrong."
+            "%s has the checksum %s, but version %s of %s says %s. One of them is wrong."
             % (path, found, entry["version"], table, entry["sha256"])
         )
     return path
 
 
 def fetch(entry: Mapping[str, t.Any], path: str, table: str) -> None:
-    """Fetch an archive into the cache unless it is there; raise ArchiveError with the address and the fix."""
-    # One process fetches; the tasks of other hosts wait and then find the file.
+    """Download an archive into the cache unless it is there; raise ArchiveError with the URL and the fix."""
+    # One process downloads; the tasks of other hosts wait, and then find the file.
     with locked(path + ".lock"):
         if os.path.isfile(path) and sha256_of(path) == entry["sha256"]:
             return
@@ -59,13 +59,13 @@ def fetch(entry: Mapping[str, t.Any], path: str, table: str) -> None:
             found = sha256_of(temporary)
             if found != entry["sha256"]:
                 raise ArchiveError(
-                    "What %s gives has the checksum %s, and the table says %s. If its publisher states the former, "
+                    "The download from %s has the checksum %s instead of %s. If its publisher lists the former, "
                     "correct the table; otherwise do not use it." % (where, found, entry["sha256"])
                 )
             os.rename(temporary, path)
         except (OSError, ValueError) as error:
             raise ArchiveError(
-                "%s cannot be fetched by the controller: %s. Correct the address in %s, or put the file at %s."
+                "The controller cannot download %s: %s. Correct the URL in %s, or put the file at %s."
                 % (where, error, table, path)
             ) from error
         finally:
@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Ask the host once; fetch and send what it lacks."""
+        """Ask the host once; download and send what it needs."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
         args = dict(self._task.args)

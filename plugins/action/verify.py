@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Walk through the front door, from the controller: no module has to be packed, sent and started for it."""
+"""Verify an environment through its front door, from the controller: no module has to be packed and sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
 
 
 def require(packages: list[str]) -> None:
-    """Fail with the name of a package that is missing."""
+    """Fail with the name of the first missing package."""
     for package in packages:
         try:
             import_module(package)
@@ -44,11 +44,11 @@ def require(packages: list[str]) -> None:
 
 
 def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
-    """Carry the checks out; return the task's result."""
+    """Run the checks; return the result of the task."""
     start = time.monotonic()
     if check_mode:
         steps = [step for check in params["checks"] for step in check.get("steps", [check])]
-        results = [make_result(step, "skipped", "", "not asked in check mode", 0.0) for step in steps]
+        results = [make_result(step, "skipped", "", "not checked in check mode", 0.0) for step in steps]
     else:
         require(packages_needed(params["checks"]))
         try:
@@ -66,7 +66,7 @@ def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
         "table": table(results, seconds),
         "seconds": seconds,
     }
-    # Names that share a certificate share what is to be said of it.
+    # Names that share a certificate share its warning.
     warnings = {f"{item['came']}: {item['likely']}": None for item in results if item["level"] == "warning"}
     if warnings:
         answer["warnings"] = list(warnings)

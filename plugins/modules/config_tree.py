@@ -2,47 +2,46 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A set of configuration files as one unit."""
+"""Manage a set of configuration files as one unit."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: config_tree
-short_description: Make a set of configuration files exactly what is described, as one unit
+short_description: Manage a set of configuration files as one unit
 version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Renders templates on the controller, sends all files in one call, validates the whole tree, swaps the files,
-    removes what the owner no longer owns, reloads, and proves that the reload took.
-  - The validation runs in a private mount namespace in which the staged tree lies over O(root), so that absolute
-    includes, paths in messages and line numbers are those of the files that are to be. Nobody else sees the staged
-    files.
-  - If any step fails, every file is what it was before, and the old configuration is loaded again.
-  - A journal (synced to disk) survives kill and power loss. The next run of any owner on the host finishes the
-    reload that is owed, or puts the files back.
-  - Where nothing differs, nothing is written, validated or reloaded.
-  - A file that existed before its owner came is kept aside, and put back when the owner gives the path up.
+  - Renders templates on the controller, sends all files in one call, validates the whole tree, replaces the files,
+    removes files that the owner no longer lists, reloads, and proves that the reload took effect.
+  - The validation runs in a private mount namespace, with the staged tree mounted over O(root). Absolute includes,
+    paths in messages and line numbers are therefore those of the final files. No other process sees the staged files.
+  - If any step fails, all files are restored and the old configuration is reloaded.
+  - A journal, synced to disk, survives kills and power loss. The next run of any owner on the host completes the
+    pending reload or restores the files.
+  - If nothing differs, nothing is written, validated or reloaded.
+  - A file that existed before its owner took it over is backed up, and restored when the owner no longer lists it.
 attributes:
   check_mode:
-    description: Reports what would change, and validates the staged tree where the command is installed.
+    description: Reports what would change, and validates the staged tree if the command is installed.
     support: full
   diff_mode:
     description: Contents of sensitive and binary files are not shown.
     support: full
   action:
-    description: Templates and sources are read on the controller.
+    description: The controller reads templates and sources.
     support: full
 options:
   owner:
     description:
-      - Name of the unit. What an owner no longer lists is removed. No two owners may list one path.
+      - Name of the set. Files that an owner no longer lists are removed. No two owners may list the same path.
     type: str
     required: true
   root:
     description:
-      - Directory that is staged and validated as a whole. Relative paths start here.
+      - Directory that is staged and validated as a whole. Relative paths are relative to it.
     type: path
     required: true
   templates:
@@ -53,7 +52,7 @@ options:
     default: []
     suboptions:
       src:
-        description: Template, looked for like that of M(ansible.builtin.template).
+        description: Template, searched for like that of M(ansible.builtin.template).
         type: str
         required: true
       dest:
@@ -61,21 +60,21 @@ options:
         type: str
         required: true
       mode:
-        description: Permissions, as octal digits in quotes. V(0644), or V(0600) for what is sensitive.
+        description: Permissions, as quoted octal digits. Defaults to V(0644), or V(0600) for sensitive files.
         type: str
       sensitive:
-        description: Whether the content is secret. It is then in no diff and no log.
+        description: Whether the content is secret and must not appear in diffs or logs.
         type: bool
         default: false
       user:
-        description: Owner of the file. The connection's user, unless given.
+        description: Owner of the file. Defaults to the user of the connection.
         type: str
       group:
-        description: Group of the file. The connection's group, unless given.
+        description: Group of the file. Defaults to the group of the connection's user.
         type: str
   files:
     description:
-      - Files that are not templates.
+      - Files to write as they are.
     type: list
     elements: dict
     default: []
@@ -88,64 +87,64 @@ options:
         description: The content.
         type: str
       source:
-        description: File on the controller whose bytes are the content. May be encrypted with Ansible Vault.
+        description: File on the controller to copy. May be encrypted with Ansible Vault.
         type: str
       mode:
-        description: Permissions, as octal digits in quotes. V(0644), or V(0600) for what is sensitive.
+        description: Permissions, as quoted octal digits. Defaults to V(0644), or V(0600) for sensitive files.
         type: str
       sensitive:
-        description: Whether the content is secret. It is then in no diff and no log.
+        description: Whether the content is secret and must not appear in diffs or logs.
         type: bool
         default: false
       user:
-        description: Owner of the file. The connection's user, unless given.
+        description: Owner of the file. Defaults to the user of the connection.
         type: str
       group:
-        description: Group of the file. The connection's group, unless given.
+        description: Group of the file. Defaults to the group of the connection's user.
         type: str
   keep:
     description:
-      - Paths that stay as they are if the owner owns them already.
+      - Paths to leave unchanged if the owner already owns them.
     type: list
     elements: str
     default: []
   validate:
     description:
-      - Command that must succeed on the staged tree, as a list of words.
+      - Command that must succeed on the staged tree, as a list of arguments.
     type: list
     elements: str
     default: []
   reload:
     description:
-      - Command that brings the new files into use, as a list of words.
+      - Command that makes the new files take effect, as a list of arguments.
     type: list
     elements: str
     default: []
   prove:
     description:
-      - How to know that the reload took.
+      - How to verify that the reload took effect.
     type: dict
     suboptions:
       workers:
-        description: PID file of a process that gets new children when it loads a configuration, such as that of nginx.
+        description: PID file of a process that starts new children when it reloads, such as nginx.
         type: path
       command:
-        description: Command that succeeds when the new configuration is in use.
+        description: Command that succeeds once the new configuration is in effect.
         type: list
         elements: str
       timeout:
-        description: Seconds to wait for the proof.
+        description: How many seconds to wait for it.
         type: float
         default: 10
   explain:
     description:
-      - Command whose output is added to the message when reload or proof fail.
+      - Command whose output is added to the error message if O(reload) or O(prove) fails.
     type: list
     elements: str
     default: []
   payload:
     description:
-      - The rendered files, as the action sends them. Not for playbooks.
+      - The rendered files, as the action sends them. Not for use in playbooks.
     type: str
 """
 
@@ -166,13 +165,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: Paths that differed and were (or in check mode would be) written.
+  description: Paths that differed and were, or in check mode would be, written.
   returned: success
   type: list
   elements: str
   sample: [/etc/nginx/fivepointers/edge.conf]
 removed:
-  description: Paths that the owner gave up, removed or put back to what was there before.
+  description: Paths that the owner no longer lists. They were removed, or their original file was restored.
   returned: success
   type: list
   elements: str
@@ -185,11 +184,11 @@ reloaded:
   returned: success
   type: bool
 recovered:
-  description: What was done about an earlier run that died, or nothing.
+  description: What was recovered after an interrupted run, empty if there was none.
   returned: success
   type: str
 notes:
-  description: What an operator should know, such as why there was no validation.
+  description: Hints for the operator, such as why there was no validation.
   returned: success
   type: list
   elements: str

@@ -2,67 +2,67 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Begin and end a deployment: the environment's lock, the measurement, the report."""
+"""Begin and end a deployment: lock, measurement, report."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: deployment
-short_description: Hold an environment's lock, measure, and report
+short_description: Lock an environment, measure a deployment, and report it
 version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - One deployment at a time works on an environment. Its lock is a lease in a file of one of the environment's hosts,
-    on which the task runs; all deployments use the same host, so delegate it to the first one by name.
-  - From V(begun) on, a process on the controller renews the lease and asks the services through the front door, a few
-    times a second, as users do. It ends with the play, however that ends; then the lease ends by itself.
-  - The lease has a number. Hosts refuse a deployment whose number is lower than one that they have seen, so that what
-    a controller does that was thought dead comes too late.
+  - Only one deployment at a time may change an environment. Its lock is a lease, kept in a file on the host where the
+    task runs. All deployments must use the same host, so delegate the task to the first host by name.
+  - From V(begun) on, a process on the controller renews the lease and probes the services through the front door, a few
+    times per second, as users would. It ends with the play, however the play ends; then the lease expires.
+  - Each lease has a fencing number. Hosts refuse a deployment whose number is lower than one they have seen, so a
+    controller that was given up for dead cannot interfere later.
 attributes:
   check_mode:
-    description: Nothing is done. A dry run needs no lock.
+    description: Does nothing, because a dry run needs no lock.
     support: full
   diff_mode:
-    description: There is nothing to show.
+    description: There is nothing to compare.
     support: none
   action:
-    description: Measures and reports on the controller.
+    description: The controller measures and reports.
     support: full
 options:
   state:
     description:
-      - V(begun) takes the lock and begins to measure.
-      - V(measured) waits until C(deployment.watch) seconds have passed since the last switch, and fails if what was
-        measured is over the budget.
-      - V(ended) ends the measurement, gives the lock back, writes the report, and fails if the deployment did.
-      - V(renewed) is what the process on the controller calls.
+      - V(begun) takes the lock and starts the measurement.
+      - V(measured) waits until C(deployment.watch) seconds have passed since the last switch, and fails if the
+        measurement exceeds the budget.
+      - V(ended) stops the measurement, releases the lock, writes the report, and fails if the deployment failed.
+      - V(renewed) is used by the process on the controller.
     type: str
     choices: [begun, measured, ended, renewed]
     required: true
   environment:
     description:
-      - The plan's environment, with its name, front door and deployment settings.
+      - Environment of the plan, with its name, front door and deployment settings.
     type: dict
     default: {}
   services:
     description:
-      - The services that are measured, as the plan describes them.
+      - Services to measure, as the plan describes them.
     type: list
     elements: dict
     default: []
   origin:
     description:
-      - Origin that WebSockets of the measurement come from.
+      - Value of the header Origin of the WebSockets that measure.
     type: str
   ca_file:
     description:
-      - Certificate authorities that the measurement trusts. Those of the system unless given.
+      - Certificate authorities that the measurement trusts. Defaults to those of the system.
     type: path
   reports:
     description:
-      - Directory on the controller to which the report is written, as JSON and as an HTML page.
+      - Directory on the controller for the report, which is written as JSON and as an HTML page.
     type: path
   begun:
     description:
@@ -71,7 +71,7 @@ options:
     default: {}
   failures:
     description:
-      - What else went wrong, such as the texts of a verification.
+      - Other failures, such as those of the verification.
     type: list
     elements: str
     default: []
@@ -82,15 +82,15 @@ options:
     default: ''
   by:
     description:
-      - Who deploys. Set by the action.
+      - Who is deploying. Set by the action.
     type: str
     default: ''
 notes:
-  - Needs root on the host that keeps the lease.
+  - Requires root on the host that keeps the lease.
 """
 
 EXAMPLES = r"""
-- name: Take the environment's lock, and measure from here on
+- name: Lock the environment and start to measure
   fivepointers.platform.deployment:
     state: begun
     environment: "{{ platform.environment }}"
@@ -100,7 +100,7 @@ EXAMPLES = r"""
   run_once: true
   register: deployment
 
-- name: Give the lock back and report
+- name: Release the lock and report
   fivepointers.platform.deployment:
     state: ended
     begun: "{{ deployment }}"
@@ -110,24 +110,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 id:
-  description: Identifier of the deployment. It begins with the time.
+  description: Identifier of the deployment. It starts with the time.
   returned: V(state=begun)
   type: str
   sample: 20260101T120000Z-1a2b
 number:
-  description: The lease's number.
+  description: Fencing number of the lease.
   returned: V(state=begun)
   type: int
 by:
-  description: Who deploys.
+  description: Who is deploying.
   returned: V(state=begun)
   type: str
 journal:
-  description: File on the controller in which each phase notes what it did.
+  description: File on the controller to which each phase is logged.
   returned: V(state=begun)
   type: str
 watch:
-  description: Seconds for which the new releases are watched before the commit.
+  description: How many seconds the new releases are watched before the commit.
   returned: V(state=begun)
   type: float
 outcome:
@@ -135,7 +135,7 @@ outcome:
   returned: V(state=ended)
   type: str
 services:
-  description: The services that were to change.
+  description: Services that the deployment was to change.
   returned: V(state=ended)
   type: list
   elements: str
@@ -144,7 +144,7 @@ table:
   returned: V(state=ended)
   type: str
 report:
-  description: Path of the report as an HTML page; the JSON file beside it has the same name.
+  description: Path of the HTML report. The JSON report is next to it, under the same name.
   returned: V(state=ended)
   type: str
 """

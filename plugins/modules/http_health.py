@@ -2,29 +2,29 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Ask a service whether it is healthy, and say what came."""
+"""Check the health of a service, and report what it answered."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: http_health
-short_description: Ask a service whether it is healthy
+short_description: Check the health of a service
 version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Sends one HTTP request, or opens one TCP connection, until the answer is as expected or the retries are used up.
+  - Sends an HTTP request, or opens a TCP connection, until the response is as expected or the retries are used up.
   - Can connect to any address while name, SNI and Host header stay those of the URL, so that a slot, a front or an
-    edge is asked as a user would ask it, before DNS points to it.
-  - A failure says what was asked, what came, and what usually lies behind it.
-  - Never follows redirects. A redirect is an answer like any other.
-  - Needs nothing but Python on the host. Changes nothing, and does the same in check mode.
+    edge can be checked as a user would reach it, before DNS points to it.
+  - A failure reports the request, the response, and the likely cause.
+  - Never follows redirects. A redirect is a response like any other.
+  - Needs only Python on the host. Changes nothing, and does the same in check mode.
 options:
   url:
     description:
-      - The http or https URL to ask.
-      - Exactly one of O(url) and O(tcp) is needed.
+      - The http or https URL to request.
+      - Exactly one of O(url) and O(tcp) is required.
     type: str
   tcp:
     description:
@@ -32,11 +32,11 @@ options:
     type: str
   connect_to:
     description:
-      - Address to connect to instead of the one that the name in O(url) has, C(host) or C(host:port).
+      - Address to connect to instead of what the name in O(url) resolves to, as C(host) or C(host:port).
     type: str
   ca_file:
     description:
-      - PEM file of the certificate authorities to trust. Without it, those that the system trusts.
+      - PEM file with the certificate authorities to trust. Defaults to those of the system.
     type: path
   validate_certs:
     description:
@@ -45,7 +45,7 @@ options:
     default: true
   method:
     description:
-      - The request's method.
+      - Method of the request.
     type: str
     default: GET
   headers:
@@ -55,29 +55,29 @@ options:
     default: {}
   status:
     description:
-      - The statuses that count as healthy.
+      - Status codes that count as healthy.
     type: list
     elements: int
     default: [200]
   contains:
     description:
-      - Texts that the body must contain.
+      - Strings that the body must contain.
     type: list
     elements: str
     default: []
   retries:
     description:
-      - How often to ask again when the answer is not as expected.
+      - How often to retry if the response is not as expected.
     type: int
     default: 0
   delay:
     description:
-      - Seconds between two attempts.
+      - Seconds between attempts.
     type: float
     default: 1
   timeout:
     description:
-      - Seconds that one attempt may take, from connecting to the last byte.
+      - How many seconds an attempt may take, from connecting to the last byte.
     type: float
     default: 5
 extends_documentation_fragment:
@@ -85,7 +85,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Ask the API through the edge before DNS points to it
+- name: Check the API through the edge before DNS points to it
   fivepointers.platform.http_health:
     url: https://api.example.com/api/health
     connect_to: 10.0.1.20
@@ -107,27 +107,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 asked:
-  description: What was asked, and where the connection went.
+  description: The request, and the address of the connection.
   returned: always
   type: str
   sample: GET https://api.example.com/api/health at 10.0.1.20
 came:
-  description: What came at the last attempt.
+  description: Response to the last attempt.
   returned: always
   type: str
   sample: '200 OK: {"status":"ok"}'
 status:
-  description: The answer's status; none where no answer came or O(tcp) was asked.
+  description: Status code; none if there was no response, or with O(tcp).
   returned: always
   type: int
   sample: 200
 attempts:
-  description: How many attempts were made.
+  description: Number of attempts.
   returned: always
   type: int
   sample: 1
 seconds:
-  description: Seconds that the last attempt took.
+  description: Duration of the last attempt in seconds.
   returned: always
   type: float
   sample: 0.012
@@ -148,7 +148,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_
 
 
 def attempt(params: dict[str, Any]) -> tuple[bool, str, int | None, str]:
-    """Ask once. Returns (as expected, what came, status, likely reason)."""
+    """Try once. Returns (as expected, what came, status, likely cause)."""
     try:
         if params["tcp"]:
             seconds = open_port(params["tcp"], params["timeout"])

@@ -2,20 +2,20 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Refuse a file that a key of a known fingerprint did not sign."""
+"""Verify that a file was signed by a given OpenPGP key."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: openpgp_signature
-short_description: Refuse a file that a certain OpenPGP key did not sign
+short_description: Verify the OpenPGP signature of a file
 version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Checks a detached signature with C(gpgv), which every Debian has, and insists on the fingerprint of the key.
-  - Leaves no key behind in any keyring.
+  - Verifies a detached signature with C(gpgv), which every Debian has, and requires the fingerprint of the key.
+  - Adds no key to any keyring.
 options:
   path:
     description:
@@ -34,7 +34,7 @@ options:
     required: true
   fingerprint:
     description:
-      - Fingerprint of the primary key. Blanks and case do not matter.
+      - Fingerprint of the primary key. Spaces and case are ignored.
     type: str
     required: true
 extends_documentation_fragment:
@@ -42,7 +42,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Refuse a package that Amazon did not sign
+- name: Verify that Amazon signed the package
   fivepointers.platform.openpgp_signature:
     path: /var/cache/fivepointers/amazon-cloudwatch-agent.deb
     signature: /var/cache/fivepointers/amazon-cloudwatch-agent.deb.sig

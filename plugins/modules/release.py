@@ -2,7 +2,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Releases of all services of a host, in one call for a phase."""
+"""Release the services of a host: one call for each phase."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Brings the newest artifact of each service into its idle slot, waits until it is healthy there, and lets the host's
-    nginx send new requests to it by creating or removing one file. The release before goes on serving until then, and
-    finishes what it has afterwards.
+  - Starts the newest artifact of each service in its idle slot, waits until it is healthy, and switches the host's
+    nginx to it by creating or removing one file. The old release keeps serving until then, and drains afterwards.
   - A release is code, environment, unit, front configuration and Node.js version under one identifier, which is
-    derived from their contents. Where the identifier is what serves, nothing happens, at the price of one call.
-  - The archive is sent only where the host lacks it, and a checksum is verified there before it is unpacked.
-  - A candidate that does not become healthy is stopped, and never gets a request.
+    derived from their contents. If that release is live already, nothing happens, at the cost of one call.
+  - The archive is sent only to hosts that do not have it. They verify its checksum before they unpack it.
+  - A candidate that does not become healthy is stopped and never receives a request.
 attributes:
   check_mode:
-    description: Names all that would be done, also on a host on which nothing is installed.
+    description: Lists everything that would be done, even on a host where nothing is installed yet.
     support: full
   diff_mode:
-    description: Shows unit and front configuration, and of environment variables the names only.
+    description: Shows the unit and the front configuration. Of environment variables it shows the names only.
     support: full
   action:
-    description: Artifacts are read, and all files are rendered, on the controller.
+    description: The controller reads the artifacts and renders all files.
     support: full
 options:
   services:
@@ -40,11 +39,11 @@ options:
     required: true
   artifacts:
     description:
-      - Directory on the controller with the artifacts, one directory for each service.
+      - Directory on the controller that holds the artifacts, in one subdirectory per service.
     type: path
   artifact_ids:
     description:
-      - Artifacts to release instead of the newest, by service.
+      - Artifacts to release instead of the newest ones, by service.
     type: dict
     default: {}
   secrets:
@@ -54,65 +53,65 @@ options:
     default: {}
   nodejs_archives:
     description:
-      - Table of Node.js versions, as the role nodejs has it. It says which exact version V(24) is.
+      - Table of Node.js versions, as the role nodejs takes it. It resolves V(24) to an exact version.
     type: dict
     default: {}
   targets:
     description:
-      - Releases that are kept on the host, by service, to go back to. Instead of artifacts; each is brought back as it
-        was, with its code, environment, unit, front and runtime.
+      - Releases to roll back to, by service. They must still be kept on the host, and come back exactly as they were,
+        with their code, environment, unit, front and runtime. Replaces artifacts.
     type: dict
     default: {}
   lacking:
     description:
-      - Services whose archive is sent at once instead of when the host asks for it, which spares a call.
+      - Services whose archive is sent right away instead of when the host asks for it. Saves a call.
       - RV(lacking) of V(plan).
     type: list
     elements: str
     default: []
   phase:
     description:
-      - V(plan) only says what differs.
-      - V(prepare) brings each release that differs into its idle slot and waits for its health.
+      - V(plan) only reports the drift.
+      - V(prepare) starts each release that differs in its idle slot and waits until it is healthy.
       - V(migrate) runs the migrations of prepared releases, on the first of a service's hosts only.
-      - V(switch) lets prepared releases serve. What served before goes on running.
-      - V(commit) stops what served before, at once after its drain or when its hold time is over, and prunes.
-      - V(take_back) undoes switches that are not committed, and stops candidates.
+      - V(switch) sends new requests to the prepared releases. The old ones keep running.
+      - V(commit) stops the old releases, after their drain or their hold time, and prunes.
+      - V(take_back) reverts switches that are not committed, and stops candidates.
       - V(all) is prepare, migrate, switch and commit.
-      - V(give_back) takes the fronts away, stops the slots, and starts again what O(adopt) had stopped. It needs no
-        artifacts, and does nothing where nothing was adopted.
-      - V(look) returns what is live and what is kept, and needs no artifacts.
+      - V(give_back) removes the fronts, stops the slots, and restarts what O(adopt) stopped. It needs no artifacts, and
+        does nothing for services that were not adopted.
+      - V(look) returns which releases are live and which are kept. It needs no artifacts.
     type: str
     choices: [plan, prepare, migrate, switch, commit, take_back, give_back, all, look]
     default: all
   deployment:
     description:
-      - What M(fivepointers.platform.deployment) returned. A host refuses a deployment that another one has followed.
-      - Also the file on the controller to which the action adds what each phase did and how long it took.
+      - What M(fivepointers.platform.deployment) returned. A host refuses a deployment if a later one has been there.
+      - It also names the file on the controller to which the action logs each phase and its duration.
     type: dict
     default: {}
   allow_contract_migrations:
     description:
-      - Whether migrations may remove or narrow what the release that serves still uses.
+      - Whether migrations may remove or narrow what the live release still uses.
     type: bool
     default: false
   adopt:
     description:
-      - Whether a port on which a front is to listen is taken over from another process, such as the same application
-        run by pm2 or nohup. That is stopped in the instant in which the front takes its place, and noted before, so
-        that it can be given back.
-      - Where it is false, such a port is a reason to refuse.
+      - Whether to take the front's port over from another process, such as the same application run by pm2 or nohup.
+        That process is recorded first, so that it can be restarted later, and stopped just before the front takes its
+        place.
+      - If false, the release is refused while another process holds the port.
     type: bool
     default: false
   requests:
     description:
-      - What the action made of O(services). Not for playbooks.
+      - O(services) as the action prepared them. Not for use in playbooks.
     type: list
     elements: dict
     default: []
   sent:
     description:
-      - Archives that the action has sent, by service. Not for playbooks.
+      - Archives that the action has sent, by service. Not for use in playbooks.
     type: dict
     default: {}
   host:
@@ -121,8 +120,8 @@ options:
     type: str
     default: this host
 notes:
-  - Needs root on the host, systemd, and nginx as the role nginx sets it up.
-  - The secrets are written to files that only root may read. They appear in no message, diff or identifier.
+  - Requires root on the host, systemd, and nginx as the role nginx sets it up.
+  - Secrets are written to files that only root can read. They never appear in messages, diffs or identifiers.
 """
 
 EXAMPLES = r"""
@@ -133,7 +132,7 @@ EXAMPLES = r"""
     secrets: "{{ service_secrets }}"
     nodejs_archives: "{{ platform_environment.nodejs }}"
 
-- name: Say what a release would do
+- name: Report what a release would do
   fivepointers.platform.release:
     services: "{{ services_of_this_host }}"
     artifacts: "{{ platform_artifacts }}"
@@ -144,27 +143,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 services:
-  description: For each service what it has and what is, was or would be done.
+  description: What each service has, and what was or would be done.
   returned: always
   type: dict
   contains:
     release:
-      description: Identifier of the wanted release.
+      description: Identifier of the desired release.
       type: str
     serving:
-      description: Identifier of the release that served before. Empty if none did.
+      description: Identifier of the release that was live before. Empty if there was none.
       type: str
     live:
-      description: Slot that served before.
+      description: Slot that was live before.
       type: str
     slot:
-      description: Slot in which the wanted release is.
+      description: Slot of the desired release.
       type: str
     changed:
-      description: Whether the host differed from what is wanted.
+      description: Whether the host differed from the desired state.
       type: bool
     ready:
-      description: Whether the wanted release is prepared and waits for the switch.
+      description: Whether the desired release is prepared and only the switch is missing.
       type: bool
     reasons:
       description: What differed.
@@ -179,37 +178,37 @@ services:
           reasons: ['its code differs (5f0c, was 8b1e)'],
           steps: ['switch api from slot blue (release 91c04d55e2aa) to slot green (release 3f2a9c01b7de)']}
 differing:
-  description: Names of the services that are not as wanted, or were not before.
+  description: Services that differ, or differed before, from the desired state.
   returned: always
   type: list
   elements: str
 artifacts:
-  description: Identifiers of the artifacts that are meant, by service; for O(artifact_ids) of the phases that follow.
-  returned: where artifacts are released
+  description: Identifiers of the artifacts by service. Pass them to the next phases as O(artifact_ids).
+  returned: when artifacts are released
   type: dict
 lacking:
-  description: With O(phase=plan) the services whose archive is not on the host, if there is room for it.
+  description: With O(phase=plan), services whose archive the host does not have, if it fits on its disk.
   returned: always
   type: list
   elements: str
 adopted:
-  description: Ports that were taken over or given back, by service.
+  description: Ports that were taken over or returned, by service.
   returned: always
   type: dict
   contains:
     was:
-      description: Who held the port before.
+      description: Process that held the port before.
       type: str
     outage_ms:
-      description: Milliseconds from the last moment at which one held the port to the first answer of the other.
+      description: Milliseconds from the moment the port was released to the first answer of the new holder.
       type: float
     given_back:
-      description: Whether it was given back.
+      description: Whether the port was returned.
       type: bool
   sample:
     api: {was: "pm2's process api (0) of user ubuntu", outage_ms: 41.5, given_back: false}
 needs:
-  description: Services whose archive the host lacks. The action then sends them.
+  description: Services whose archive the host does not have. The action then sends them.
   returned: when an archive is missing
   type: list
   elements: str
@@ -228,7 +227,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
 
 
 def read(path: str) -> str:
-    """Return a file's text, or nothing where there is none."""
+    """Return the text of a file, empty if there is none."""
     try:
         with open(path, encoding="utf-8") as handle:
             return handle.read()
@@ -237,7 +236,7 @@ def read(path: str) -> str:
 
 
 def environment_names(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Return the names of environment variables, and which of them differ."""
+    """Return the names of environment variables, and mark those that differ."""
     lines = []
     for name in sorted(set(before) | set(after)):
         state = "new" if name not in before else "removed" if name not in after else ""
@@ -250,7 +249,7 @@ def environment_names(before: dict[str, str], after: dict[str, str]) -> list[str
 def difference(
     wanted: releases.Wanted, todo: releases.Plan, secrets: dict[str, str], done: bool
 ) -> list[dict[str, str]]:
-    """Return one service's part of the diff: the steps, then unit, front and names of variables."""
+    """Return the diff of one service: steps, then unit, front and names of variables."""
     title = "%s: release %s" % (wanted.name, wanted.release)
     steps = "".join("%s %s\n" % ("+" if done else "+ would", step) for step in todo.steps)
     why = "".join("  because %s\n" % reason for reason in todo.reasons)
@@ -260,7 +259,7 @@ def difference(
     old = releases.release_path(wanted.name, todo.serving) if todo.serving else ""
     pairs = [("front", read(os.path.join(old, "front.conf")) if old else "", wanted.front)]
     if wanted.process:
-        # The release's own name in it is no difference.
+        # The identifier of the release in it is no difference.
         unit = read(os.path.join(old, "unit")).replace(todo.serving, wanted.release) if old else ""
         pairs.append(("unit", unit, wanted.unit))
         before = json.loads(read(os.path.join(old, "environment")) or "{}") if old else {}
@@ -293,7 +292,7 @@ def would_change(job: phases.Job, phase: str) -> bool:
 
 
 def perform(job: phases.Job, phase: str) -> bool:
-    """Carry a phase out; return whether it changed the host."""
+    """Run a phase; return whether it changed the host."""
     phase_of = {
         "prepare": phases.prepare,
         "migrate": phases.migrate,
@@ -313,7 +312,7 @@ def perform(job: phases.Job, phase: str) -> bool:
 
 
 def adoptions(job: phases.Job, phase: str) -> dict[str, str]:
-    """Return, in words, which ports were taken over or given back, or would be given back."""
+    """Describe which ports were taken over or returned, or would be returned."""
     told = {
         name: "%s %s, and nobody answered for %g ms"
         % ("started again" if item["given_back"] else "took over from", item["was"], item["outage_ms"])
@@ -326,7 +325,7 @@ def adoptions(job: phases.Job, phase: str) -> dict[str, str]:
 
 
 def look(names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return, for each service, what is live, what was before, and what is kept."""
+    """Return which releases of each service are live, were live before, and are kept."""
     found = {}
     for name in names:
         state = read_record(releases.state_path(name))
@@ -358,7 +357,7 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def read_list(path: str) -> list[Any]:
-    """Return the JSON list in a file, empty where there is none."""
+    """Return the JSON list in a file, empty if there is none."""
     try:
         found = json.loads(read(path) or "[]")
     except ValueError:
@@ -367,7 +366,7 @@ def read_list(path: str) -> list[Any]:
 
 
 def main() -> None:
-    """Look, plan, carry out, report."""
+    """Observe, plan, run, report."""
     module = AnsibleModule(
         argument_spec={
             "services": {"type": "list", "elements": "dict", "required": True},
@@ -395,7 +394,7 @@ def main() -> None:
     parameters = module.params
     secrets = parameters["secrets"]
     for value in secrets.values():
-        # In addresses it stands percent-encoded.
+        # URLs contain it percent-encoded.
         module.no_log_values.add(quote(value, safe=""))
     phase = parameters["phase"]
     if phase == "look":
@@ -422,7 +421,7 @@ def main() -> None:
         )
         looks_only = phase == "plan" or module.check_mode
         job.refresh()
-        # Nobody waits for a lock to learn that nothing differs.
+        # No need to wait for the lock if nothing differs.
         if not looks_only and would_change(job, phase):
             with leases.host_locked(releases.STATE):
                 if deployment.get("number"):
@@ -436,7 +435,7 @@ def main() -> None:
 
 
 def lacking(job: phases.Job) -> list[str]:
-    """Return the services whose archive the host lacks; none where it does not fit, which prepare explains."""
+    """Return the services whose archive is missing on the host; none if it does not fit, which prepare explains."""
     try:
         return phases.missing_archives(job)
     except phases.ERRORS:
@@ -444,7 +443,7 @@ def lacking(job: phases.Job) -> list[str]:
 
 
 def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
-    """Carry a phase out and end, or ask for the archives that it needs."""
+    """Run a phase and exit, or ask for the archives that it needs."""
     missing = phases.missing_archives(job) if phase in ("prepare", "all") else []
     if missing:
         module.exit_json(changed=False, needs=missing)
@@ -455,11 +454,11 @@ def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
 
 
 def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, done: bool) -> None:
-    """End with what was done, or would be."""
+    """Exit with what was, or would be, done."""
     for warning in job.warnings:
         module.warn(warning)
     diff: list[dict[str, str]] = []
-    # Of a run in phases, the first one that changes something shows everything.
+    # In a run in phases, the first phase that changes something shows everything.
     if phase in ("plan", "prepare", "all") or (phase in ("switch", "commit") and not done):
         for item in job.wanted:
             todo = job.plans[item.name]

@@ -2,91 +2,91 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Versions of one thing side by side, each a directory that is exactly an archive."""
+"""Install versions of something side by side, each in a directory that is exactly its archive."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: unpack
-short_description: Keep versions of something side by side, each exactly what its archive holds
+short_description: Install versions of something side by side from archives
 version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Makes a directory below O(dest) for each version that is wanted, exactly what its archive holds.
-  - Hosts need no way to the archives. The controller fetches what a host lacks, once for all hosts, verifies its
+  - Ensures that each version in O(wanted) has a directory below O(dest) with exactly the content of its archive.
+  - Hosts need no access to the archives. The controller downloads what is missing, once for all hosts, verifies its
     checksum, and sends it. The host verifies it again.
-  - A directory appears under its name only when it is complete and proved. One that was changed is made anew.
-  - Where everything is there, this is one call, and neither the cache nor the network is looked at.
-  - Other versions that are there stay.
+  - A directory appears under its name only when it is complete and verified. One that was modified is replaced.
+  - If nothing is missing, this takes one call, and neither the cache nor the network is used.
+  - Other installed versions are left alone.
 attributes:
   check_mode:
-    description: Says which versions would be sent. Nothing is fetched.
+    description: Reports which versions would be sent. Nothing is downloaded.
     support: full
   diff_mode:
-    description: Names the versions.
+    description: Lists the versions.
     support: full
   action:
-    description: Archives are fetched on the controller.
+    description: The controller downloads the archives.
     support: full
 options:
   dest:
     description:
-      - Directory in which each version has its own.
+      - Directory that holds one subdirectory per version.
     type: path
     required: true
   wanted:
     description:
-      - Names of entries of O(archives), or exact versions that one of them has.
+      - Names of entries of O(archives), or the exact version of one of them.
     type: list
     elements: str
     required: true
   archives:
     description:
-      - What is known, by name. Each entry has C(version) (exact), C(url) (http, https or file), C(sha256), and
-        C(strip), the number of leading directories to leave out (1 unless given).
+      - Known archives by name. Each has C(version) (exact), C(url) (http, https or file), C(sha256), and C(strip), the
+        number of leading directories to strip (default 1).
     type: dict
     default: {}
   cache:
     description:
-      - Directory on the controller in which fetched archives are kept, as C(NAME-VERSION.tar.gz) with the name of
-        O(dest). Archives with a C(file) address are used where they are.
+      - Directory on the controller that caches downloaded archives as C(NAME-VERSION.tar.gz), where C(NAME) is the last
+        part of O(dest). Archives with a C(file) URL are not copied.
     type: path
   proof:
     description:
-      - How to know that what was unpacked works on this host, before it appears.
+      - How to verify, before the directory appears, that what was unpacked works on this host.
     type: dict
     suboptions:
       command:
-        description: Program relative to the directory, and its arguments.
+        description: Program, relative to the directory, and its arguments.
         type: list
         elements: str
         required: true
       says:
-        description: What it has to print. C({version}) stands for the version.
+        description: Expected output. C({version}) is replaced by the version.
         type: str
         required: true
   table:
     description:
-      - Name of the variable in which archives are added, for messages.
+      - Name of the variable that holds O(archives), for messages.
     type: str
     default: archives
   requests:
     description:
-      - What the action made of O(wanted). Not for playbooks.
+      - O(wanted) as the action resolved it. Not for use in playbooks.
     type: list
     elements: dict
     default: []
   sent:
     description:
-      - Archives that the action has sent, by version. Not for playbooks.
+      - Archives that the action has sent, by version. Not for use in playbooks.
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
-- name: Put two versions of Node.js side by side
+- name: Install two versions of Node.js side by side
   fivepointers.platform.unpack:
     dest: /opt/fivepointers/node
     wanted: ['22', '24']
@@ -99,12 +99,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 versions:
-  description: Exact version of each name that was wanted.
+  description: Exact version of each name in O(wanted).
   returned: always
   type: dict
   sample: {'24': 24.21.0}
 needs:
-  description: Versions that the host lacks. The action then sends them.
+  description: Versions that the host does not have. The action then sends them.
   returned: when something is missing
   type: list
   elements: str
@@ -118,7 +118,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common impor
 
 
 def missing(dest: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the requests whose directory is not what it has to be."""
+    """Return the requests whose directory is missing or was modified."""
     return [
         request
         for request in requests
@@ -127,7 +127,7 @@ def missing(dest: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Look, ask for what is missing, unpack what came."""
+    """Check what is missing, ask for it, unpack it."""
     module = AnsibleModule(
         argument_spec={
             "dest": {"type": "path", "required": True},

@@ -2,7 +2,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Walk through the front door as a user's browser would, and say whether it is as described."""
+"""Check an environment through its front door, as a user's browser would."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ version_added: '0.1.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Carries out the C(checks) of the plan (P(fivepointers.platform.plan#filter)), through the address that users reach,
-    with the names, TLS and headers that a browser would send.
-  - Independent checks run at the same time. The steps of a journey follow each other, and stop at the first failure.
+  - Runs the C(checks) of the plan (P(fivepointers.platform.plan#filter)), through the public address, with the names,
+    TLS and headers that a browser would send.
+  - Independent checks run in parallel. The steps of a journey run in order, and stop at the first failure.
   - Journeys write what a user would write, under names that no other run uses.
-  - Passwords, tokens and cookies appear in no result.
-  - Runs on the controller, whatever the host of the task is.
+  - Passwords, tokens and cookies never appear in results.
+  - Runs on the controller, whatever host the task has.
 requirements:
-  - The Python package C(websockets), where a service speaks WebSocket.
-  - The Python package C(pycrdt), where a journey edits a Y.js document.
+  - The Python package C(websockets), if a service uses WebSocket.
+  - The Python package C(pycrdt), if a journey edits a Y.js document.
 options:
   checks:
     description:
@@ -32,40 +32,40 @@ options:
     required: true
   connect_to:
     description:
-      - The front door's address, where the public names do not (yet) point to it. Without it, DNS decides.
+      - Address of the front door, if the public names do not (yet) resolve to it.
     type: str
   ca_file:
     description:
-      - PEM file of the certificate authorities to trust. Without it, those that the system trusts.
+      - PEM file with the certificate authorities to trust. Defaults to those of the system.
     type: path
   timeout:
     description:
-      - Seconds that one answer may take, and that an edit may take to arrive.
+      - How many seconds a response may take, and an edit may take to arrive.
     type: float
     default: 5
   report:
     description:
-      - JSON file to write the results to. Its folder is made where it is missing.
+      - JSON file to write the results to. Its directory is created if it is missing.
     type: path
   fail:
     description:
-      - Whether a failed check fails the task. Otherwise look at RV(failures).
+      - Whether a failed check fails the task. If not, see RV(failures).
     type: bool
     default: true
 attributes:
   check_mode:
-    description: Asks nothing and writes nothing. All checks come back as skipped.
+    description: Sends no request and writes nothing. All checks are reported as skipped.
     support: full
   diff_mode:
     description: There is nothing to compare.
     support: none
   action:
-    description: All of it happens on the controller, in Ansible's own process.
+    description: Runs entirely on the controller, in Ansible's own process.
     support: full
 """
 
 EXAMPLES = r"""
-- name: Walk through the front door
+- name: Verify the environment through its front door
   fivepointers.platform.verify:
     checks: "{{ platform.checks }}"
     connect_to: 10.0.0.10
@@ -75,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: Every check with what was asked, expected and seen.
+  description: Every check with its request, what was expected, and what came.
   returned: always
   type: list
   elements: dict
@@ -83,20 +83,20 @@ results:
     check: {description: What was checked., type: str}
     service: {description: The service., type: str}
     journey: {description: The journey that the step belongs to., type: str, returned: for steps}
-    asked: {description: The question., type: str}
-    expected: {description: What should have come., type: str}
+    asked: {description: The request., type: str}
+    expected: {description: What was expected., type: str}
     came: {description: What came., type: str}
     ok: {description: Whether it was as expected., type: bool}
     level: {description: ok; warning; failed; skipped., type: str}
     seconds: {description: How long it took., type: float}
-    likely: {description: What usually lies behind such a failure., type: str}
-    look: {description: Where to look, type: str}
+    likely: {description: Likely cause of the failure., type: str}
+    look: {description: Where to look., type: str}
 table:
   description: The results as aligned text.
   returned: always
   type: str
 failures:
-  description: For each failure a text with what was asked, expected and seen, and where to look.
+  description: For each failure the request, what was expected, what came, and where to look.
   returned: always
   type: list
   elements: str
@@ -106,7 +106,7 @@ summary:
   type: str
   sample: '38 checks: 38 ok, in 1.9 s'
 seconds:
-  description: How long the whole verification took.
+  description: Duration of the verification in seconds.
   returned: always
   type: float
 """

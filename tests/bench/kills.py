@@ -255,7 +255,7 @@ class Bench:
         began = time.monotonic()
         while True:
             run = self.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
-            if "Another deployment works" not in run.output or time.monotonic() - began > 90:
+            if "Another deployment is working" not in run.output or time.monotonic() - began > 90:
                 return run, time.monotonic() - began
             time.sleep(2)
 

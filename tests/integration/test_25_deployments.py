@@ -206,7 +206,7 @@ def test_of_two_deployments_at_once_one_works_and_the_other_says_who_does(stack:
     if all(code == 0 for code in codes):
         pytest.skip("the second one began after the first had ended")
     refused = " ".join(outputs[next(index for index, code in enumerate(codes) if code)].split())
-    assert "Another deployment works on this environment" in refused and "Nothing was changed" in refused
+    assert "Another deployment is working on this environment" in refused and "Nothing was changed" in refused
     assert stack.report()["by"] in refused
 
 
@@ -243,7 +243,7 @@ def test_a_killed_controller_leaves_nothing_to_repair(stack: Stack, users: list[
     assert users == []
     started = time.monotonic()
     run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
-    while "Another deployment works" in run.output and time.monotonic() - started < 90:
+    while "Another deployment is working" in run.output and time.monotonic() - started < 90:
         time.sleep(2)
         run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
     run.succeeded()
@@ -309,7 +309,7 @@ def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack
     try:
         run = stack.deploy(api={"memory": "650M"})
         assert run.rc != 0
-        assert "lost its lock, and another one works on this host" in " ".join(run.output.split())
+        assert "lost its lock, and another one has worked on this host" in " ".join(run.output.split())
     finally:
         stack.sandbox.ssh(host, "sudo rm /var/lib/fivepointers/fence.json")
 

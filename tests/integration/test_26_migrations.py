@@ -81,7 +81,7 @@ def test_it_is_refused_while_the_release_that_serves_may_use_what_it_takes_away(
 def test_allowed_it_runs_and_where_it_fails_the_old_release_serves_and_the_schema_is_told(stack: Stack) -> None:
     before = stack.live()
     said = refused(stack.deploy(*ALLOW))
-    assert "the migrations of release" in said and f"Release {before['api']} goes on serving." in said
+    assert "the migrations of release" in said and f"Release {before['api']} is still serving." in said
     assert f"The schema lacks: {NAME}. All before are applied." in said
     assert "Unknown table 'app.leftovers'" in said, "its last log lines"
     assert stack.live() == before and not applied(stack)

@@ -225,7 +225,7 @@ def test_a_mistake_in_a_template_is_named_and_changes_nothing(
     done = converge(*arguments, role=str(tmp_path / "nginx_proxy"))
     assert done.returncode == 2
     said = " ".join(done.stdout.split())
-    assert "The new configuration was refused, and nothing was changed." in said
+    assert "The new configuration is invalid, and nothing was changed." in said
     assert 'unknown directive "not_a_directive" in /etc/nginx/fivepointers/' in said
     assert f"(from {template}): not_a_directive on;" in said
     assert (files(host), workers(host)) == (files_before, workers_before)
@@ -238,7 +238,7 @@ def test_a_port_that_is_taken_is_named_and_the_old_files_come_back(host: Host, e
     done = converge(nginx_status_port=22)
     assert done.returncode == 2
     said = " ".join(done.stdout.split())
-    assert "the old files are back" in said and "no new worker process appeared" in said
+    assert "the old files were restored" in said and "no new worker process appeared" in said
     assert "bind() to 127.0.0.1:22 failed (98: Address already in use)" in said, done.stdout
     assert files(host) == files_before
     assert edge.ask(API).status == 200

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Tar archives that become directories: safely, and whole or not at all.
+"""Unpack tar archives into directories: safely, and atomically.
 
 Standard library only, Python 3.9 or later: this runs on hosts as well as on the controller.
 """
@@ -54,15 +54,15 @@ def verify(path: str, sha256: str) -> None:
     found = sha256_of(path)
     if found != sha256:
         raise ArchiveError(
-            "The archive %s has the checksum %s, and %s was expected: it is damaged or another one. "
+            "The archive %s has the checksum %s instead of %s: it is damaged, or the wrong one. "
             "Nothing was unpacked." % (os.path.basename(path), found, sha256)
         )
 
 
 def listing(directory: str) -> str:
-    """Return a digest of what is in a directory: every path with its type, mode, size and time.
+    """Return a digest of a directory: every path with its type, mode, size and time.
 
-    It notices what was added, removed or changed without reading the files' contents.
+    It detects additions, removals and changes without reading the files.
     """
     digest = hashlib.sha256()
     for folder, names, files in os.walk(directory):
@@ -82,21 +82,21 @@ def listing(directory: str) -> str:
 
 
 def member_path(name: str, strip: int) -> str:
-    """Return where a member belongs below the directory; empty when it is stripped away.
+    """Return the path of a member below the directory; empty if it is stripped.
 
-    Raises ArchiveError for a name that leads out of the directory.
+    Raises ArchiveError for a path outside of the directory.
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise ArchiveError("The archive holds %r, which leads out of the directory. Nothing was unpacked." % name)
+        raise ArchiveError("The archive contains %r, which is outside of the directory. Nothing was unpacked." % name)
     return "/".join(parts[strip:])
 
 
 def extract(archive: str, directory: str, strip: int = 0) -> None:
     """Unpack a tar archive into an empty directory.
 
-    Files belong to the caller, with mode 0755 where they were executable and 0644 otherwise.
-    Links are made last, and only such as stay inside.
+    The caller owns the files. Their mode is 0755 if they were executable, and 0644 otherwise.
+    Links are created last, and only those that stay inside.
     """
     links: list[tuple[str, str]] = []
     root = os.path.realpath(directory)
@@ -113,13 +113,13 @@ def extract(archive: str, directory: str, strip: int = 0) -> None:
     for path, target in links:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         if os.path.lexists(path):
-            raise ArchiveError("The archive holds %s twice." % os.path.relpath(path, root))
+            raise ArchiveError("The archive contains %s twice." % os.path.relpath(path, root))
         os.symlink(target, path)
     for path, target in links:
         real = os.path.realpath(path)
         if os.path.isabs(target) or (real != root and not real.startswith(root + "/")):
             raise ArchiveError(
-                "The archive holds the link %s to %s, which leads out of the directory."
+                "The archive contains the link %s to %s, which is outside of the directory."
                 % (os.path.relpath(path, root), target)
             )
 
@@ -132,7 +132,7 @@ def _extract_member(
     strip: int,
     links: list[tuple[str, str]],
 ) -> None:
-    """Write one member. No link exists yet, so no path leads out."""
+    """Write one member. No link exists yet, so no path leads outside."""
     if member.isdir():
         os.makedirs(path, 0o755, exist_ok=True)
         return
@@ -149,11 +149,11 @@ def _extract_member(
             os.fchmod(handle.fileno(), mode)
         os.utime(path, (member.mtime, member.mtime))
     else:
-        raise ArchiveError("The archive holds %r, which is no file, directory or link." % member.name)
+        raise ArchiveError("The archive contains %r, which is not a file, directory or link." % member.name)
 
 
 def sync_filesystem(directory: str) -> None:
-    """Wait until everything written to the directory's filesystem is on the disk."""
+    """Flush the filesystem of a directory to disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
@@ -165,7 +165,7 @@ def sync_filesystem(directory: str) -> None:
 
 
 def temporary_directory(beside: str) -> str:
-    """Make an empty directory on the filesystem of the path that it will become."""
+    """Create an empty directory on the filesystem of the path that it will become."""
     parent = os.path.dirname(beside)
     os.makedirs(parent, 0o755, exist_ok=True)
     path = tempfile.mkdtemp(prefix=TEMPORARY + os.path.basename(beside) + "-", dir=parent)
@@ -174,7 +174,7 @@ def temporary_directory(beside: str) -> str:
 
 
 def complete(temporary: str, path: str) -> None:
-    """Let a finished directory appear under its name, in one step; what was there goes away."""
+    """Give a finished directory its name, atomically; what was there is removed."""
     sync_filesystem(temporary)
     parent = os.path.dirname(path)
     if os.path.lexists(path):
@@ -188,7 +188,7 @@ def complete(temporary: str, path: str) -> None:
 
 
 def remove_incomplete(parent: str) -> list[str]:
-    """Remove what a killed run left half made in a directory; return the names."""
+    """Remove what killed runs left incomplete in a directory; return the names."""
     found = []
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(parent)):
@@ -202,7 +202,7 @@ def remove_incomplete(parent: str) -> list[str]:
 
 
 def is_complete(directory: str, sha256: str, strip: int) -> bool:
-    """Whether the directory is what this archive makes of it, and nobody changed it since."""
+    """Whether the directory was unpacked from this archive and is unmodified."""
     marker = read_record(os.path.join(directory, MARKER))
     return (
         marker.get("sha256") == sha256 and marker.get("strip") == strip and marker.get("listing") == listing(directory)
@@ -210,17 +210,17 @@ def is_complete(directory: str, sha256: str, strip: int) -> bool:
 
 
 def install(archive: str, directory: str, sha256: str, strip: int, proof: Mapping[str, Any] | None = None) -> None:
-    """Make a directory exactly what an archive holds: checked, proved, and then in one step.
+    """Unpack an archive as a directory: verified, proved, and then atomically.
 
-    `proof` is {command: argv relative to the directory, says: its output}. Raises ArchiveError;
-    the directory is then as it was.
+    `proof` is {command: argv relative to the directory, says: its output}. Raises ArchiveError and
+    leaves the directory unchanged.
     """
     verify(archive, sha256)
     temporary = temporary_directory(directory)
     try:
         extract(archive, temporary, strip)
         if not os.listdir(temporary):
-            raise ArchiveError("Nothing is left of the archive once %d leading directories are stripped." % strip)
+            raise ArchiveError("Nothing is left of the archive after stripping %d leading directories." % strip)
         if proof:
             _prove(temporary, proof["command"], str(proof["says"]))
         marker = {"sha256": sha256, "strip": strip, "listing": listing(temporary)}
@@ -238,10 +238,10 @@ def _prove(directory: str, command: Sequence[str], says: str) -> None:
     status, output = run(argv, PROOF_TIMEOUT)
     if status in (TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND):
         raise ArchiveError(
-            "What the archive holds does not run here: `%s`: %s. Is it for another architecture?" % (shown, output)
+            "The content of the archive does not run here: `%s`: %s. Is it for another architecture?" % (shown, output)
         )
     if status or output != says:
         raise ArchiveError(
-            "What the archive holds is not what the table says: `%s` gives %r (status %d), and %r was expected."
+            "The content of the archive is not what the table says: `%s` prints %r (status %d) instead of %r."
             % (shown, output[:400], status, says)
         )

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: MIT
 """A set of configuration files as one unit.
 
-C(apply_tree(spec)) makes the files of one or several owners exactly what the
-spec says: it compares, validates the whole staged tree where it will be used,
-swaps file by file under a journal, removes what an owner no longer owns,
-reloads, proves that the reload took, and puts everything back if any step
-fails. Nothing is written, validated or reloaded where nothing differs.
+C(apply_tree(spec)) brings the files of one or several owners to the desired
+state: it compares, validates the whole staged tree where it will be used,
+swaps file by file under a journal, removes what an owner no longer lists,
+reloads, verifies that the reload took effect, and restores everything if any
+step fails. If nothing differs, nothing is written, validated or reloaded.
 
 The plan is a pure function (C(plan_trees)); everything else reads and writes
 the host. Standard library only: it runs on hosts, inside modules.
@@ -18,7 +18,7 @@ Spec (a plain dict)::
     owner: front-api                 # with `files`: one owner; or
     files: [...]
     trees: {front-api: [...], front-sites: [...]}     # several owners, one validation, one reload
-    keep: [internal.conf]            # stays owned and as it is, if it is owned already
+    keep: [internal.conf]            # stays owned and unchanged, if it is owned already
     validate: [nginx, -t]            # argv; runs in a private mount namespace, the staged tree over root
     reload: [systemctl, reload-or-restart, nginx]     # argv; run after the swap
     prove: {workers: /run/nginx.pid, timeout: 10}     # or {command: [...], timeout: 10}: true after the reload
@@ -30,11 +30,11 @@ A file: ``{path, content (str or bytes), mode: '0644', sensitive: false, user:, 
 diff, and its mode is 0600 unless given.
 
 State, below state_dir (0700): ``<owner>.json`` (manifest: what the owner
-owns), ``originals/`` (files that were there before their owner came; put back
-when it gives them up), ``journal.json`` and ``backup/`` (only while a swap is
-under way). A journal that is found is the mark of a run that died: in phase
-C(reload) its reload is made up for, in C(swap) and C(back) its files are put
-back, by the next run of any owner.
+owns), ``originals/`` (files that existed before their owner took them over;
+restored when it no longer lists them), ``journal.json`` and ``backup/`` (only
+during a swap). A leftover journal means that a run died: the next run of any
+owner completes its reload in phase C(reload), and restores its files in
+C(swap) and C(back).
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ _MANIFEST_VERSION = 1
 
 
 class TreeError(Exception):
-    """A tree was not applied. The text is for the operator; whatever had been written is put back."""
+    """A tree was not applied. The text is for the operator; files that were written are restored."""
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """What a file has to be."""
+    """Desired state of a file."""
 
     path: str
     content: bytes
@@ -91,7 +91,7 @@ class File:
 
     @property
     def sha256(self) -> str:
-        """The digest by which manifests know the content."""
+        """Digest of the content, as in manifests."""
         return hashlib.sha256(self.content).hexdigest()
 
 
@@ -122,7 +122,7 @@ class Spec:
 
 @dataclasses.dataclass
 class Plan:
-    """What has to be done. Paths are absolute; everything empty means that the host is as described."""
+    """What has to be done. Paths are absolute; if everything is empty, there is no drift."""
 
     write: list[str] = dataclasses.field(default_factory=list)
     remove: list[str] = dataclasses.field(default_factory=list)
@@ -164,7 +164,7 @@ def parse_spec(spec: t.Mapping[str, t.Any]) -> Spec:
             if file.path in holders:
                 raise TreeError(
                     f"config_tree: {file.path} is given twice (by {holders[file.path]} and {owner}); "
-                    "a file has one owner and stands in the list once"
+                    "list a file once, for one owner"
                 )
             holders[file.path] = owner
             parsed[owner][file.path] = file
@@ -235,7 +235,7 @@ def _id_of(name: str | None, lookup: t.Callable[[str], t.Any], field: str, defau
         return int(getattr(lookup(name), field))
     except KeyError:
         raise TreeError(
-            f"config_tree: {path} is to belong to {name!r}, which does not exist on this host; create it first"
+            f"config_tree: the user or group {name!r} of {path} does not exist on this host; create it first"
         ) from None
 
 
@@ -249,7 +249,7 @@ def plan_trees(
     manifests: t.Mapping[str, t.Mapping[str, t.Any]],
     found: t.Mapping[str, Found],
 ) -> Plan:
-    """What differs between the trees and the host.
+    """Compare the trees with the host.
 
     C(manifests) are those of all owners (also of others: they guard their
     files), C(found) what is at every path of the trees and of their manifests.
@@ -299,7 +299,7 @@ def plan_trees(
 def differences(
     plan: Plan, files: t.Mapping[str, File], found: t.Mapping[str, Found], originals: t.Mapping[str, Found]
 ) -> list[dict[str, str]]:
-    """The plan in the shape of Ansible's diff mode. Sensitive and binary contents are only named."""
+    """The plan in the format of Ansible's diff mode. Sensitive and binary content is not shown."""
     result = []
     for path in sorted(plan.write + plan.remove + plan.restore):
         before, after = found[path], originals.get(path, Found())
@@ -381,7 +381,7 @@ def _read_manifests(state_dir: str) -> dict[str, dict[str, t.Any]]:
 
 
 def _write_new(path: str, found: Found) -> None:
-    """Create a file or link that nobody reads yet, on disk when this returns."""
+    """Create a file or link that nothing reads yet; it is on disk when this returns."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     if found.kind == "link":
@@ -408,7 +408,7 @@ def _unlink(path: str) -> None:
 
 
 class _Swap:
-    """Files that change together, under a journal that a later run can finish or take back."""
+    """Files that change together, under a journal that a later run can complete or revert."""
 
     def __init__(self, state_dir: str) -> None:
         self.state_dir = state_dir
@@ -416,12 +416,12 @@ class _Swap:
         self.backup_dir = os.path.join(state_dir, "backup")
 
     def journal(self) -> dict[str, t.Any] | None:
-        """The journal of a run that did not end, if there is one."""
+        """The journal of an interrupted run, if there is one."""
         journal: dict[str, t.Any] | None = _read_json(self.journal_path)
         return journal
 
     def perform(self, changes: t.Mapping[str, Found], after: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        """Make each path what C(changes) says. Returns the journal, then in phase C(reload)."""
+        """Apply C(changes). Returns the journal, which is then in phase C(reload)."""
         _unlink(self.journal_path)
         shutil.rmtree(self.backup_dir, ignore_errors=True)
         os.mkdir(self.backup_dir, 0o700)
@@ -470,8 +470,8 @@ class _Swap:
         return journal
 
     def put_back(self, journal: t.Mapping[str, t.Any]) -> None:
-        """Make every file what it was before the swap. May itself be interrupted and repeated."""
-        # First of all, since the disk may be full.
+        """Restore every file. May itself be interrupted and repeated."""
+        # First, because the disk may be full.
         for entry in journal["entries"]:
             _unlink(entry["temporary"])
         self._write_journal({**journal, "phase": "back"})
@@ -491,7 +491,7 @@ class _Swap:
                 sync_directory(directory)
 
     def close(self) -> None:
-        """Forget the journal: what it describes is either done or taken back."""
+        """Remove the journal: what it describes is either done or reverted."""
         _unlink(self.journal_path)
         sync_directory(self.state_dir)
         shutil.rmtree(self.backup_dir, ignore_errors=True)
@@ -527,7 +527,7 @@ def _copy_tree(source: str, target: str) -> None:
 
 
 def _new_stage(parent: str) -> str:
-    """Make a directory for a staged tree. Those of runs that were killed go: they may hold keys."""
+    """Create a directory for a staged tree. Remove those of killed runs: they may contain keys."""
     for name in os.listdir(parent):
         found = _STAGE.fullmatch(name)
         if found and not os.path.exists(f"/proc/{found.group(1)}"):
@@ -536,7 +536,7 @@ def _new_stage(parent: str) -> str:
 
 
 def _validate(spec: Spec, changes: t.Mapping[str, Found], files: t.Mapping[str, File]) -> None:
-    """Run the validation on a copy of root with the changes in it, mounted over root for that command alone."""
+    """Validate a copy of root with the changes applied, mounted over root for that command only."""
     stage = _new_stage("/run" if os.access("/run", os.W_OK) else tempfile.gettempdir())
     try:
         _copy_tree(spec.root, stage)
@@ -558,18 +558,18 @@ def _validate(spec: Spec, changes: t.Mapping[str, Found], files: t.Mapping[str, 
         shutil.rmtree(stage, ignore_errors=True)
     if status == 125:
         raise TreeError(
-            f"The new files cannot be tried before they are used: {output}. A private mount namespace is "
-            "needed (root, or CAP_SYS_ADMIN in a container). Nothing was changed."
+            f"The new files cannot be validated: {output}. This requires a private mount namespace (root, or "
+            "CAP_SYS_ADMIN in a container). Nothing was changed."
         )
     if status:
         raise TreeError(
-            f"The new configuration was refused, and nothing was changed. `{' '.join(spec.validate)}` "
+            f"The new configuration is invalid, and nothing was changed. `{' '.join(spec.validate)}` "
             f"says:\n{output}{_source_lines(output, files)}"
         )
 
 
 def _source_lines(output: str, files: t.Mapping[str, File]) -> str:
-    """The lines that an error message points at, with the templates that they came from."""
+    """The lines that an error message refers to, with their templates."""
     text = ""
     for path, number in dict.fromkeys(_LOCATION.findall(output)):
         file = files.get(path)
@@ -604,7 +604,7 @@ def _children(pid_file: str) -> set[tuple[int, str]]:
 
 
 def _reload(after: t.Mapping[str, t.Any]) -> str:
-    """Reload and prove it. Returns what went wrong, or nothing."""
+    """Reload and verify. Returns what went wrong, if anything."""
     if not after["reload"]:
         return ""
     prove = after["prove"]
@@ -619,14 +619,14 @@ def _reload(after: t.Mapping[str, t.Any]) -> str:
             problem = _unproved(prove, before)
     if problem and after["explain"]:
         if after["explain"][0] == "journalctl":
-            # What was said a moment ago may not be in the journal yet.
+            # The latest messages may not be in the journal yet.
             _run(["journalctl", "--sync"])
         problem += "\n" + _run(after["explain"])[1]
     return problem
 
 
 def _unproved(prove: t.Mapping[str, t.Any], before: set[tuple[int, str]]) -> str:
-    """Why the reload is not proved yet, or nothing."""
+    """Why the reload is not verified yet, if it is not."""
     if "workers" in prove:
         if _children(prove["workers"]) - before:
             return ""
@@ -649,15 +649,15 @@ def _locked(state_dir: str) -> t.Iterator[None]:
 
 
 def _finish(swap: _Swap, journal: t.Mapping[str, t.Any]) -> None:
-    """Reload what was swapped; on failure put the files back and reload those."""
+    """Reload what was swapped; if that fails, restore the files and reload again."""
     problem = _reload(journal)
     if problem:
         swap.put_back(journal)
         again = _reload(journal)
         swap.close()
-        text = f"The new configuration did not come into use, and the old files are back: {problem}"
+        text = f"The new configuration did not take effect, and the old files were restored: {problem}"
         if again:
-            text += f"\nThe reload of the old ones failed too: {again}"
+            text += f"\nReloading the old ones failed too: {again}"
         raise TreeError(text)
     swap.close()
 
@@ -669,7 +669,7 @@ def _original_path(state_dir: str, path: str) -> str:
 def _changes(
     spec: Spec, plan: Plan, files: t.Mapping[str, File], found: t.Mapping[str, Found], originals: t.Mapping[str, Found]
 ) -> dict[str, Found]:
-    """Everything that the swap writes: the files, and the state that tells of them."""
+    """Everything that the swap writes: the files, and the state about them."""
     changes: dict[str, Found] = {}
     private = (0o600, os.geteuid(), os.getegid())
     for path in plan.adopt:
@@ -689,7 +689,7 @@ def _changes(
 
 
 def apply_tree(spec: t.Mapping[str, t.Any], check: bool = False) -> dict[str, t.Any]:
-    """Make the files of the spec's owners what it says. Raises TreeError; nothing is then changed.
+    """Bring the files of the owners to the desired state. Raises TreeError, and then nothing is changed.
 
     Returns C(changed), C(written), C(removed), C(validated), C(reloaded), C(recovered) (what was done about an
     earlier run that died), C(notes) (sentences for the operator) and C(diff) (Ansible's shape). With C(check),
@@ -721,7 +721,7 @@ def _apply(spec: Spec, check: bool) -> dict[str, t.Any]:
     found = {path: observe(path) for path in set(files) | mine}
     plan = plan_trees(spec.trees, spec.keep, spec.root, manifests, found)
     if plan.empty and owed:
-        raise TreeError(f"{result['recovered']}. The reload of the files that are back failed: {owed}")
+        raise TreeError(f"{result['recovered']}. Reloading the restored files failed: {owed}")
     if plan.empty:
         return result
     originals = {path: observe(_original_path(spec.state_dir, path)) for path in plan.restore}
@@ -737,7 +737,7 @@ def _apply(spec: Spec, check: bool) -> dict[str, t.Any]:
         if reason and not check:
             raise TreeError(
                 f"`{' '.join(spec.validate)}` cannot be run to validate the new files: {reason}. "
-                "Nothing was changed. Install what the files are for first."
+                "Nothing was changed. Install the software that uses the files first."
             )
         if reason:
             result["notes"].append(f"Not validated: {reason} yet.")
@@ -756,14 +756,14 @@ def _apply(spec: Spec, check: bool) -> dict[str, t.Any]:
         if unfinished:
             swap.put_back(unfinished)
             swap.close()
-        raise TreeError(f"The new files could not be written, and the old ones are back: {error}") from error
+        raise TreeError(f"The new files could not be written, and the old ones were restored: {error}") from error
     _finish(swap, journal)
     result["reloaded"] = bool(spec.reload)
     return result
 
 
 def _recover(swap: _Swap, check: bool, result: dict[str, t.Any]) -> str:
-    """Finish or take back what an earlier run left half done. Returns what is still wrong, or nothing."""
+    """Complete or revert what an interrupted run left. Returns what is still wrong, if anything."""
     journal = swap.journal()
     if journal is None:
         if not check:
@@ -772,12 +772,12 @@ def _recover(swap: _Swap, check: bool, result: dict[str, t.Any]) -> str:
     result["changed"] = True
     paths = ", ".join(entry["path"] for entry in journal["entries"] if not entry["path"].startswith(swap.state_dir))
     if journal["phase"] == "reload":
-        result["recovered"] = f"An earlier run died before its reload, which is made up for: {paths}"
+        result["recovered"] = f"An earlier run died before its reload, which is completed now: {paths}"
         if not check:
             _finish(swap, journal)
             result["reloaded"] = bool(journal["reload"])
         return ""
-    result["recovered"] = f"An earlier run died while it wrote, and its files are put back: {paths}"
+    result["recovered"] = f"An earlier run died while writing, and its files are restored: {paths}"
     if check:
         return ""
     swap.put_back(journal)

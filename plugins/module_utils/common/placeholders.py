@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: MIT
 """The grammar of ${…} in values of the catalogue.
 
-A template is text in which ``${name}`` stands for a value, ``${name|url}`` for the same value
-percent-encoded for use inside a URL, and ``$$`` for a dollar sign. Any other ``$`` is itself.
+In a template, ``${name}`` is replaced by a value, ``${name|url}`` by the same value percent-encoded
+for use in a URL, and ``$$`` by a dollar sign. Any other ``$`` is literal.
 
-The plan resolves what is known on the controller. What it leaves to the host is ``${self.port}``
-and ``${secret.<name>}``, where the name is a key of the environment's secrets or
-``<database>.password``; `render` puts these in.
+The plan resolves what is known on the controller. It leaves ``${self.port}`` and ``${secret.<name>}``
+to the host, where the name is a key of the environment's secrets or ``<database>.password``;
+`render` fills them in.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Part = Union[str, Placeholder]
 
 
 def parse(template: str) -> list[Part]:
-    """Split a template into text and placeholders; raise PlaceholderError where it is malformed."""
+    """Split a template into text and placeholders; raise PlaceholderError if it is malformed."""
     if "$" not in template:
         return [template] if template else []
     parts: list[Part] = []
@@ -68,7 +68,7 @@ def parse(template: str) -> list[Part]:
 
 
 def escape(text: str) -> str:
-    """Return the template that stands for exactly this text."""
+    """Return the template that renders to exactly this text."""
     return text.replace("$", "$$")
 
 
@@ -83,7 +83,7 @@ def encode(value: str) -> str:
 
 
 def placeholders(template: str) -> list[Placeholder]:
-    """Return the placeholders of a template, in their order."""
+    """Return the placeholders of a template, in order."""
     return [part for part in parse(template) if isinstance(part, Placeholder)]
 
 
@@ -93,10 +93,10 @@ def secret_names(template: str) -> list[str]:
 
 
 def render(template: str, port: int | str, secrets: Mapping[str, str]) -> tuple[str, bool]:
-    """Put the slot's port and the secrets into a template of the plan.
+    """Fill the slot's port and the secrets into a template of the plan.
 
-    Returns the text and whether a secret is in it. Raises PlaceholderError for a secret that is
-    not among `secrets`, or a placeholder that the plan should have resolved; the message holds no value.
+    Returns the text and whether it contains a secret. Raises PlaceholderError for a secret that is
+    not in `secrets`, or a placeholder that the plan should have resolved; the message contains no value.
     """
     text, secret = [], False
     for part in parse(template):
@@ -108,7 +108,7 @@ def render(template: str, port: int | str, secrets: Mapping[str, str]) -> tuple[
         elif part.name.startswith("secret."):
             name = part.name[len("secret.") :]
             if name not in secrets:
-                raise PlaceholderError(f"the secret '{name}' was not handed over")
+                raise PlaceholderError(f"the secret '{name}' was not passed")
             value, secret = secrets[name], True
         else:
             raise PlaceholderError(f"'{part}' is not known on a host")

@@ -21,8 +21,8 @@ VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]*\Z")
 def choose(archives: Mapping[Any, Any], wanted: Any, table: str) -> dict[str, Any]:
     """Return the entry of a table of archives for a name such as "24", or for an exact version.
 
-    The entry is {version, url, sha256, strip}. Raises ArchiveError that names what is wanted, what
-    is known, and `table`, the variable in which to add it.
+    The entry is {version, url, sha256, strip}. Raises ArchiveError that names the version, the known
+    ones, and `table`, the variable to add it to.
     """
     wanted = str(wanted)
     known = {str(name): entry for name, entry in archives.items()}
@@ -33,21 +33,21 @@ def choose(archives: Mapping[Any, Any], wanted: Any, table: str) -> dict[str, An
     if entry is None:
         names = ", ".join("%s (%s)" % (name, _version_of(item)) for name, item in sorted(known.items()))
         raise ArchiveError(
-            "There is no archive for version '%s'. Known are: %s. Add to %s: %s"
+            "There is no archive for version '%s'. Known versions: %s. Add to %s: %s"
             % (wanted, names or "none", table, example)
         )
     if not isinstance(entry, Mapping):
         raise ArchiveError("%s['%s'] is %r; write %s" % (table, wanted, entry, example))
     for key in ("version", "url", "sha256"):
         if not entry.get(key):
-            raise ArchiveError("%s['%s'] lacks %s; write %s" % (table, wanted, key, example))
+            raise ArchiveError("%s['%s'] has no %s; write %s" % (table, wanted, key, example))
     if not VERSION.match(str(entry["version"])):
         raise ArchiveError(
             "%s['%s'].version is %r; give an exact version such as 24.1.0" % (table, wanted, entry["version"])
         )
     if not SHA256.match(str(entry["sha256"])):
         raise ArchiveError(
-            "%s['%s'].sha256 is %r; give the 64 hex digits that its publisher states" % (table, wanted, entry["sha256"])
+            "%s['%s'].sha256 is %r; give the 64 hex digits that its publisher lists" % (table, wanted, entry["sha256"])
         )
     try:
         strip = int(entry.get("strip", 1))

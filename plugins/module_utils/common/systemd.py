@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The few things of systemd that a release needs: quoting, states of units, journal lines.
+"""What a release needs of systemd: quoting, unit states, journal lines.
 
 Standard library only, Python 3.9 or later: this runs on hosts as well as on the controller.
 """
@@ -21,10 +21,10 @@ UNITS = "/etc/systemd/system"
 WANTS = UNITS + "/multi-user.target.wants"
 COMMAND_TIMEOUT = 120
 ENVIRONMENT = {"LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
-# How many times as many lines are looked through as are shown.
+# Lines searched per line shown.
 SEARCHED = 20
 NUMBERS = re.compile(r"[0-9a-fA-F.:-]*\d[0-9a-fA-F.:-]*")
-# Restart delays that grow exist from this version on; older ones would log each as unknown.
+# Growing restart delays exist since this version; older ones would log them as unknown.
 GROWING_DELAY_VERSION = 254
 GROWING_DELAY = ("RestartSteps=", "RestartMaxDelaySec=")
 PROPERTIES = (
@@ -42,16 +42,16 @@ PROPERTIES = (
 
 
 class SystemdError(Exception):
-    """A unit that systemd did not take, start or stop. The text is for the operator."""
+    """A unit that systemd did not load, start or stop. The text is for the operator."""
 
 
 # --- quoting (pure) -----------------------------------------------------------
 
 
 def quote_argument(argument: str) -> str:
-    """Return one word of ExecStart= that stands for exactly this text.
+    """Quote one word of ExecStart=.
 
-    systemd expands % and $ and splits at white space; none of these happens to the result.
+    systemd expands % and $ and splits at white space; the result is exempt from all of these.
     """
     text = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     text = text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
@@ -68,7 +68,7 @@ def exec_start(argv: Sequence[str]) -> str:
 def environment_file(variables: Mapping[str, str]) -> str:
     """Return the text of an EnvironmentFile= that gives exactly these values, sorted by name.
 
-    Between double quotes systemd keeps line breaks, and takes a backslash away before " \\ ` and $.
+    Between double quotes systemd keeps line breaks, and removes a backslash before " \\ ` and $.
     """
     lines = []
     for name, value in sorted(variables.items()):
@@ -77,7 +77,7 @@ def environment_file(variables: Mapping[str, str]) -> str:
 
 
 def parse_unit(text: str) -> dict[str, dict[str, list[str]]]:
-    """Return a unit file as {section: {key: [values in order]}}; raise SystemdError where it is malformed.
+    """Return a unit file as {section: {key: [values in order]}}; raise SystemdError if it is malformed.
 
     As systemd reads it: a trailing backslash continues a line, an empty value clears the list.
     """
@@ -101,7 +101,7 @@ def parse_unit(text: str) -> dict[str, dict[str, list[str]]]:
 
 
 def for_version(unit: str, version: int) -> str:
-    """Return a unit without the settings that this version of systemd does not know."""
+    """Return a unit without settings that this version of systemd does not know."""
     if version >= GROWING_DELAY_VERSION:
         return unit
     return "".join(line for line in unit.splitlines(True) if not line.startswith(GROWING_DELAY))
@@ -112,7 +112,7 @@ def for_version(unit: str, version: int) -> str:
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd says of a unit."""
+    """State of a unit."""
 
     name: str
     load: str = "not-found"
@@ -127,21 +127,21 @@ class UnitState:
 
     @property
     def running(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process is running."""
         return self.active == "active"
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing of it runs, and nothing will by itself."""
+        """Whether no process of it is running or about to be restarted."""
         return self.active in ("inactive", "failed")
 
     def exit(self) -> str:
-        """Return how its last process ended, in words; empty if none ended."""
+        """Describe how its last process ended; empty if none ended."""
         if self.code == 1:
             return "its process exited with status %d" % self.status
         if self.code in (2, 3):
             return "its process was killed by signal %d" % self.status
-        return "" if self.result == "success" else "systemd says %s" % self.result
+        return "" if self.result == "success" else "systemd reports %s" % self.result
 
 
 UNKNOWN = UnitState("")
@@ -161,7 +161,7 @@ def systemctl(*arguments: str, timeout: float = COMMAND_TIMEOUT) -> str:
 
 
 def version() -> int:
-    """Return the version of systemd, such as 252; 0 where it cannot be told."""
+    """Return the version of systemd, such as 252; 0 if it is unknown."""
     match = re.match(r"systemd (\d+)", run(["systemctl", "--version"])[1])
     return int(match.group(1)) if match else 0
 
@@ -172,12 +172,12 @@ def states(units: Sequence[str]) -> dict[str, UnitState]:
         return {}
     status, output = run(["systemctl", "show", "--property=" + ",".join(PROPERTIES), "--", *units])
     if status:
-        raise SystemdError("systemd does not answer: %s" % output)
+        raise SystemdError("systemd does not respond: %s" % output)
     return parse_states(units, output)
 
 
 def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
-    """Return what `systemctl show` printed for these units, in their order."""
+    """Parse the output of `systemctl show` for these units, in their order."""
     found: dict[str, UnitState] = {}
     blocks = [block for block in output.split("\n\n") if block.strip()]
     for name, block in zip(units, blocks):
@@ -198,12 +198,12 @@ def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
 
 
 def journal(unit: str, since: float, lines: int) -> list[str]:
-    """Return the last different lines that a unit's processes logged since a time (seconds of the epoch).
+    """Return the last distinct lines that a unit's processes logged since a time (seconds since 1970).
 
-    Where they said nothing, what systemd said of them.
+    If they logged nothing, what systemd logged about them.
     """
     run(["journalctl", "--sync"], 10)
-    # With a time alone, --lines would give the first lines since then.
+    # Without --reverse, --lines would return the first lines since then.
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--since=@%d" % int(since)]
     command += ["--reverse", "--lines=%d" % (lines * SEARCHED)]
     for match in ("_SYSTEMD_UNIT=" + unit, "UNIT=" + unit):
@@ -214,7 +214,7 @@ def journal(unit: str, since: float, lines: int) -> list[str]:
 
 
 def different(lines: Sequence[str]) -> list[str]:
-    """Return of lines that differ in numbers only the first: a hundred health checks must not hide why they failed."""
+    """Drop lines that differ from an earlier one only in numbers: health checks must not hide why they failed."""
     found: dict[str, str] = {}
     for line in lines:
         found.setdefault(NUMBERS.sub("#", line), line)
@@ -225,12 +225,12 @@ def different(lines: Sequence[str]) -> list[str]:
 
 
 def is_enabled(unit: str) -> bool:
-    """Whether the unit starts with the host."""
+    """Whether the unit starts at boot."""
     return os.path.islink(os.path.join(WANTS, unit))
 
 
 def enable(unit: str) -> None:
-    """Let a unit start with the host, from the next start on."""
+    """Start a unit at boot."""
     os.makedirs(WANTS, 0o755, exist_ok=True)
     path = os.path.join(WANTS, unit)
     temporary = path + ".new"
@@ -243,6 +243,6 @@ def enable(unit: str) -> None:
 
 
 def disable(unit: str) -> None:
-    """Let a unit not start with the host any more."""
+    """No longer start a unit at boot."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(WANTS, unit))

@@ -1,10 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Take a port over from an application that was started by hand or by pm2, and give it back.
+"""Take a port over from an application that was started manually or by pm2, and return it.
 
-adopted.json of a service says who held its port and how it is started again. It is on the disk before anything is
-stopped, and is the journal: whatever a killed run left, the next one goes on from there, or back.
+adopted.json of a service records who held its port, and how to start that again. It is on disk before anything is
+stopped, and serves as the journal: after a kill, the next run resumes or reverts from there.
 
 Standard library only, Python 3.9 or later: this runs on hosts, inside the module.
 """
@@ -45,17 +45,17 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     Wanted,
 )
 
-# What records say of the journey from one to the other.
+# States of a record.
 STOPPING, ADOPTED, RETURNING = "stopping", "adopted", "returning"
 NGINX_PID = "/run/nginx.pid"
 POLL = 0.002
-# A process that was asked to end gets so long before it is killed; pm2 gives its processes 1.6 s by itself.
+# Seconds between SIGTERM and SIGKILL; pm2 gives its processes 1.6 s itself.
 STOP_TIMEOUT, PM2_TIMEOUT = 5.0, 20.0
-# nginx tries for 2.5 s to get a port.
+# nginx retries for 2.5 s to bind a port.
 FRONT_TIMEOUT, START_TIMEOUT = 6.0, 60.0
 PM2_DAEMON = re.compile(r"PM2 v\S+: God Daemon \((.+)\)\s*\Z")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Of the process that started it, and useless or harmful to another.
+# Belongs to the process that started it, and is useless or harmful to another.
 PASSING = re.compile(r"NODE_CHANNEL_|NODE_UNIQUE_ID|LISTEN_|NOTIFY_SOCKET|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_")
 
 
@@ -126,7 +126,7 @@ def started(pid: int) -> str:
 
 
 def top(processes: Sequence[Process]) -> Process:
-    """Return the one that started the others: a socket is inherited."""
+    """Return the process that started the others: sockets are inherited."""
     pids = {process.pid for process in processes}
     return next(process for process in processes if process.parent not in pids)
 
@@ -140,17 +140,17 @@ def service_of(cgroup: str) -> str:
 def refusal(process: Process) -> str:
     """Return why a process cannot be adopted, or nothing."""
     if process.pid == 1 or os.path.basename(process.argv[0]) == "docker-proxy":
-        return "it is the port of a container or of a systemd socket: stop that"
+        return "it belongs to a container or a systemd socket: stop that"
     unit = service_of(read("/proc/%d/cgroup" % process.pid) or "")
     if unit:
         _status, output = systemd.run(["systemctl", "show", "--property=MainPID,Restart", unit])
         shown = dict(line.partition("=")[::2] for line in output.splitlines())
         if shown.get("Restart", "no") != "no" and shown.get("MainPID") in (str(process.pid), str(process.parent)):
-            return "systemd would start it again: systemctl disable --now %s" % unit
+            return "systemd would restart it: systemctl disable --now %s" % unit
     if len(process.argv) == 1 and " " in process.argv[0].strip():
-        return "it hides with which arguments it was started: stop it"
+        return "it hides its arguments, so it cannot be restarted: stop it"
     if not os.access(process.executable, os.X_OK):
-        return "its program %s is gone, so that it could not be given back: stop it" % process.executable
+        return "its program %s is gone, so it cannot be restarted: stop it" % process.executable
     return ""
 
 
@@ -168,7 +168,7 @@ def pm2_home(process: Process) -> str:
 
 
 def pm2_command(process: Process) -> list[str]:
-    """Return how pm2 is called; empty if it is not to be found."""
+    """Return the command that calls pm2; empty if it cannot be found."""
     caller = process.environment.get("_", "")
     node = os.path.dirname(process.executable)
     path = os.pathsep.join((process.environment.get("PATH", ""), node, "/usr/local/bin", "/usr/bin"))
@@ -178,7 +178,7 @@ def pm2_command(process: Process) -> list[str]:
 
 
 def choose_app(apps: Sequence[Mapping[str, Any]], process: Process, port: int) -> list[Mapping[str, Any]]:
-    """Return pm2's processes, of its list, that a port belongs to: one, or all of a cluster. May be empty."""
+    """Return the processes in pm2's list that a port belongs to: one, or all of a cluster. May be empty."""
     mine = [app for app in apps if str(app.get("pid")) == str(process.pid)]
     if mine:
         return mine
@@ -190,7 +190,7 @@ def choose_app(apps: Sequence[Mapping[str, Any]], process: Process, port: int) -
 
 
 def parse_list(output: str) -> list[dict[str, Any]]:
-    """Return what `pm2 jlist` printed; it may say other things before."""
+    """Parse the output of `pm2 jlist`, which may print other lines first."""
     for line in reversed(output.splitlines()):
         if line.startswith("["):
             with contextlib.suppress(ValueError):
@@ -200,7 +200,7 @@ def parse_list(output: str) -> list[dict[str, Any]]:
 
 
 def _pm2(record: Mapping[str, Any], *arguments: str) -> subprocess.Popen[bytes]:
-    """Call pm2 as the user whose it is."""
+    """Call pm2 as its own user."""
     process, pm2 = record["process"], record["pm2"]
     account = pwd.getpwuid(process["uid"])
     return subprocess.Popen(
@@ -244,17 +244,17 @@ def _output(calling: subprocess.Popen[bytes], what: str) -> str:
 
 
 def record_path(name: str) -> str:
-    """Return the file that says from whom a service's port was taken over."""
+    """Return the file that records from whom a port was taken over."""
     return os.path.join(releases.STATE, name, "adopted.json")
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """Return from whom a service's port was taken over; empty if from nobody."""
+    """Return the record of a port that was taken over; empty if it was not."""
     return read_record(record_path(name))
 
 
 def write_record(name: str, record: Mapping[str, Any], state: str) -> dict[str, Any]:
-    """Note what was found, or how far things are."""
+    """Write the record, with how far the adoption is."""
     noted = {**record, "state": state}
     # Its environment holds secrets.
     write_file(record_path(name), json.dumps(noted, indent=2) + "\n", 0o600)
@@ -262,25 +262,25 @@ def write_record(name: str, record: Mapping[str, Any], state: str) -> dict[str, 
 
 
 def unfinished(name: str, seen: Seen) -> Seen:
-    """Return what was seen; a front of a broken-off adoption is not in use yet, wherever its file is."""
+    """Return what was seen, without the front of an interrupted adoption: nginx does not use it yet."""
     if underway(name) and "nginx" not in programs_at(recorded(name)["port"]):
         return dataclasses.replace(seen, front=None, live=None)
     return seen
 
 
 def underway(name: str) -> bool:
-    """Whether a run was killed between taking over and giving back."""
+    """Whether a run was killed while it took a port over or returned it."""
     return recorded(name).get("state", ADOPTED) != ADOPTED
 
 
 def capture(name: str, port: int, inodes: Sequence[str]) -> dict[str, Any]:
-    """Return the record of who holds a port. Raises ReleaseError if it could not be stopped or given back."""
+    """Return the record of who holds a port. Raises ReleaseError if that cannot be stopped or restarted."""
     found = []
     for pid in processes_of(inodes):
         with contextlib.suppress(OSError):
             found.append(see(pid))
     if not found:
-        raise ReleaseError("%s: who holds port %d cannot be seen. Nothing was changed." % (name, port))
+        raise ReleaseError("%s: the holder of port %d cannot be determined. Nothing was changed." % (name, port))
     process = top(found)
     record: dict[str, Any] = {
         "version": 1,
@@ -295,21 +295,21 @@ def capture(name: str, port: int, inodes: Sequence[str]) -> dict[str, Any]:
     problem = _capture_pm2(record, process, port, home) if home else refusal(process)
     if problem:
         raise ReleaseError(
-            "%s: port %d is held by %s, which cannot be adopted. Nothing was changed. %s, and deploy again."
+            "%s: port %d is in use by %s, which cannot be adopted. Nothing was changed. %s, and deploy again."
             % (name, port, record["was"], problem[0].upper() + problem[1:])
         )
     return record
 
 
 def _capture_pm2(record: dict[str, Any], process: Process, port: int, home: str) -> str:
-    """Add what pm2 knows to a record; return why that does not suffice, or nothing."""
+    """Add what pm2 knows to a record; return why that is not enough, if it is not."""
     command = pm2_command(process)
     if not command:
-        return "pm2 runs it, and is not to be found: put it on the PATH of user %s" % process.user
+        return "pm2 runs it, and cannot be found: put it on the PATH of user %s" % process.user
     record["pm2"] = {"home": home, "command": command}
     apps = choose_app(parse_list(_ask_pm2(record, "jlist")), process, port)
     if not apps:
-        return "pm2 does not say which of its processes it is: stop it with `pm2 stop`"
+        return "pm2 does not tell which of its processes it is: stop it with `pm2 stop`"
     name = str(apps[0]["name"])
     ids = [int(app["pm_id"]) for app in apps]
     dump = read(os.path.join(home, "dump.pm2")) or "[]"
@@ -317,7 +317,7 @@ def _capture_pm2(record: dict[str, Any], process: Process, port: int, home: str)
         name=name,
         ids=ids,
         script=apps[0].get("pm2_env", {}).get("pm_exec_path", ""),
-        # What pm2 would start with the host.
+        # Whether pm2 would start it at boot.
         saved=any(app.get("name") == name for app in parse_list(dump.replace("\n", ""))),
     )
     record["was"] = "pm2's process %s (%s) of user %s" % (name, ", ".join(map(str, ids)), process.user)
@@ -328,7 +328,7 @@ def _capture_pm2(record: dict[str, Any], process: Process, port: int, home: str)
 
 
 def _alive(record: Mapping[str, Any]) -> bool:
-    """Whether the very process of a record runs."""
+    """Whether the process of a record, and not a later one with its number, is running."""
     return started(record["process"]["pid"]) == record["process"]["started"]
 
 
@@ -339,7 +339,7 @@ def _signal(record: Mapping[str, Any], number: int) -> None:
 
 
 def reload_nginx() -> None:
-    """Let nginx take its configuration into use, without the detour over systemd where it runs."""
+    """Reload nginx, directly if it is running, which is faster than through systemd."""
     pid = (read(NGINX_PID) or "").strip()
     if pid.isdigit() and (read("/proc/%s/comm" % pid) or "").strip() == "nginx":
         os.kill(int(pid), signal.SIGHUP)
@@ -348,7 +348,7 @@ def reload_nginx() -> None:
 
 
 def _end(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) -> float:
-    """Wait until the port is free, and see to it; return the last moment at which it was held."""
+    """Wait until the port is free, and enforce it; return the last moment at which it was in use."""
     begun = last = time.monotonic()
     killed = False
     while not is_free(record["port"]):
@@ -361,18 +361,18 @@ def _end(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) ->
                         os.kill(pid, signal.SIGKILL)
         if last - begun > (PM2_TIMEOUT if stopping else 2 * STOP_TIMEOUT):
             raise ReleaseError(
-                "port %d is still held, %.0f s after its holder was stopped" % (record["port"], last - begun)
+                "port %d is still in use, %.0f s after its holder was stopped" % (record["port"], last - begun)
             )
         time.sleep(POLL)
     return last
 
 
 def _finish(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None) -> None:
-    """Wait for the old process to finish what it has; it must not go on beside its successor for long."""
+    """Wait for the old process to finish its work; it must not run next to its successor for long."""
     if stopping:
         _output(stopping, "stop")
         if record["pm2"]["saved"]:
-            # Or pm2 would start it with the host.
+            # Or pm2 would start it at boot.
             _ask_pm2(record, "save")
         return
     deadline = time.monotonic() + STOP_TIMEOUT
@@ -382,7 +382,7 @@ def _finish(record: Mapping[str, Any], stopping: subprocess.Popen[bytes] | None)
 
 
 def _wait(answers: Callable[[], bool], seconds: float) -> float:
-    """Wait for an answer; return when it came, 0 if it did not."""
+    """Wait for an answer; return when it came, 0 if none came."""
     deadline = time.monotonic() + seconds
     while not answers():
         if time.monotonic() > deadline:
@@ -392,9 +392,9 @@ def _wait(answers: Callable[[], bool], seconds: float) -> float:
 
 
 def take_over(name: str, record: Mapping[str, Any], answers: Callable[[], bool]) -> float:
-    """Stop who holds the port and let the front, whose file is in place, have it; return the outage in ms.
+    """Stop the holder of the port, and start the front, whose file is in place; return the outage in ms.
 
-    Raises ReleaseError if the front does not answer. Giving back is the caller's.
+    Raises ReleaseError if the front does not answer. The caller then returns the port.
     """
     stopping = _pm2(record, "stop", *map(str, record["pm2"]["ids"])) if record["pm2"] else None
     if not stopping:
@@ -404,7 +404,7 @@ def take_over(name: str, record: Mapping[str, Any], answers: Callable[[], bool])
     first = _wait(answers, FRONT_TIMEOUT)
     if not first:
         raise ReleaseError(
-            "the front did not answer within %.0f s after port %d was free" % (FRONT_TIMEOUT, record["port"])
+            "the front did not answer within %.0f s after port %d became free" % (FRONT_TIMEOUT, record["port"])
         )
     _finish(record, stopping)
     write_record(name, record, ADOPTED)
@@ -412,7 +412,7 @@ def take_over(name: str, record: Mapping[str, Any], answers: Callable[[], bool])
 
 
 def settle(name: str) -> None:
-    """Finish an adoption whose run was killed when the front answered already."""
+    """Complete an adoption whose run was killed after the front had answered."""
     if underway(name):
         record = recorded(name)
         if record["pm2"] and record["pm2"]["saved"]:
@@ -421,7 +421,7 @@ def settle(name: str) -> None:
 
 
 def live_release(name: str) -> Wanted | None:
-    """Return the release to which an adopted port leads, None where nothing was adopted or is in a slot."""
+    """Return the release behind an adopted port; None if the port was not adopted."""
     slot = "green" if os.path.exists(releases.flag_path(name)) else "blue"
     if not recorded(name):
         return None
@@ -429,7 +429,7 @@ def live_release(name: str) -> Wanted | None:
 
 
 def end_live(name: str) -> None:
-    """Note that none of a service's releases is live any more."""
+    """Record that no release of a service is live any more."""
     state = read_record(releases.state_path(name))
     if state.pop("live", None):
         state.pop("held", None)
@@ -437,7 +437,7 @@ def end_live(name: str) -> None:
 
 
 def unit_of(name: str) -> str:
-    """Return the unit in which an application runs that was given back."""
+    """Return the unit of an application whose port was returned."""
     return "fivepointers-%s-given-back.service" % name
 
 
@@ -466,7 +466,7 @@ def unit_text(name: str, record: Mapping[str, Any], environment: str) -> str:
 
 
 def prepare_return(name: str) -> dict[str, Any]:
-    """Do all that takes time before a front is taken away; return the record, empty where nothing was adopted."""
+    """Do everything slow before a front is removed; return the record, empty if nothing was adopted."""
     record = recorded(name)
     if not record:
         return {}
@@ -478,11 +478,10 @@ def prepare_return(name: str) -> dict[str, Any]:
             known = _pm2_ids(record)
         if not known:
             raise ReleaseError(
-                "%s: pm2 does not know its process %s any more, so that it cannot be started again. How it ran stands "
-                "in %s: start it with pm2, stop it, and run this again."
-                % (name, record["pm2"]["name"], record_path(name))
+                "%s: pm2 no longer knows its process %s, so it cannot be restarted. %s records how it ran: start it "
+                "with pm2, stop it, and run this again." % (name, record["pm2"]["name"], record_path(name))
             )
-        # pm2 numbers its processes anew when it was started anew.
+        # After a restart, pm2 numbers its processes again.
         return write_record(name, {**record, "pm2": {**record["pm2"], "ids": known}}, RETURNING)
     variables = record["process"]["environment"].items()
     kept = {key: value for key, value in variables if NAME.match(key) and not PASSING.match(key)}
@@ -493,7 +492,7 @@ def prepare_return(name: str) -> dict[str, Any]:
 
 
 def _unit_path(name: str) -> str:
-    # A unit of its own, so that it outlives this module and the session; gone with a reboot, as the process was.
+    # A unit of its own outlives this module and the session. A reboot removes it, as it ended the process before.
     return os.path.join("/run/systemd/system", unit_of(name))
 
 
@@ -502,20 +501,20 @@ def _environment_path(name: str) -> str:
 
 
 def _pm2_ids(record: Mapping[str, Any]) -> list[int]:
-    """Return the numbers that pm2 has for what a record names: those noted, or all of that name."""
+    """Return pm2's numbers for the process of a record: the recorded ones, or all of that name."""
     apps = [app for app in parse_list(_ask_pm2(record, "jlist")) if app.get("name") == record["pm2"]["name"]]
     ids = [int(app["pm_id"]) for app in apps]
     return [number for number in ids if number in record["pm2"]["ids"]] or ids
 
 
 def give_back(name: str, record: Mapping[str, Any], answers: Callable[[], bool], begun: float) -> float:
-    """Start what was stopped, once the front is gone; return the outage since `begun` in ms.
+    """Restart what was stopped, once the front is gone; return the outage since `begun` in ms.
 
-    Nothing is started that runs already. Raises ReleaseError if nothing answers.
+    Does not start what is running already. Raises ReleaseError if nothing answers.
     """
     deadline = time.monotonic() + FRONT_TIMEOUT
     running = False
-    # nginx's workers let the port go one after the other.
+    # The workers of nginx release the port one by one.
     while not running and not is_free(record["port"]) and time.monotonic() < deadline:
         time.sleep(POLL)
         running = bool(programs_at(record["port"]) - {"nginx"})
@@ -529,8 +528,8 @@ def give_back(name: str, record: Mapping[str, Any], answers: Callable[[], bool],
         if starting:
             _output(starting, "start")
         raise ReleaseError(
-            "%s: %s was started again and does not answer at port %d. How it ran stands in %s: start it by hand, or "
-            "deploy again with -e adopt=true." % (name, record["was"], record["port"], record_path(name))
+            "%s: %s was restarted and does not answer at port %d. %s records how it ran: start it manually, or deploy "
+            "again with -e adopt=true." % (name, record["was"], record["port"], record_path(name))
         )
     if starting:
         _output(starting, "start")

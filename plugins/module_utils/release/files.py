@@ -1,9 +1,9 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A service's files on its host: releases, slots, the flag file, and what outlives a release.
+"""Files of a service on its host: releases, slots, the flag file, and what outlives a release.
 
-Whatever is written appears whole or not at all, and is on the disk before anything depends on it.
+Everything is written atomically, and is on disk before anything depends on it.
 Standard library only, Python 3.9 or later.
 """
 
@@ -45,7 +45,7 @@ RESERVE = 64 << 20
 
 
 def point_slot(name: str, slot: str, release: str) -> None:
-    """Let a slot have a release, in one step."""
+    """Point a slot to a release, atomically."""
     path = slot_path(name, slot)
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
@@ -56,7 +56,7 @@ def point_slot(name: str, slot: str, release: str) -> None:
 
 
 def set_flag(name: str, slot: str) -> None:
-    """Let the next request go to a slot."""
+    """Send the next request to a slot."""
     path = flag_path(name)
     if slot == "green":
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
@@ -67,24 +67,24 @@ def set_flag(name: str, slot: str) -> None:
 
 
 def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
-    """Note, before the flag changes, what is about to be switched from and to. Committing or taking back ends it."""
+    """Record a switch before the flag changes. Commit or take_back ends it."""
     state = read_record(state_path(name))
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
     _write_state(name, state)
 
 
 def end_switch(name: str) -> None:
-    """Forget a switch that was taken back."""
+    """Forget a switch that was reverted."""
     state = read_record(state_path(name))
     if state.pop("pending", None):
         _write_state(name, state)
 
 
 def record_switch(name: str, release: str, slot: str) -> None:
-    """Note in the service's state.json what is live since when, by whom, and what was before.
+    """Record in state.json what is live, since when, by whom, and what was live before.
 
-    `line` is what a rollback goes back along: a release is put at its end, or, when it stands there already, what
-    came after it is cut off.
+    A rollback follows `line` backwards. A release is appended to it or, if it is in there already, everything after it
+    is cut off.
     """
     state = read_record(state_path(name))
     pending = state.pop("pending", None) or {}
@@ -103,13 +103,13 @@ def record_switch(name: str, release: str, slot: str) -> None:
 
 
 def previous(state: Mapping[str, Any]) -> str:
-    """Return the release to which a rollback goes, of what state.json says; empty if there is none."""
+    """Return the release that a rollback leads to, given state.json; empty if there is none."""
     line = state.get("line", [])
     return str(line[-2]) if len(line) > 1 else ""
 
 
 def hold(name: str, slot: str, until: float) -> None:
-    """Note until when (seconds since 1970) a replaced slot goes on running."""
+    """Record until when (seconds since 1970) a replaced slot keeps running."""
     state = read_record(state_path(name))
     state["held"] = {"slot": slot, "until": until}
     _write_state(name, state)
@@ -123,7 +123,7 @@ def _write_state(name: str, state: Mapping[str, Any]) -> None:
 
 
 def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str, str]) -> None:
-    """Make the release's directory, from its archive or from a release with the same code."""
+    """Create the directory of a release, from its archive or from a release with the same code."""
     path = release_path(wanted.name, wanted.release)
     archives.remove_incomplete(os.path.dirname(path))
     if source == "archive":
@@ -168,7 +168,7 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
 
 
 def record(wanted: Wanted) -> dict[str, Any]:
-    """Return what a release says of itself. It holds no secret."""
+    """Return what is recorded of a release. Contains no secret."""
     return {
         "service": wanted.name,
         "kind": wanted.kind,
@@ -182,8 +182,8 @@ def record(wanted: Wanted) -> dict[str, Any]:
 
 
 def check_space(wanted: Wanted) -> None:
-    """Raise ReleaseError unless the unpacked release fits."""
-    # A host that was never touched has no such directory yet, and looking makes none.
+    """Raise ReleaseError unless the unpacked release fits on the disk."""
+    # A new host has no such directory yet, and a check must not create it.
     place = releases.HOME
     while not os.path.exists(place):
         place = os.path.dirname(place)
@@ -192,10 +192,10 @@ def check_space(wanted: Wanted) -> None:
     if free < needed:
         raise ReleaseError(
             "%s: release %s needs %s at %s (with %s in reserve), and %s are free. Nothing was changed. "
-            "Free space there, or give the host a larger disk."
+            "Free some space there, or give the host a larger disk."
             % (wanted.name, wanted.release, megabytes(needed), releases.HOME, megabytes(RESERVE), megabytes(free))
         )
-    # Filesystems that make inodes as they need them say 0.
+    # Filesystems that allocate inodes dynamically report 0.
     if disk.f_files and disk.f_favail < wanted.archive["files"] + 1000:
         raise ReleaseError(
             "%s: release %s has %d files, and the filesystem of %s has %d inodes left. Nothing was changed. "
@@ -204,7 +204,7 @@ def check_space(wanted: Wanted) -> None:
 
 
 def link_tree(source: str, target: str) -> None:
-    """Make a directory of the same files as another; they share their content on the disk."""
+    """Create a copy of a directory whose files share their content on disk with the original."""
     for folder, names, files in os.walk(source):
         here = os.path.normpath(os.path.join(target, os.path.relpath(folder, source)))
         os.mkdir(here, 0o755)
@@ -217,7 +217,7 @@ def link_tree(source: str, target: str) -> None:
 
 
 def share(wanted: Wanted) -> None:
-    """Add the release's hashed files to those of all kept releases, which the front serves."""
+    """Add the hashed files of a release to those of all kept releases, which the front serves."""
     if not wanted.shared:
         return
     source = os.path.join(release_path(wanted.name, wanted.release), "app", wanted.shared["source"])
@@ -261,7 +261,7 @@ def prune(wanted: Wanted) -> list[str]:
             kept.append(release)
     gone = [release for release in newest if release not in kept]
     for release in gone:
-        # Under a name that nothing takes for a release, so that a kill leaves no half of one.
+        # Under a name that nothing takes for a release, so that a kill leaves no incomplete one.
         doomed = archives.temporary_directory(release_path(name, release))
         os.rename(release_path(name, release), os.path.join(doomed, "old"))
         shutil.rmtree(doomed, ignore_errors=True)
@@ -280,7 +280,7 @@ def _slot_links(name: str) -> list[str]:
 
 
 def _unshare(directory: str) -> None:
-    """Remove shared files that no release has any more: nothing else links to them."""
+    """Remove shared files that no release has: nothing else links to them."""
     for folder, names, files in os.walk(directory, topdown=False):
         for name in files:
             path = os.path.join(folder, name)

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What an application says of its database migrations, and what follows for deployments and rollbacks. Pure functions.
+"""The database migrations of an application, and what they mean for deployments and rollbacks. Pure functions.
 
 The command `migrations` of a service prints one JSON object as its last line, in the order in which they run:
 ``{"migrations": [{"name": "AddTitle1700000000000", "applied": true, "contract": false, "known": true}]}``.
@@ -25,7 +25,7 @@ class Migration(NamedTuple):
     """One migration.
 
     applied: the database has it. contract: it removes or narrows something that older code uses. known: the code that
-    made the listing has it; of one that it does not have, it cannot tell whether it is a contract migration.
+    printed the list contains it; otherwise it cannot tell whether it is a contract migration.
     """
 
     name: str
@@ -35,17 +35,16 @@ class Migration(NamedTuple):
 
 
 def parse_listing(lines: Iterable[str]) -> list[Migration]:
-    """Return the migrations of the last JSON object with the key "migrations"; other lines are logs, and passed over.
+    """Return the migrations of the last JSON object with the key "migrations"; other lines are logs and ignored.
 
-    Raises MigrationError where there is none, or where the last one is not as expected: what an earlier line says is
-    out of date then.
+    Raises MigrationError if there is none, or if the last one is malformed: earlier ones are outdated.
     """
     last: str | None = None
     found: Mapping[str, Any] | None = None
     for line in lines:
         text = line.strip()
         last = text or last
-        # Every line of a log is parsed only where it may be the one.
+        # Parse only lines that may be the right one.
         if text.startswith("{") and '"migrations"' in text:
             value = _json(text)
             if isinstance(value, dict) and "migrations" in value:
@@ -60,12 +59,12 @@ def parse_listing(lines: Iterable[str]) -> list[Migration]:
 
 
 def pending_contracts(listing: Iterable[Migration]) -> list[str]:
-    """Return the names of contract migrations that the database does not have yet."""
+    """Return the names of contract migrations that are not applied yet."""
     return [migration.name for migration in listing if migration.contract and not migration.applied]
 
 
 def obstacles(listing: Iterable[Migration], known_by_target: Collection[str]) -> list[str]:
-    """Return the names of contract migrations that the database has, and that a release to go back to does not know.
+    """Return the names of applied contract migrations that the target of a rollback does not know.
 
     listing: that of the release which is live, or of the database. known_by_target: names that the release knows.
     """
@@ -78,7 +77,7 @@ def obstacles(listing: Iterable[Migration], known_by_target: Collection[str]) ->
 
 
 def remembered(stored: Iterable[Migration], listing: Iterable[Migration]) -> list[Migration]:
-    """Return a listing in which the migrations that its code does not know are what earlier code said of them."""
+    """Return a listing; for migrations that its code does not know, what earlier code said of them."""
     contracts = {migration.name: migration.contract for migration in stored}
     return [
         migration if migration.known else migration._replace(contract=contracts.get(migration.name, False))

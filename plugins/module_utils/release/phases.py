@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: MIT
 """The phases of a release on a host: prepare, migrate, switch, and then commit or take_back.
 
-Each may be killed at any point and called again.
+Each may be killed at any point and run again.
 
 Standard library only, Python 3.9 or later.
 """
@@ -62,11 +62,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     unit_name,
 )
 
-# A candidate that ended so often will not get well by itself.
+# A candidate that crashed this often will not recover.
 CRASHES = 5
 JOURNAL_LINES = 20
 FRONT_TIMEOUT = 2.0
-# What a unit has whose process hands its sockets over, and the time in which it joins its documents.
+# Marks the unit of a process that hands over its sockets, and the time it gets to join the documents.
 HAND_OFF, BRIDGE_TIMEOUT = "HAND_OFF_STATUS=", 5.0
 
 
@@ -95,16 +95,16 @@ def ensure_account(user: str) -> None:
 
 
 def check_ports(wanted: Wanted, slot: str) -> None:
-    """Raise ReleaseError if someone holds the slot's port."""
+    """Raise ReleaseError if the port of the slot is in use."""
     for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.slots[slot])):
         raise ReleaseError(
-            "%s: port %d, on which slot %s listens, is held by %s. Nothing was changed. Stop that process, or give "
+            "%s: port %d of slot %s is in use by %s. Nothing was changed. Stop that process, or give "
             "the service another port." % (wanted.name, wanted.slots[slot], slot, holder(inode))
         )
 
 
 def foreign(wanted: Wanted, seen: Seen) -> dict[str, str]:
-    """Return who other than nginx holds the port of a front that is not there yet, in words, by inode."""
+    """Return which processes other than nginx hold the port of a front that does not exist yet, by inode."""
     if seen.front is not None:
         return {}
     found = {inode: holder(inode) for _address, inode in listeners(wanted.port)}
@@ -112,35 +112,35 @@ def foreign(wanted: Wanted, seen: Seen) -> dict[str, str]:
 
 
 def check_front_port(wanted: Wanted, seen: Seen, adopt: bool = False) -> None:
-    """Raise ReleaseError if someone other than nginx holds the front's port, and is not to be or cannot be adopted."""
+    """Raise ReleaseError if another process than nginx holds the front's port and is not, or cannot be, adopted."""
     found = foreign(wanted, seen)
     if found and adopt:
         adoption.capture(wanted.name, wanted.port, list(found))
     elif found:
         raise ReleaseError(
-            "%s: port %d, on which the front is to listen, is held by %s. Nothing was changed. Stop that "
-            "process (is the application still run by hand or by pm2? Then -e adopt=true takes the port over from it, "
-            "see docs/adoption.md), or give the service another port."
+            "%s: port %d of the front is in use by %s. Nothing was changed. Stop that process (if it is the same "
+            "application, started manually or by pm2, -e adopt=true takes the port over from it, see "
+            "docs/adoption.md), or give the service another port."
             % (wanted.name, wanted.port, next(iter(found.values())))
         )
 
 
 def exposed(wanted: Wanted, slot: str) -> str:
-    """Return a warning if the slot listens on more than the loopback."""
+    """Return a warning if the slot listens on other addresses than the loopback."""
     addresses = sorted({address for address, _inode in listeners(wanted.slots[slot])})
     # An IPv4 address may be listened on through IPv6.
     reachable = [item for item in addresses if not item.startswith(("127.", "::ffff:127.")) and item != "::1"]
     if not reachable:
         return ""
     return (
-        "%s listens on %s, port %d, not only on the loopback: whoever reaches the host gets round nginx. Let it "
-        "listen on the address in the variable HOST (127.0.0.1); until then only firewalls keep others out."
+        "%s listens on %s, port %d, not only on the loopback: anyone who can reach the host can bypass nginx. Make it "
+        "listen on the address in the variable HOST (127.0.0.1). Until then, only firewalls protect it."
         % (wanted.name, " and ".join(reachable), wanted.slots[slot])
     )
 
 
 def health_question(wanted: Wanted, port: int) -> str:
-    """Return what the health check asks at a port of this host, in words."""
+    """Describe the request of the health check at a port of this host."""
     health = wanted.health
     if health["type"] == "tcp":
         return "a connection to 127.0.0.1:%d" % port
@@ -152,7 +152,7 @@ def health_question(wanted: Wanted, port: int) -> str:
 
 
 def health_problem(wanted: Wanted, port: int) -> str:
-    """Ask once at a port of this host; return what came if it is not healthy, or nothing."""
+    """Check a port of this host once; return what came if it is not healthy, else an empty text."""
     health = wanted.health
     try:
         if health["type"] == "tcp":
@@ -172,7 +172,7 @@ def health_problem(wanted: Wanted, port: int) -> str:
 
 
 def health_now(wanted: Wanted, slot: str) -> str:
-    """Ask once at a slot; return what came if it is not healthy, or nothing. Files are always healthy."""
+    """Check a slot once; return what came if it is not healthy. Files are always healthy."""
     return health_problem(wanted, wanted.slots[slot]) if wanted.process else ""
 
 
@@ -188,21 +188,21 @@ class Failure:
     lines: list[str]
 
     def text(self, host: str, serving: str) -> str:
-        """Return all that an operator needs to know."""
+        """Return everything that an operator needs to know."""
         unit = unit_name(self.wanted.name, self.slot)
         shown = "\n".join("    " + line for line in self.lines) or "    (it logged nothing)"
         return (
             "%s on %s, step prepare: release %s did not become healthy in slot %s within %.0f s, and was stopped. %s\n"
             "  Asked: %s\n  Came: %s\n%s  Its last log lines:\n%s\n"
-            "  What to do: correct what the log says, build and deploy again. If it only needs longer, raise "
-            "health.start_period (%g s). All of its log: journalctl -u %s"
+            "  What to do: fix what the log says, build and deploy again. If it only needs more time, raise "
+            "health.start_period (%g s). Its full log: journalctl -u %s"
             % (
                 self.wanted.name,
                 host,
                 self.wanted.release,
                 self.slot,
                 self.seconds,
-                "Release %s goes on serving." % serving if serving else "Nothing served before, and nothing does now.",
+                "Release %s is still serving." % serving if serving else "No release was serving, and none is now.",
                 health_question(self.wanted, self.wanted.slots[self.slot]),
                 self.came,
                 "  Its process: %s\n" % self.process if self.process else "",
@@ -214,7 +214,7 @@ class Failure:
 
 
 def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure]:
-    """Wait for all candidates together; return those that failed. Each is asked at its own slot."""
+    """Wait for all candidates at once; return those that failed. Each is checked at its own slot."""
     begun, wall = time.monotonic(), time.time()
     waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
     asked = dict.fromkeys(waiting, 0.0)
@@ -224,23 +224,23 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
         states = systemd.states(list(waiting))
         for unit, state in states.items():
             wanted, slot = waiting[unit]
-            # How it ended is told only until it is started again.
+            # systemd reports how it ended only until the next start.
             ends[unit] = state.exit() or ends[unit]
             passed = time.monotonic() - begun
-            # Quick at first, since most are up within a second.
+            # Often at first, because most are up within a second.
             if state.running and passed - asked[unit] < min(wanted.health["interval"], 0.1 + passed / 5):
                 continue
             asked[unit] = passed
-            came = health_problem(wanted, wanted.slots[slot]) if state.running else "its process does not run"
+            came = health_problem(wanted, wanted.slots[slot]) if state.running else "its process is not running"
             if not came:
                 after = systemd.states([unit])[unit]
                 if after.running and after.pid == state.pid:
                     del waiting[unit]
                     continue
-                came = "it answered, and then its process ended"
+                came = "it answered, and then its process exited"
             over = passed > wanted.health["start_period"]
             if over or state.restarts >= CRASHES or state.active == "failed":
-                again = "%d times, and was started again each time" % state.restarts if state.restarts else ""
+                again = "%d times, and was restarted each time" % state.restarts if state.restarts else ""
                 process = " ".join(filter(None, (ends[unit], again)))
                 lines = systemd.journal(unit, wall, JOURNAL_LINES)
                 failures.append(Failure(wanted, slot, came, process, passed, lines))
@@ -286,7 +286,7 @@ class Job:
 
 
 def missing_archives(job: Job) -> list[str]:
-    """Return the services whose archive has to be sent before they can be prepared; it must fit."""
+    """Return the services whose archive has to be sent before prepare. Raises ReleaseError if one does not fit."""
     missing = [item for item, todo in job.candidates() if todo.stage == "archive" and item.name not in job.archives]
     for item in missing:
         check_space(item)
@@ -294,27 +294,29 @@ def missing_archives(job: Job) -> list[str]:
 
 
 def prepare(job: Job) -> bool:
-    """Stage and start all candidates, and wait for their health. What is live is not touched.
+    """Stage and start all candidates, and wait until they are healthy. Live releases are not touched.
 
-    Except for what a broken-off deployment switched to and nobody verified: where something else is wanted by now,
-    the release from before serves first, so that the way back never leads there.
+    The exception is a release that an interrupted deployment switched to and nobody verified: if another one is
+    desired now, that switch is reverted first, so that no rollback leads to it.
     """
     unverified = abandoned(job)
     if unverified:
         take_back(dataclasses.replace(job, wanted=unverified))
         job.refresh()
-    # One that was prepared by an earlier run, and fell ill since, is started again.
+    # A candidate of an earlier run that became unhealthy is started again.
     todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
     if not todo:
         return bool(unverified)
     if not shutil.which("nginx"):
-        raise ReleaseError("There is no nginx on %s. Configure the host first: the role nginx installs it." % job.host)
+        raise ReleaseError(
+            "nginx is not installed on %s. Configure the host first: the role nginx installs it." % job.host
+        )
     for item, step in todo:
         seen = job.seen[item.name]
         check_front_port(item, seen, job.adopt)
         if item.process and not seen.runtime:
             raise ReleaseError(
-                "%s: there is no Node.js at %s. Configure the host first: the role nodejs puts it there."
+                "%s: there is no Node.js at %s. Configure the host first: the role nodejs installs it."
                 % (item.name, item.runtime)
             )
         if item.process:
@@ -340,26 +342,26 @@ def prepare(job: Job) -> bool:
 
 
 def abandoned(job: Job) -> list[Wanted]:
-    """Return the services with an open switch to another release than the wanted one."""
+    """Return the services with an uncommitted switch to another release than the desired one."""
     return [item for item in job.wanted if job.seen[item.name].pending.get("release", item.release) != item.release]
 
 
 def stop_quietly(units: Sequence[str]) -> None:
-    """Stop candidates that did not make it; another error is on its way already."""
+    """Stop failed candidates without raising: another error is being raised already."""
     if units:
         systemd.run(["systemctl", "stop", *units])
         systemd.run(["systemctl", "reset-failed", *units])
 
 
 def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
-    """Stop what idles in the slots, and write unit, environment and link of the candidates."""
+    """Stop what runs in the idle slots, and write unit, environment and link of the candidates."""
     version = 0
     busy = [unit_name(item.name, slot) for item, slot in todo if item.process]
     if busy:
         version = systemd.version()
         states = systemd.states(busy)
         running = [unit for unit in busy if states[unit].load == "loaded" and not states[unit].stopped]
-        # A timer that was to stop what is held there would stop the candidate.
+        # The timer of a held release in that slot would stop the candidate.
         cancel_retirement([item.name for item, _slot in todo if item.process])
         if running:
             systemd.systemctl("stop", *running)
@@ -376,12 +378,12 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
 
 
 def _new_fronts(job: Job) -> dict[str, str]:
-    """Return the fronts that differ from what is there."""
+    """Return the fronts that differ from those on the host."""
     return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
 
 
 def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False, reload: bool = True) -> None:
-    """Bring fronts into use together: one validation, one reload; None takes one away. With `check`, only validate."""
+    """Apply fronts together: one validation, one reload; None removes one. With `check`, only validate."""
     if not fronts:
         return
     paths = {item.name: item.front_path for item in job.wanted}
@@ -406,7 +408,7 @@ def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False
 
 
 def migrate(job: Job) -> bool:
-    """Run the migrations of each candidate that has some, in its own release and environment."""
+    """Run the migrations of the candidates, each in its own release and environment."""
     done = False
     for item, todo in job.candidates():
         if todo.migrate:
@@ -427,14 +429,14 @@ def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
         stop_quietly([unit_name(item.name, todo.slot)])
         raise ReleaseError(
             "%s on %s, step migrate: the migrations of release %s failed%s. %s %s\n"
-            "  Their last log lines:\n%s\n  What to do: correct the migration, build and deploy again; "
-            "the next deploy runs those that are still missing."
+            "  Their last log lines:\n%s\n  What to do: fix the migration, build and deploy again; "
+            "the next deployment runs those that are still missing."
             % (
                 item.name,
                 job.host,
                 item.release,
                 ": " + failed.how if failed.how else "",
-                "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                "Release %s is still serving." % todo.serving if todo.serving else "No release is serving yet.",
                 _schema_now(item, todo.slot),
                 "\n".join("    " + line for line in failed.lines),
             )
@@ -442,7 +444,7 @@ def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
     if item.listing:
         found = remembered(_stored_schema(item.name), _listing(item, todo.slot))
         text = json.dumps([migration._asdict() for migration in found], indent=1) + "\n"
-        # What the database has now, and what this release knows of.
+        # What the database has now, and which migrations this release knows.
         write_file(_schema_path(item.name), text, 0o644)
         write_file(os.path.join(releases.release_path(item.name, item.release), "schema.json"), text, 0o644)
 
@@ -452,7 +454,7 @@ def _schema_path(name: str) -> str:
 
 
 def _stored_schema(name: str) -> list[Migration]:
-    """Return the migrations of the database as the last deployment that ran some found them."""
+    """Return the migrations of the database as the last deployment that ran any recorded them."""
     try:
         return [Migration(**entry) for entry in json.loads(read(_schema_path(name)) or "[]")]
     except (TypeError, ValueError):
@@ -460,21 +462,21 @@ def _stored_schema(name: str) -> list[Migration]:
 
 
 def _refusal(job: Job, item: Wanted, todo: Plan, listing: Sequence[Migration]) -> str:
-    """Return why this release must not meet this database, or run its migrations on it; empty if it may."""
+    """Return why this release must not use this database, or migrate it; empty if it may."""
     if not item.listing:
         return ""
     past = obstacles(_stored_schema(item.name), [migration.name for migration in listing if migration.known])
     if past:
         return (
             "the database has moved past release %s: %s removed or narrowed what it uses. The schema was not changed."
-            "\n  What to do: deploy code that knows of it." % (item.release, ", ".join(past))
+            "\n  What to do: deploy code that includes that migration." % (item.release, ", ".join(past))
         )
     pending = pending_contracts(listing) if todo.serving and not job.allow_contract else []
     if pending:
         return (
             "%s would remove or narrow what release %s still uses. The schema was not changed.\n"
-            "  What to do: deploy code that does without it first, and this migration later; or, if no code that runs "
-            "needs it, deploy with -e allow_contract_migrations=true. There is no rollback behind it."
+            "  What to do: first deploy code that does not need it, and this migration later; or, if no running code "
+            "needs it, deploy with -e allow_contract_migrations=true. You cannot roll back past it."
             % (", ".join(pending), todo.serving)
         )
     return ""
@@ -487,7 +489,7 @@ class _Ended:
 
 
 def _run_once(item: Wanted, slot: str, what: str, text: str) -> _Ended | None:
-    """Run one of a candidate's commands as a unit, in its release and environment; tell how it failed, if it did."""
+    """Run a command of a candidate as a unit, in its release and environment; return how it failed, if it did."""
     unit = "fivepointers-%s-%s@%s.service" % (item.name, what, slot)
     path = os.path.join("/run/systemd/system", unit)
     begun = time.time()
@@ -506,7 +508,7 @@ def _run_once(item: Wanted, slot: str, what: str, text: str) -> _Ended | None:
 
 
 def _listing(item: Wanted, slot: str) -> list[Migration]:
-    """Ask a candidate which migrations there are, known and applied."""
+    """Ask a candidate which migrations exist, and which are applied."""
     unit = "fivepointers-%s-listing@%s.service" % (item.name, slot)
     begun = time.time()
     failed = _run_once(item, slot, "listing", item.listing)
@@ -517,15 +519,15 @@ def _listing(item: Wanted, slot: str) -> list[Migration]:
         return parse_listing(lines)
     except MigrationError as error:
         raise ReleaseError(
-            "%s, step migrate: the command `migrations` of release %s does not say which there are: %s\n"
-            "  Its last log lines:\n%s\n  What to do: let it print the JSON that docs/catalogue.md describes, or "
+            "%s, step migrate: the command `migrations` of release %s does not list them: %s\n"
+            "  Its last log lines:\n%s\n  What to do: make it print the JSON that docs/catalogue.md describes, or "
             "remove `migrations` from the catalogue."
             % (item.name, item.release, error, "\n".join("    " + line for line in lines[-JOURNAL_LINES:]))
         ) from error
 
 
 def _schema_now(item: Wanted, slot: str) -> str:
-    """Say in which state failed migrations left the schema, as far as it can be told."""
+    """Describe the state of the schema after a failed migration, as far as it is known."""
     if not item.listing:
         return "The schema may be changed in part."
     try:
@@ -539,20 +541,20 @@ def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
     """Raise ReleaseError unless the candidate is prepared and answers."""
     if not todo.ready:
         raise ReleaseError(
-            "%s on %s: release %s is not prepared in slot %s (or its process ended since). Run the phase prepare, "
+            "%s on %s: release %s is not prepared in slot %s (or its process has exited). Run the phase prepare, "
             "or all." % (item.name, job.host, item.release, todo.slot)
         )
     problem = health_now(item, todo.slot)
     if problem:
         raise ReleaseError(
-            "%s on %s, before the switch: release %s in slot %s is not healthy any more. %s\n  Asked: %s\n  Came: %s\n"
-            "  What to do: look at journalctl -u %s, and deploy again."
+            "%s on %s, before the switch: release %s in slot %s is no longer healthy. %s\n  Asked: %s\n  Came: %s\n"
+            "  What to do: check journalctl -u %s, and deploy again."
             % (
                 item.name,
                 job.host,
                 item.release,
                 todo.slot,
-                "Release %s goes on serving." % todo.serving if todo.serving else "Nothing serves yet.",
+                "Release %s is still serving." % todo.serving if todo.serving else "No release is serving yet.",
                 health_question(item, item.slots[todo.slot]),
                 problem,
                 unit_name(item.name, todo.slot),
@@ -561,7 +563,7 @@ def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
 
 
 def switch(job: Job) -> bool:
-    """Let the candidates get all new requests. What they replace goes on running, until the commit."""
+    """Send all new requests to the candidates. What they replace keeps running until the commit."""
     candidates = job.candidates()
     fronts = _new_fronts(job)
     if not candidates and not fronts:
@@ -582,29 +584,29 @@ def switch(job: Job) -> bool:
 
 
 def _adopt(job: Job, item: Wanted, todo: Plan) -> None:
-    """Take the front's port over from who holds it, or go on where a run was killed while it did."""
+    """Take the front's port over from its holder, or resume where an earlier run was killed."""
     held = list(foreign(item, job.seen[item.name]))
     record = adoption.capture(item.name, item.port, held) if held else adoption.recorded(item.name)
     begin_switch(item.name, item.release, todo.slot, {"release": "", "slot": ""}, job.author)
     set_flag(item.name, todo.slot)
     adoption.write_record(item.name, record, adoption.STOPPING)
     try:
-        # All that takes time comes before anything is stopped.
+        # Everything slow comes before anything is stopped.
         apply_fronts(job, {item.name: item.front}, reload=False)
         outage = adoption.take_over(item.name, record, lambda: not health_problem(item, item.port))
     except ERRORS as error:
         _back(job, item, todo.slot, "", None)
         raise ReleaseError(
-            "%s on %s, step switch: port %d could not be taken over from %s: %s. It was given back."
+            "%s on %s, step switch: port %d could not be taken over from %s: %s. It was returned."
             % (item.name, job.host, item.port, record["was"], error)
         ) from error
     job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": False}
 
 
 def _switch(job: Job, item: Wanted, todo: Plan) -> None:
-    """Flip one flag, and flip it back if the front then does not answer."""
+    """Flip the flag, and flip it back if the front does not become healthy."""
     if item.process:
-        # Before the flag: whichever slot the flag names starts with the host.
+        # Before the flag: the slot that the flag names must always start at boot.
         systemd.enable(unit_name(item.name, todo.slot))
     _bridge(item, todo)
     before = {"release": todo.serving, "slot": todo.live or ""}
@@ -620,18 +622,18 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     _back(job, item, todo.slot, todo.live or "", job.seen[item.name].front if todo.front else item.front)
     raise ReleaseError(
         "%s on %s, step switch: release %s was healthy in slot %s, but not through the front. %s\n  Asked: %s\n"
-        "  Came: %s\n  What to do: look at `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
-        "says whether it runs."
+        "  Came: %s\n  What to do: check `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
+        "shows whether it is running."
         % (
             item.name,
             job.host,
             item.release,
             todo.slot,
-            "It was switched back, and release %s serves." % todo.serving
+            "It was switched back, and release %s is serving." % todo.serving
             if todo.live
-            else "%s serves again." % job.adopted[item.name]["was"].capitalize()
+            else "%s is serving again." % job.adopted[item.name]["was"].capitalize()
             if item.name in job.adopted
-            else "Nothing served before.",
+            else "No release was serving before.",
             health_question(item, item.port),
             problem,
         )
@@ -639,10 +641,10 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
 
 
 def _bridge(item: Wanted, todo: Plan) -> None:
-    """Let the relay that serves join its documents with the candidate's, before anyone gets there.
+    """Make the live relay join its documents with the candidate's, before any client gets there.
 
-    Only where its release was started with what does this. A relay that does not manage it in time is no reason to
-    fail: clients bring what they have with them.
+    Only if its release was started with the hand-off module. A relay that is too slow is no reason to fail: clients
+    bring their own state along.
     """
     if not todo.live or HAND_OFF not in (read(os.path.join(systemd.UNITS, unit_name(item.name, todo.live))) or ""):
         return
@@ -656,7 +658,7 @@ def _bridge(item: Wanted, todo: Plan) -> None:
 
 
 def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> None:
-    """Undo one switch: the flag first, then the front; the slot that is left is stopped when it has finished."""
+    """Revert one switch: the flag first, then the front; the slot that loses its requests is drained and stopped."""
     if before:
         set_flag(item.name, before)
     record = adoption.prepare_return(item.name) if front is None else {}
@@ -679,7 +681,7 @@ def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> 
 
 
 def _answers(item: Wanted) -> bool:
-    """Whether anything answers at a service's port: what ran before has its own idea of health."""
+    """Whether anything answers at the port of a service: what ran before may have another health check."""
     with contextlib.suppress(http_client.ProbeError):
         if item.health["type"] == "tcp":
             http_client.open_port("127.0.0.1:%d" % item.port, item.health["timeout"])
@@ -690,7 +692,7 @@ def _answers(item: Wanted) -> bool:
 
 
 def give_back(job: Job) -> bool:
-    """Give ports back to whom they were taken over from, and stop the slots."""
+    """Return ports to their previous holders, and stop the slots."""
     adopted = [item for item in job.wanted if adoption.recorded(item.name)]
     for item in adopted:
         seen = job.seen[item.name]
@@ -704,9 +706,9 @@ def give_back(job: Job) -> bool:
 
 
 def take_back(job: Job) -> bool:
-    """Undo all switches that are not committed, the last one first; stop candidates that were not switched to.
+    """Revert all uncommitted switches, the last one first, and stop candidates that were not switched to.
 
-    Flags of all services change before anything else is done: from then on the old releases serve.
+    All flags change before anything else: from then on the old releases are serving.
     """
     done = False
     open_switches = []
@@ -715,7 +717,7 @@ def take_back(job: Job) -> bool:
         before = seen.pending.get("before") or {}
         if not seen.pending:
             continue
-        # The way back leads only to a slot that still has what served.
+        # Only revert to a slot that still has the old release.
         way = before.get("slot", "")
         if way and seen.slots[way].release == before.get("release") and seen.flag == seen.pending["slot"]:
             set_flag(item.name, way)
@@ -739,7 +741,7 @@ def take_back(job: Job) -> bool:
 
 
 def commit(job: Job) -> bool:
-    """Note what is live, let it start with the host, and stop what it replaced, now or after its hold time."""
+    """Record what is live, enable it at boot, and stop what it replaced, after its drain or hold time."""
     for item in job.wanted:
         adoption.settle(item.name)
     todo = [(item, job.plans[item.name]) for item in job.wanted if job.plans[item.name].repairs]
@@ -756,7 +758,7 @@ def commit(job: Job) -> bool:
 
 
 def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
-    """Stop the slots that were replaced: those that are held by a timer, the others once they have finished."""
+    """Stop the replaced slots: held ones by a timer, the others after their drain."""
     now, ends, units = time.time(), [0.0], []
     for item, slot in old:
         seen = job.seen[item.name]
@@ -778,13 +780,13 @@ def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
 
 
 def retirement(name: str) -> str:
-    """Return the name, without suffix, of the timer and service that stop a service's held slot."""
+    """Return the name, without suffix, of the timer and service that stop a held slot."""
     return "fivepointers-%s-retire" % name
 
 
 def _retire_later(name: str, unit: str, until: float) -> None:
     cancel_retirement([name])
-    # Gone with a reboot, as the slot is: only the live one starts with the host.
+    # A reboot removes the timer, and stops the slot as well: only the live one starts at boot.
     status, output = systemd.run(
         [
             "systemd-run",
@@ -792,7 +794,7 @@ def _retire_later(name: str, unit: str, until: float) -> None:
             "--collect",
             "--unit=" + retirement(name),
             "--description=Stop what a release replaced",
-            # A time of day: time from now on would begin anew with each daemon-reload.
+            # An absolute time: a relative one would start over with each daemon-reload.
             "--on-calendar=@%d" % until,
             "--timer-property=AccuracySec=1s",
             "systemctl",
@@ -805,16 +807,16 @@ def _retire_later(name: str, unit: str, until: float) -> None:
 
 
 def cancel_retirement(names: Sequence[str]) -> None:
-    """Let the timers of these services not stop anything any more."""
+    """Cancel the timers of these services."""
     if names:
         units = [retirement(name) + suffix for name in names for suffix in (".timer", ".service")]
         systemd.run(["systemctl", "stop", *units])
 
 
 def explain(error: BaseException) -> str:
-    """Return the text of an error that a phase may raise."""
+    """Return the message for an error that a phase may raise."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full: %s. What was unfinished is removed; free space and run this again." % error
+        return "The disk is full: %s. Unfinished files were removed. Free some space and run this again." % error
     return str(error)
 
 

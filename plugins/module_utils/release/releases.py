@@ -1,14 +1,14 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Releases of services on one host: two slots, one flag file, and no half-made release that could become live.
+"""Releases of services on one host: two slots, one flag file, and no incomplete release that could become live.
 
-What is to be comes as `Wanted`, what is as `Seen`; `plan` is a pure function of both, and release_phases
-carries it out. That may be killed at any point:
+`Wanted` is the desired state, `Seen` the actual one. `plan` is a pure function of both, and phases.py carries it out.
+It may be killed at any point:
 
 - a release is a directory that appears under its name only when it is complete;
-- the flag file alone says which slot is live, and changes in one system call;
-- what is left over is seen by the next plan, which names and undoes it.
+- only the flag file decides which slot is live, and it changes in one system call;
+- the next plan sees leftovers, reports them and removes them.
 
 Standard library only, Python 3.9 or later: this runs on hosts, inside the module.
 """
@@ -51,16 +51,16 @@ class ReleaseError(Exception):
     """A release that was refused, failed or could not be finished. The text is for the operator."""
 
 
-# --- what is to be ------------------------------------------------------------
+# --- desired state ------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """One service as the controller wants it.
+    """Desired state of one service.
 
     archive: {sha256, size, unpacked, files}. parts: a digest for each of PARTS.
     slots: port of each slot; empty for files, which have no process. unit, migration, listing, front: texts of
-    files. hold: seconds for which the old slot goes on running after a switch. keep: {releases, bytes}.
+    files. hold: seconds for which the old slot keeps running after a switch. keep: {releases, bytes}.
     environment: templates with ${self.port} and ${secret.…}. files: further files of the release (name: text).
     shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
@@ -110,13 +110,13 @@ def parse_wanted(requests: Sequence[Mapping[str, Any]]) -> list[Wanted]:
     return [Wanted(**request) for request in requests]
 
 
-#: What a release keeps as files beside its release.json, or only gets for a while.
+#: Fields that a release keeps as files next to its release.json, and fields that it does not keep.
 TEXTS = {"unit": "unit", "migration": "migration", "listing": "listing", "front": "front.conf"}
 PASSING = ("migrate", "environment", "files")
 
 
 def record_of(wanted: Wanted) -> dict[str, Any]:
-    """Return what of a service is needed to run its release again, without its texts. It holds no secret."""
+    """Return what is needed to run a release again, without its texts. Contains no secret."""
     record = dataclasses.asdict(wanted)
     for key in (*TEXTS, *PASSING):
         del record[key]
@@ -124,16 +124,16 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
 
 
 def load_wanted(name: str, release: str) -> Wanted:
-    """Return a release as it was when it was staged: the one source of a rollback.
+    """Return a release as it was staged: the only source of a rollback.
 
-    Raises ReleaseError where it is not there.
+    Raises ReleaseError if the host does not keep it.
     """
     directory = release_path(name, release)
     record = read_record(os.path.join(directory, "release.json")).get("wanted")
     if not record:
         kept = ", ".join(item for item in listed(release_path(name)) if not item.startswith(archives.TEMPORARY))
         raise ReleaseError(
-            "%s: there is no release '%s' on this host. Kept are: %s. The playbook releases.yml lists them."
+            "%s: there is no release '%s' on this host. It keeps: %s. The playbook releases.yml lists them."
             % (name, release, kept or "none")
         )
     known = {field.name for field in dataclasses.fields(Wanted)}
@@ -143,7 +143,7 @@ def load_wanted(name: str, release: str) -> Wanted:
 
 
 def fill_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
-    """Put the secrets into templates of environment variables; ${self.port} stays.
+    """Fill secrets into templates of environment variables; ${self.port} stays.
 
     Raises PlaceholderError for a secret that is not among `secrets`; the message holds no value.
     """
@@ -162,7 +162,7 @@ def fill_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> 
 
 
 def unit_name(name: str, slot: str) -> str:
-    """Return the unit of a service's slot."""
+    """Return the unit of a slot."""
     return "fivepointers-%s@%s.service" % (name, slot)
 
 
@@ -172,17 +172,17 @@ def release_path(name: str, release: str = "") -> str:
 
 
 def slot_path(name: str, slot: str) -> str:
-    """Return the link that says which release a slot has."""
+    """Return the link from a slot to its release."""
     return os.path.join(HOME, name, "slots", slot)
 
 
 def flag_path(name: str) -> str:
-    """Return the flag file: where it exists, green is live."""
+    """Return the flag file: if it exists, green is live."""
     return os.path.join(STATE, name + ".green")
 
 
 def state_path(name: str) -> str:
-    """Return the file that tells what is live since when, and what was before."""
+    """Return the file that records what is live, since when, and what was live before."""
     return os.path.join(STATE, name, "state.json")
 
 
@@ -192,16 +192,16 @@ def environment_path(name: str, slot: str) -> str:
 
 
 def other(slot: str) -> str:
-    """Return the slot that this is not."""
+    """Return the other slot."""
     return "green" if slot == "blue" else "blue"
 
 
-# --- what is ------------------------------------------------------------------
+# --- actual state ------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """A slot as found. faithful: unit and environment file are those of its release."""
+    """A slot as found. faithful: its unit and environment file are those of its release."""
 
     release: str = ""
     faithful: bool = False
@@ -211,12 +211,12 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """A service as found on the host. live: the slot that gets requests, None before the first switch.
+    """A service as found on the host. live: the slot that receives requests, None before the first switch.
 
-    releases: the complete ones, by id, as their release.json says. recorded: release and slot that state.json says.
+    releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
     pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
-    held: the slot that goes on running for a while, so that a rollback takes no start. sockets: connections that are
-    open to the live slot of a relay.
+    held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
+    live slot, of a service that hands over documents.
     """
 
     account: bool = False
@@ -233,7 +233,7 @@ class Seen:
 
 
 def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
-    """Return what there is of these services. Reads only."""
+    """Return the actual state of these services. Only reads."""
     units = [unit_name(item.name, slot) for item in wanted if item.process for slot in SLOTS]
     states = systemd.states(units)
     version = systemd.version() if units else 0
@@ -303,7 +303,7 @@ def _observe_slot(
 
 
 def slot_texts(name: str, release: str, port: int, version: int) -> tuple[str, str]:
-    """Return the unit and the environment file with which a release runs at a port."""
+    """Return the unit and the environment file of a release at a port."""
     directory = release_path(name, release)
     with open(os.path.join(directory, "unit"), encoding="utf-8") as handle:
         unit = systemd.for_version(handle.read(), version)
@@ -320,11 +320,11 @@ def slot_texts(name: str, release: str, port: int, version: int) -> tuple[str, s
 class Plan:
     """What has to be done for one service.
 
-    live, serving: the slot and the release that get requests now. slot: where the candidate runs, or has to.
+    live, serving: the slot and the release that receive requests now. slot: the candidate's.
     candidate: the release has to become live. ready: it is prepared, only the switch is missing.
-    stage: nothing, "archive", or the id of a release on the host that has the same code.
+    stage: empty, "archive", or the id of a release on the host that has the same code.
     migrate: its migrations have to run, on this host. front: the front has to be written.
-    repairs: what is wrong although the right release is live. steps: all that has to be done, in words.
+    repairs: drift to fix although the right release is live. steps: everything that has to be done, in words.
     """
 
     name: str
@@ -361,7 +361,7 @@ class Plan:
 
 
 def plan(wanted: Wanted, seen: Seen) -> Plan:
-    """Return what has to be done so that the wanted release is live."""
+    """Return what has to be done to make the desired release live."""
     live = seen.live
     now = seen.slots[live] if live else Slot()
     reasons = _reasons(wanted, seen, now)
@@ -397,9 +397,9 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
 
 
 def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
-    """Why the wanted release has to be started and switched to; empty when it is live and well."""
+    """Why the desired release has to be started and switched to; empty if it is live and running."""
     if seen.live is None:
-        return ["it is not on this host yet"]
+        return ["it is not deployed on this host yet"]
     if now.release != wanted.release:
         before = seen.releases[now.release].get("parts", {})
         differ = [
@@ -412,34 +412,34 @@ def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
         return []
     reasons = []
     if not now.faithful:
-        reasons.append("its unit or environment file was changed by hand")
+        reasons.append("its unit or environment file was changed manually")
     if now.state.stopped or now.state.load != "loaded":
-        reasons.append("its process does not run (%s)" % now.state.active)
+        reasons.append("its process is not running (%s)" % now.state.active)
     return reasons
 
 
 def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
-    """What is wrong although the right release is live."""
+    """Drift to fix although the right release is live."""
     repairs = []
     if seen.front != wanted.front:
-        repairs.append("put back its front, which was changed by hand")
+        repairs.append("restore its front, which was changed manually")
     if seen.pending:
-        repairs.append("commit its switch, which was left open")
+        repairs.append("commit its switch, which was left uncommitted")
     elif seen.recorded != (wanted.release, live):
-        repairs.append("note that it is live, which a broken-off run left out")
+        repairs.append("record that it is live, which an interrupted run did not do")
     if wanted.process:
         idle = seen.slots[other(live)]
         if not seen.slots[live].enabled:
-            repairs.append("let slot %s start with the host" % live)
+            repairs.append("enable slot %s at boot" % live)
         if idle.enabled or not (idle.state.stopped or seen.held == other(live)):
-            repairs.append("stop slot %s, which a broken-off run left over" % other(live))
+            repairs.append("stop slot %s, which an interrupted run left running" % other(live))
     return repairs
 
 
 def _steps(
     wanted: Wanted, seen: Seen, now: Slot, slot: str, stage: str, ready: bool, migrate: bool, front: bool
 ) -> list[str]:
-    """What has to be done to bring the candidate in, in words."""
+    """What has to be done to make the candidate live, in words."""
     steps = []
     if wanted.process and not seen.account:
         steps.append("create the user %s" % wanted.user)
@@ -447,11 +447,11 @@ def _steps(
         size = (wanted.archive["size"], wanted.archive["unpacked"])
         steps.append("send and unpack release %s (%s, %s unpacked)" % (wanted.release, *map(megabytes, size)))
     elif stage:
-        steps.append("make release %s from the code of release %s" % (wanted.release, stage))
+        steps.append("create release %s from the code of release %s" % (wanted.release, stage))
     if not ready:
         if wanted.process:
             at = "127.0.0.1:%d" % wanted.slots[slot]
-            steps.append("start %s at %s and wait for its health" % (unit_name(wanted.name, slot), at))
+            steps.append("start %s at %s and wait until it is healthy" % (unit_name(wanted.name, slot), at))
         else:
             steps.append("put release %s into slot %s" % (wanted.release, slot))
     if migrate:
@@ -461,12 +461,12 @@ def _steps(
     before = "slot %s (release %s)" % (seen.live, now.release) if now.release else "nothing"
     steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
     if seen.sockets:
-        steps.append("move its %d open sockets, document after document" % seen.sockets)
+        steps.append("move its %d open sockets, document by document" % seen.sockets)
     if wanted.process and now.release:
         steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), max(wanted.drain, wanted.hold)))
     return steps
 
 
 def megabytes(size: float) -> str:
-    """Return a size in bytes for people."""
+    """Return a size in bytes as text."""
     return "%.1f MB" % (size / 1e6)

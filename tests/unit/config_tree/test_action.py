@@ -93,13 +93,13 @@ def test_a_variable_that_is_missing_is_named(run: Any, tmp_path: Path) -> None:
 
 WRONG = [
     ({"templates": [{"src": "none.j2", "dest": "a"}]}, "there is no template 'none.j2'"),
-    ({"templates": [{"src": "none.j2"}]}, "a file lacks dest"),
-    ({"templates": [{"src": "a", "dest": "b", "modes": "0644"}]}, "unknown key 'modes' in a file; known are dest,"),
+    ({"templates": [{"src": "none.j2"}]}, "dest of a file is missing"),
+    ({"templates": [{"src": "a", "dest": "b", "modes": "0644"}]}, "unknown key 'modes' in a file; known keys: dest,"),
     ({"files": ["a"]}, "'a' is not a file; give a mapping with"),
     ({"files": [{"path": "a"}]}, "a needs either content or source, a file on the controller"),
     ({"files": [{"path": "a", "content": "", "source": "b"}]}, "needs either content or source"),
-    ({"files": [{"path": "a", "source": "none.pem"}]}, "is to come from 'none.pem' on the controller"),
-    ({"files": [{"content": "a"}]}, "a file lacks path"),
+    ({"files": [{"path": "a", "source": "none.pem"}]}, "the source 'none.pem' of a cannot be read on the controller"),
+    ({"files": [{"content": "a"}]}, "path of a file is missing"),
 ]
 
 

@@ -430,7 +430,7 @@ def test_a_front_that_does_not_answer_gives_the_port_back(
     played: Played, before: Old, taking: Callable[[], phases.Job]
 ) -> None:
     played.front_works = False
-    with pytest.raises(releases.ReleaseError, match=r"could not be taken over from process 9.*given back"):
+    with pytest.raises(releases.ReleaseError, match=r"could not be taken over from process 9.*returned"):
         release(taking())
     assert before.state() == ("old", False, False)
     assert "kill" in played.steps

@@ -37,13 +37,13 @@ def test_a_version_is_found_by_name_or_exactly(wanted: Any, name: Any) -> None:
 @pytest.mark.parametrize(
     "entry, told",
     [
-        (None, "no archive for version '24'. Known are: 22 (22.9.1)"),
+        (None, "no archive for version '24'. Known versions: 22 (22.9.1)"),
         ("24.1.2", "write '24': {version"),
-        ({**ENTRY, "sha256": ""}, "lacks sha256"),
+        ({**ENTRY, "sha256": ""}, "has no sha256"),
         ({**ENTRY, "sha256": "a" * 63}, "64 hex digits"),
         ({**ENTRY, "version": "../../etc"}, "give an exact version"),
-        ({**ENTRY, "version": ""}, "lacks version"),
-        ({**ENTRY, "url": None}, "lacks url"),
+        ({**ENTRY, "version": ""}, "has no version"),
+        ({**ENTRY, "url": None}, "has no url"),
         ({**ENTRY, "strip": "one"}, "number of leading directories"),
     ],
 )
@@ -166,7 +166,7 @@ def test_a_directory_is_known_to_be_its_archive_until_it_changes(tmp_path: Path)
         ({"sha256": "0" * 64}, "checksum"),
         ({"strip": 5}, "Nothing is left"),
         ({"proof": {"command": ["missing"], "says": "1"}}, "does not run here"),
-        ({"proof": {"command": ["program"], "says": "1"}}, "gives '2'"),
+        ({"proof": {"command": ["program"], "says": "1"}}, "prints '2'"),
     ],
 )
 def test_what_is_not_right_never_appears_and_leaves_what_was(

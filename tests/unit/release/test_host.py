@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_before_it_is_unpacked(host: Path, tmp_path
 
 def test_a_secret_that_is_missing_is_named_and_nothing_is_staged(host: Path, stage: Stage) -> None:
     wanted = stage({"a": "x"})
-    with pytest.raises(ValueError, match="'jwt' was not handed over"):
+    with pytest.raises(ValueError, match="'jwt' was not passed"):
         releases.fill_secrets(wanted.environment, {})
 
 
@@ -255,9 +255,9 @@ def test_who_holds_a_port_is_told(family: socket.AddressFamily, address: str) ->
         assert [item[0] for item in found] == [address]
         assert f"(process {os.getpid()})" in phases.holder(found[0][1])
         wanted = releases.Wanted(**make_request(make_spec(port=port, slots={"blue": port, "green": port})))
-        with pytest.raises(releases.ReleaseError, match=rf"port {port}.*held by .*\(process {os.getpid()}\)"):
+        with pytest.raises(releases.ReleaseError, match=rf"port {port}.*in use by .*\(process {os.getpid()}\)"):
             phases.check_ports(wanted, "blue")
-        with pytest.raises(releases.ReleaseError, match="is the application still run by hand"):
+        with pytest.raises(releases.ReleaseError, match="started manually or by pm2"):
             phases.check_front_port(wanted, releases.Seen())
         assert phases.exposed(wanted, "blue") == ""
     assert phases.listeners(port) == []
@@ -336,7 +336,7 @@ def test_a_sick_candidate_is_told_with_everything(application: int, states: list
     for part in (
         "orders on api-1, step prepare",
         "in slot green",
-        "Release 0123456789ab goes on serving",
+        "Release 0123456789ab is still serving",
         f"GET http://127.0.0.1:{application}/, answered with 200",
         "Came: 503",
         "the last words",
@@ -344,7 +344,7 @@ def test_a_sick_candidate_is_told_with_everything(application: int, states: list
         "journalctl -u fivepointers-orders@green.service",
     ):
         assert part in text
-    assert "Nothing served before" in failure.text("api-1", "")
+    assert "No release was serving" in failure.text("api-1", "")
 
 
 def test_a_candidate_that_keeps_ending_is_given_up_early(states: list[systemd.UnitState]) -> None:
@@ -352,14 +352,14 @@ def test_a_candidate_that_keeps_ending_is_given_up_early(states: list[systemd.Un
     start = time.monotonic()
     (failure,) = phases.wait_until_healthy([(candidate(1, start_period=60), "blue")])
     assert time.monotonic() - start < 10
-    assert failure.process == "its process exited with status 3 5 times, and was started again each time"
+    assert failure.process == "its process exited with status 3 5 times, and was restarted each time"
 
 
 def test_a_candidate_that_answers_and_dies_is_not_healthy(application: int, states: list[systemd.UnitState]) -> None:
     alive = [systemd.UnitState("u", active="active", pid=pid) for pid in range(100, 400)]
     states[:] = alive
     (failure,) = phases.wait_until_healthy([(candidate(application), "blue")])
-    assert failure.came == "it answered, and then its process ended"
+    assert failure.came == "it answered, and then its process exited"
 
 
 def test_another_process_on_the_port_does_not_pass_for_the_candidate(
@@ -367,4 +367,4 @@ def test_another_process_on_the_port_does_not_pass_for_the_candidate(
 ) -> None:
     states[:] = [systemd.UnitState("u", active="activating", pid=0)]
     (failure,) = phases.wait_until_healthy([(candidate(application), "blue")])
-    assert failure.came == "its process does not run"
+    assert failure.came == "its process is not running"

@@ -245,7 +245,7 @@ def test_a_front_that_does_not_answer_is_taken_back(
     played.front_works = False
     with pytest.raises(releases.ReleaseError, match="step switch") as error:
         release(job("new", body_limit="9m"))
-    assert "Nothing served before" in str(error.value) or "It was switched back" in str(error.value)
+    assert "No release was serving" in str(error.value) or "It was switched back" in str(error.value)
     assert live(played) == before
     assert (front.read_text() if front.exists() else None) == text
     played.front_works = True
@@ -258,7 +258,7 @@ def test_a_prepared_candidate_that_fell_ill_is_started_again(played: Played, job
     phases.prepare(made)
     made.refresh()
     played.sick.add(made.wanted[0].release)
-    with pytest.raises(releases.ReleaseError, match="not healthy any more"):
+    with pytest.raises(releases.ReleaseError, match="no longer healthy"):
         phases.switch(made)
     played.sick.clear()
     played.steps.clear()
@@ -334,7 +334,7 @@ def test_a_hold_that_nobody_ended_is_repaired(
     now = time.time()
     monkeypatch.setattr(releases.time, "time", lambda: now + 300 + releases.TIMER_SLACK + 1)
     new.refresh()
-    assert new.plans["orders"].repairs == ("stop slot blue, which a broken-off run left over",)
+    assert new.plans["orders"].repairs == ("stop slot blue, which an interrupted run left running",)
     phases.commit(new)
     assert sorted(played.running) == units_of("green")
 
@@ -413,7 +413,7 @@ def test_rollbacks_go_further_back_each_time_and_a_deploy_begins_a_new_line(
 
 def test_a_release_that_is_not_kept_is_told(played: Played, job: Callable[..., phases.Job]) -> None:
     kept = release(job("old"))
-    with pytest.raises(releases.ReleaseError, match=f"no release 'ffff' on this host. Kept are: {kept}"):
+    with pytest.raises(releases.ReleaseError, match=f"no release 'ffff' on this host. It keeps: {kept}"):
         back_to("ffff")
 
 

@@ -64,7 +64,7 @@ def test_a_bare_host_gets_everything_into_blue() -> None:
     for text in ("create the user fp-orders", "send and unpack", "127.0.0.1:13001", "migrations", "port 3001"):
         assert text in steps
     assert "stop" not in steps
-    assert plan.reasons == ("it is not on this host yet",)
+    assert plan.reasons == ("it is not deployed on this host yet",)
 
 
 @pytest.mark.parametrize("live", ["blue", "green"])
@@ -101,10 +101,10 @@ def test_a_prepared_candidate_only_waits_for_the_switch() -> None:
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"faithful": False}, "changed by hand"),
-        ({"state": STOPPED}, "does not run (inactive)"),
-        ({"state": FAILED}, "does not run (failed)"),
-        ({"state": dataclasses.replace(RUNNING, load="not-found")}, "does not run"),
+        ({"faithful": False}, "changed manually"),
+        ({"state": STOPPED}, "is not running (inactive)"),
+        ({"state": FAILED}, "is not running (failed)"),
+        ({"state": dataclasses.replace(RUNNING, load="not-found")}, "is not running"),
     ],
 )
 def test_a_live_slot_that_is_not_well_is_replaced_without_a_gap(change: dict[str, Any], told: str) -> None:
@@ -123,14 +123,14 @@ def test_a_process_that_is_being_restarted_is_left_to_systemd() -> None:
 def test_open_sockets_that_would_move_are_counted() -> None:
     old, new = wanted("yjs_websocket"), wanted("yjs_websocket", memory="2G")
     steps = releases.plan(new, dataclasses.replace(seen(old), sockets=12)).steps
-    assert "move its 12 open sockets, document after document" in steps
+    assert "move its 12 open sockets, document by document" in steps
     assert not any("sockets" in step for step in releases.plan(new, seen(old)).steps)
 
 
 @pytest.mark.parametrize(
     "slot_name, change, told",
     [
-        ("blue", {"enabled": False}, "let slot blue start with the host"),
+        ("blue", {"enabled": False}, "enable slot blue at boot"),
         ("green", {"state": RUNNING}, "stop slot green"),
         ("green", {"state": FAILED, "enabled": True}, "stop slot green"),
     ],
@@ -146,14 +146,14 @@ def test_what_a_broken_off_run_left_is_repaired_without_a_candidate(
 def test_a_front_that_was_changed_is_put_back() -> None:
     item = wanted("static_frontend")
     plan = releases.plan(item, seen(item, front="# changed"))
-    assert plan.front and not plan.candidate and "put back its front" in plan.repairs[0]
+    assert plan.front and not plan.candidate and "restore its front" in plan.repairs[0]
 
 
 @pytest.mark.parametrize("recorded", [("", ""), ("0" * 12, "blue")])
 def test_a_switch_that_was_not_noted_is_noted(recorded: tuple[str, str]) -> None:
     item = wanted()
     plan = releases.plan(item, seen(item, recorded=recorded))
-    assert not plan.candidate and "note that it is live" in plan.repairs[0]
+    assert not plan.candidate and "record that it is live" in plan.repairs[0]
 
 
 def test_migrations_run_on_the_first_host_only() -> None:

@@ -114,7 +114,7 @@ def test_states_are_those_of_the_units_that_were_asked_for() -> None:
     assert not states["a.service"].running and not states["a.service"].stopped
     assert states["b.service"].stopped and states["c.service"].stopped
     assert systemd.UnitState("x", code=2, status=9).exit() == "its process was killed by signal 9"
-    assert systemd.UnitState("x", result="resources").exit() == "systemd says resources"
+    assert systemd.UnitState("x", result="resources").exit() == "systemd reports resources"
     assert systemd.UnitState("x").exit() == ""
 
 
