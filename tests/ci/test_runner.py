@@ -38,6 +38,23 @@ def test_an_objection_to_the_output_is_a_failure() -> None:
     assert "profile production" in outcome.output
 
 
+def test_copies_share_texts_and_nothing_else(tmp_path: Path) -> None:
+    script = """
+import copy
+from ansible.module_utils._internal._datatag._tags import Deprecated
+from runner.lint import share
+share()
+text = Deprecated(msg="x").tag("text")
+before = {"a": [text], "b": Deprecated(msg="x").tag([1])}
+after = copy.deepcopy(before)
+assert after == before and after["a"][0] is text
+assert after["a"] is not before["a"] and after["b"] is not before["b"] and type(after["b"]) is type(before["b"])
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_stage_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
     child = "import subprocess, time; subprocess.Popen(['sleep', '987']); time.sleep(987)"
     started = time.monotonic()

@@ -35,7 +35,7 @@ def check_stages(*, slow: bool = True) -> list[Stage]:
             environment={} if slow else {"EXAMPLES": "quick"},
             junit=True,
         ),
-        Stage("ansible-lint", ["ansible-lint", "--nocolor", *linted], objection=lint_objection),
+        Stage("ansible-lint", [PYTHON, "tests/runner/lint.py", "--nocolor", *linted], objection=lint_objection),
         Stage("mypy", ["mypy"]),
         Stage("yamllint", ["yamllint", "--strict", *listed("*.yml", "*.yaml", ".yamllint", ".ansible-lint")]),
         Stage("ruff", ["ruff", "check", "."]),
