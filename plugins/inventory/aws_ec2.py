@@ -16,13 +16,13 @@ version_added: '0.1.0'
 short_description: The running instances of one environment
 description:
   - Finds the instances with the tags C(Platform=fivepointers) and C(Environment) by P(amazon.aws.aws_ec2#inventory).
-  - A host is called by its tag C(Name) and the instance's id, since two instances may have one name.
+  - A host is named by its tag C(Name) and the instance id, since two instances may have the same name.
   - Each service of the tag C(Services), such as C(edge,frontend), has a group C(service_edge); all of these are in the
-    group C(platform). An instance without the tag ends the run, since it is a mistake and not a host less.
+    group C(platform). An instance without the tag ends the run: it is a mistake, and must not be skipped silently.
   - Hosts have the variables C(aws_instance_id), C(aws_instance_type), C(aws_availability_zone),
-    C(aws_private_ip_address) and C(aws_tags); M(amazon.aws.ec2_instance_info) tells the rest.
-  - With a cache, what was found is kept as it is, so that neither boto3 is loaded nor a template evaluated. Another
-    environment, region, account by profile or key, or endpoint is never answered from it.
+    C(aws_private_ip_address) and C(aws_tags); M(amazon.aws.ec2_instance_info) returns the rest.
+  - With a cache, the hosts are cached as found, so that neither boto3 is loaded nor a template evaluated. Each
+    environment, region, account (by profile or key) and endpoint has its own entry.
   - The file's name ends with C(aws_ec2.yml) or C(aws_ec2.yaml).
 extends_documentation_fragment:
   - inventory_cache
@@ -55,7 +55,7 @@ environment: production
 regions:
   - ap-northeast-2
 ---
-# What was found is good for a minute: hosts that are gone meanwhile are still shown.
+# Cached for a minute: hosts that are gone in the meantime are still listed.
 plugin: fivepointers.platform.aws_ec2
 environment: production
 regions:
@@ -80,7 +80,7 @@ from ansible.plugins.loader import inventory_loader
 
 ASKS = "amazon.aws.aws_ec2"
 OWN = ("plugin", "environment")
-# What decides which account and which of its instances are seen: options, and what botocore reads. Never a secret.
+# What decides which account and instances are seen: options, and what botocore reads. Never a secret.
 SEEN = ("environment", "regions", "profile", "access_key", "assume_role_arn", "endpoint_url")
 SEEN_BY_BOTOCORE = (
     "AWS_CONFIG_FILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_EC2", "AWS_ROLE_ARN", "AWS_SHARED_CREDENTIALS_FILE"
@@ -95,7 +95,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
     NAME = "fivepointers.platform.aws_ec2"
 
     def verify_file(self, path: str) -> bool:
-        """Whether the file is called as one of this plugin."""
+        """Whether the file name is one of this plugin's."""
         return bool(super().verify_file(path)) and path.endswith(("aws_ec2.yml", "aws_ec2.yaml"))
 
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
@@ -124,9 +124,9 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
         unknown = sorted(set(config) - known)
         if unknown:
             raise AnsibleParserError(
-                f"{path}: {', '.join(unknown)}: no option of {self.NAME}. There are plugin, environment, regions, "
-                f"those of the cache and of AWS credentials; see ansible-doc -t inventory {self.NAME}. "
-                f"For an inventory of your own making use the plugin {ASKS}."
+                f"{path}: {', '.join(unknown)}: no option of {self.NAME}. Known are plugin, environment, regions, "
+                f"and those of the cache and of AWS credentials; see ansible-doc -t inventory {self.NAME}. "
+                f"For a custom inventory use the plugin {ASKS}."
             )
 
     def _plain(self, value: Any) -> Any:
@@ -137,7 +137,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
         return f"{self.get_cache_key(path)}_{hashlib.sha256(seen.encode()).hexdigest()[:16]}"
 
     def _kept(self, key: str, cache: bool, options: Mapping[str, Any]) -> Hosts:
-        """Return the hosts from the cache; or ask, and keep the answer. One without hosts is asked again."""
+        """Return the hosts from the cache, or ask and cache the answer. An answer without hosts is not reused."""
         if not options["cache"]:
             return self._ask(options)
         found: Hosts = self._cache.get(key, {}) if cache else {}
@@ -173,7 +173,7 @@ class InventoryModule(BaseInventoryPlugin, Cacheable):
         if bare:
             raise AnsibleParserError(
                 f"No tag Services, or an empty one: {', '.join(bare)}. It names what runs on the instance, such as "
-                "`api` or `edge,frontend`. Set it; or take the tag Platform from an instance that is not a host of "
+                "`api` or `edge,frontend`. Set it, or remove the tag Platform from an instance that is not a host of "
                 "the platform."
             )
         return hosts

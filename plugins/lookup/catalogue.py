@@ -13,14 +13,14 @@ author:
 version_added: '0.1.0'
 short_description: Read the service catalogue
 description:
-  - Reads the catalogue of services from a YAML file on the controller.
-  - Refuses syntax errors, and keys that stand twice in one mapping, and names the line.
-  - What stands in the file is data. Nothing in it is templated by Ansible.
+  - Reads the service catalogue from a YAML file on the controller.
+  - Rejects syntax errors and duplicate keys, and names the line.
+  - The file is data. Ansible does not template anything in it.
 options:
   _terms:
     description:
       - Path of the catalogue.
-      - A relative one is looked for in the play's C(files) and beside the playbook, then from the working directory.
+      - A relative path is searched in C(files) and next to the playbook, then in the working directory.
     type: list
     elements: str
     required: true
@@ -46,12 +46,12 @@ import yaml
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-# The parser in C is about eight times as fast, where PyYAML was built with it.
+# The parser in C is about eight times as fast, if PyYAML was built with it.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def refuse_duplicates(root: Any) -> None:
-    """Raise for a key that stands twice in one mapping of a YAML document."""
+    """Raise for a key that occurs twice in one mapping of a YAML document."""
     nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
@@ -65,9 +65,9 @@ def refuse_duplicates(root: Any) -> None:
         for key, value in node.value:
             nodes.append(value)
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key must be one word", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem="a key must be a single value", problem_mark=key.start_mark)
             if key.value in lines:
-                problem = f"the key '{key.value}' stands in line {lines[key.value]} already; remove or rename one"
+                problem = f"the key '{key.value}' is in line {lines[key.value]} already; remove or rename one of them"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             lines[key.value] = key.start_mark.line + 1
 
@@ -99,7 +99,7 @@ def read_catalogue(path: str) -> Any:
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
         context = f" ({error.context})" if error.context else ""
         raise AnsibleLookupError(f"The catalogue is not valid YAML: {where}: {error.problem}{context}.") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date or a number that cannot be, bytes that are no text
+    except (yaml.YAMLError, ValueError) as error:  # an impossible date or number, or bytes that are not text
         raise AnsibleLookupError(f"The catalogue is not valid YAML: {path}: {error}.") from None
 
 

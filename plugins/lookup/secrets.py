@@ -11,29 +11,28 @@ name: secrets
 author:
   - Five Pointers (@fivepointers)
 version_added: '0.1.0'
-short_description: Fetch the secrets that a plan refers to
+short_description: Fetch the secrets that a plan references
 description:
   - Fetches all secrets of a plan in one call, each at most once.
-  - They come from AWS Secrets Manager, from the SSM parameter store, or from variables of the controller,
-    such as vaulted ones.
-  - Honours E(AWS_ENDPOINT_URL), E(AWS_PROFILE) and everything else that boto3 reads.
-  - Tasks that use this lookup need C(no_log).
+  - They come from AWS Secrets Manager, the SSM parameter store, or variables of the controller, such as vaulted ones.
+  - Uses E(AWS_ENDPOINT_URL), E(AWS_PROFILE) and everything else that boto3 reads.
+  - Set C(no_log) on tasks that use this lookup.
 options:
   _terms:
     description:
       - References as the filter P(fivepointers.platform.secret_references#filter) returns them.
       - Each has a C(name), and one of C(secretsmanager) (with C(key) for one key of a JSON secret), C(ssm)
-        and C(variable). C(region) says where AWS keeps it.
+        and C(variable). C(region) is the AWS region of the secret.
     type: list
     elements: dict
     required: true
   region:
     description:
-      - AWS region of references that name none.
-      - Without it, the one that the controller's AWS configuration says.
+      - AWS region of references without one.
+      - Defaults to the region in the controller's AWS configuration.
     type: str
 requirements:
-  - boto3, where secrets come from AWS
+  - boto3, if secrets come from AWS
 """
 
 EXAMPLES = r"""
@@ -79,23 +78,23 @@ def failure(reference: Reference, problem: str, fix: str) -> AnsibleLookupError:
 
 
 def aws_failure(reference: Reference, error: Any, action: str) -> AnsibleLookupError:
-    """Return the error for what AWS answered."""
+    """Return the error for an answer of AWS."""
     code = error.response.get("Error", {}).get("Code", "unknown")
     if code == "ResourceNotFoundException":
         problem = "there is no such secret in this region and account"
         fix = "Create it, or correct the reference in platform_environment."
     elif "AccessDenied" in code or "Unauthorized" in code:
-        problem, fix = f"AWS denies it ({code})", f"Allow the controller {action} on it."
+        problem, fix = f"AWS denies access ({code})", f"Allow {action} on it for the controller."
     elif any(word in code for word in ("Token", "Credential", "Signature")):
         problem = f"AWS does not accept the credentials ({code})"
         fix = "Renew the AWS credentials of the controller."
     else:
-        problem, fix = f"AWS answers {code}", "Look at the secret in the AWS console."
+        problem, fix = f"AWS answers {code}", "Check the secret in the AWS console."
     return failure(reference, problem, fix)
 
 
 def from_secretsmanager(client: Any, references: list[Reference]) -> dict[str, str]:
-    """Return the values of references to Secrets Manager; each secret is asked for once."""
+    """Return the values of references to Secrets Manager; each secret is requested once."""
     found: dict[str, str] = {}
     values = {}
     for reference in references:
@@ -151,7 +150,7 @@ def checked_references(terms: list[Any]) -> list[Reference]:
     for item in flat:
         if not isinstance(item, dict) or "name" not in item or sum(source in item for source in SOURCES) != 1:
             raise AnsibleLookupError(
-                "This is not a reference to a secret. The lookup takes {name, secretsmanager|ssm|variable}: pass the "
+                "This is not a reference to a secret. The lookup takes {name, secretsmanager|ssm|variable}; pass the "
                 "result of the filter fivepointers.platform.secret_references."
             )
     return flat

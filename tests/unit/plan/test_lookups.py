@@ -44,7 +44,7 @@ def test_a_catalogue_is_read_as_plain_data(tmp_path: Path) -> None:
         ("services:\n  api: [nextjs\n", ("services.yml, line",)),
         ("services:\n\tapi: {}\n", ("line 2", "cannot start any token")),
         ("a: 1\n---\nb: 2\n", ("line 2", "another document")),
-        ("{a: b}: 1\n", ("line 1", "one word")),
+        ("{a: b}: 1\n", ("line 1", "single value")),
         ("a: !!python/object:os.system {}\n", ("line 1", "could not determine a constructor")),
         ("a: 2026-13-45\n", ("month",)),
         (b"a: \xff\n", ("services.yml",)),
