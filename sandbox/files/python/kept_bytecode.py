@@ -12,8 +12,11 @@ import zipimport
 
 
 def install(folder: str) -> None:
-    """Look into the folder before a source is compiled. Who may not write there compiles."""
-    if not os.access(folder, os.W_OK):
+    """Look into the folder before a source is compiled. Who may not write there compiles.
+
+    A file named off in the folder turns this off, as benchmarks do: hosts on AWS compile.
+    """
+    if not os.access(folder, os.W_OK) or os.path.exists(f"{folder}/off"):
         return
     import _imp
     import marshal
