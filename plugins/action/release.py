@@ -28,7 +28,7 @@ TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
-    "allow_contract_migrations", "adopt", "lacking",
+    "allow_contract_migrations", "adopt", "lacking", "environment_digests",
 }  # fmt: skip
 
 
@@ -96,7 +96,11 @@ class ActionModule(ActionBase):
                 result = self._call({**call, "sent": sent}, variables)
             finally:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
-        return {**result, "artifacts": {name: manifest["id"] for name, manifest in manifests.items()}}
+        return {
+            **result,
+            "artifacts": {name: manifest["id"] for name, manifest in manifests.items()},
+            "environment_digests": {request["name"]: request["parts"]["environment"] for request in requests},
+        }
 
     def _secrets(self, secrets: dict[str, t.Any], specs: list[dict[str, t.Any]]) -> dict[str, str]:
         """Return the secrets that these services use, and no others."""
@@ -123,7 +127,8 @@ class ActionModule(ActionBase):
                 if spec["slots"]:
                     node = choose(args.get("nodejs_archives") or {}, spec["node"], TABLE)["version"]
                     check_runtime(spec, manifest, node)
-                requests.append(compose(spec, manifest, node, secrets, host))
+                known = (args.get("environment_digests") or {}).get(name, "") if spec["slots"] else ""
+                requests.append(compose(spec, manifest, node, secrets, host, known))
                 manifests[name] = manifest
             except (ArchiveError, PlaceholderError) as error:
                 text = str(error)

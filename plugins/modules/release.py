@@ -46,6 +46,11 @@ options:
       - Artifacts to release instead of the newest ones, by service.
     type: dict
     default: {}
+  environment_digests:
+    description:
+      - RV(environment_digests) of an earlier phase with the same services and secrets. It is expensive to compute.
+    type: dict
+    default: {}
   secrets:
     description:
       - Values of the secrets that the services' environment refers to, by name.
@@ -184,6 +189,10 @@ differing:
   elements: str
 artifacts:
   description: Identifiers of the artifacts by service. Pass them to the next phases as O(artifact_ids).
+  returned: when artifacts are released
+  type: dict
+environment_digests:
+  description: Digests of the services' environment variables. Pass them to the next phases as O(environment_digests).
   returned: when artifacts are released
   type: dict
 lacking:
@@ -372,6 +381,7 @@ def main() -> None:
             "services": {"type": "list", "elements": "dict", "required": True},
             "artifacts": {"type": "path"},
             "artifact_ids": {"type": "dict", "default": {}},
+            "environment_digests": {"type": "dict", "default": {}},
             "targets": {"type": "dict", "default": {}},
             "lacking": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},

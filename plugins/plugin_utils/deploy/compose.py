@@ -137,10 +137,12 @@ def compose(
     node: str,
     secrets: Mapping[str, str],
     host: str,
+    environment_digest: str = "",
 ) -> dict[str, t.Any]:
     """Return what the module on the host gets for one service: everything in a release except its code.
 
-    node: exact version, empty for static files. The result contains no secrets: they are passed separately.
+    node: exact version, empty for static files. environment_digest: the part C(environment) of the same release, if an
+    earlier phase computed it. The result contains no secrets: they are passed separately.
     """
     process = bool(spec["slots"])
     runtime = os.path.join(RUNTIMES, node) if process else ""
@@ -155,7 +157,7 @@ def compose(
             environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
         if spec["node_options"]:
             environment["NODE_OPTIONS"] = f"{spec['node_options']} {environment.get('NODE_OPTIONS', '')}".strip()
-        variables = secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
+        variables = environment_digest or secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
     else:
         environment = {}
         files["runtime-config.js"] = runtime_config(spec["environment"])

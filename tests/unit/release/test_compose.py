@@ -222,3 +222,11 @@ def test_code_runs_with_the_major_version_that_it_was_built_with(built: str, fit
     else:
         with pytest.raises(archive.ArchiveError, match=r"built with Node\.js 22\.9\.1.*Build it again"):
             manifests.check_runtime(make_spec(), make_manifest(node=built), NODE)
+
+
+def test_a_known_digest_of_the_environment_gives_the_same_release_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = make_request()
+    monkeypatch.setattr(compose, "secret_digest", lambda *_arguments: pytest.fail("it is computed again"))
+    assert make_request(environment_digest=first["parts"]["environment"]) == first
