@@ -32,6 +32,7 @@ def check_stages(*, slow: bool = True) -> list[Stage]:
         Stage(
             "unit",
             [*UNIT, "-n", "2", "--dist", "worksteal", *chosen, "tests/unit"],
+            timeout=1500,
             environment={} if slow else {"EXAMPLES": "quick"},
             junit=True,
         ),
