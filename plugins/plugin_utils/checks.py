@@ -156,6 +156,9 @@ def check_needs(report: Report, model: Model) -> None:
             elif other in model.databases and files_only:
                 fix = f"Remove it, and let '{name}' need the service that serves the data."
                 report.add(path, other, "code in a browser cannot reach a database", fix)
+            elif other in model.services and not model.listens(other):
+                fix = f"Remove it: '{name}' and '{other}' can only meet in a database or a queue."
+                report.add(path, other, f"'{other}' listens on nothing, so nothing can call it", fix)
     others = {name: [need for need in service["needs"] if need != name] for name, service in model.services.items()}
     for cycle in order.batches_and_cycles(others)[1]:
         report.add(

@@ -27,3 +27,8 @@ class Model:
         """Whether the service runs under Node.js."""
         kind = self.services[name]["kind"]
         return kind in KINDS and KINDS[kind].process
+
+    def listens(self, name: str) -> bool:
+        """Whether others can connect to the service: it has a port and a front."""
+        kind = self.services[name]["kind"]
+        return kind not in KINDS or KINDS[kind].listens != "nothing"

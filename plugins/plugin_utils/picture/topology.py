@@ -205,7 +205,8 @@ def _card(model: Model, name: str, carried: Sequence[Machine]) -> Card:
     if name in model.services:
         service = model.services[name]
         public = [Line(item["fqdn"] + item["path"].rstrip("/"), "public") for item in service["public"]]
-        return Card(name, "service", name, [Line(f"{service['kind']} :{service['port']}"), *public, *hosts])
+        about = f"{service['kind']} :{service['port']}" if model.listens(name) else service["kind"]
+        return Card(name, "service", name, [Line(about), *public, *hosts])
     if name in model.databases:
         access = model.environment["databases"].get(name) or {}
         about = f"{model.databases[name]['engine']} :{access.get('port') or model.databases[name]['port']}"

@@ -310,15 +310,17 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
     prefix = names.aws_name(model, name)
     down, share = settings["down_percent"], settings["errors_percent"]
     slow, count = settings["latency_p99_ms"] / 1000, settings["application_errors"]
-    found = [
-        # Without requests it stays as it is: who is down gets none where a balancer takes it out.
-        alarm(f"{prefix}/down", f"{down} {failed}", errors, "Average", down / 100, missing="ignore"),
-        alarm(
-            f"{prefix}/errors", f"{share} {failed}", errors, "Average", share / 100,
-            periods=5, datapoints=3,
-        ),
-    ]  # fmt: skip
-    if name not in websockets(model):
+    found = []
+    if model.listens(name):
+        found += [
+            # Without requests it stays as it is: who is down gets none where a balancer takes it out.
+            alarm(f"{prefix}/down", f"{down} {failed}", errors, "Average", down / 100, missing="ignore"),
+            alarm(
+                f"{prefix}/errors", f"{share} {failed}", errors, "Average", share / 100,
+                periods=5, datapoints=3,
+            ),
+        ]  # fmt: skip
+    if model.listens(name) and name not in websockets(model):
         found.append(
             alarm(
                 f"{prefix}/latency", f"one of a hundred requests to {name} takes {slow:g} s", latency, "p99", slow,
@@ -482,6 +484,15 @@ def verify_row(model: Model) -> list[dict[str, Any]]:
 
 def service_row(model: Model, name: str) -> list[dict[str, Any]]:
     """Return traffic, errors and latency of a service, and what else there is of its kind."""
+    row = request_graphs(model, name) if model.listens(name) else []
+    if model.is_process(name):
+        errors = [namespace(model), "ApplicationErrors", "Service", name]
+        row.append(graph(model, f"{name}: errors logged", [errors], "Sum"))
+    return row
+
+
+def request_graphs(model: Model, name: str) -> list[dict[str, Any]]:
+    """Return traffic, failed requests and latency of a service that listens."""
     settings = model.environment["aws"]["monitoring"]
     own = namespace(model)
     errors = [own, "ErrorsServer", "Service", name]
@@ -507,8 +518,6 @@ def service_row(model: Model, name: str) -> list[dict[str, Any]]:
         ]
         lines = [("alarm", settings["latency_p99_ms"] / 1000)]
         row.append(graph(model, f"{name}: seconds for a request", series, "p99", lines))
-    if model.is_process(name):
-        row.append(graph(model, f"{name}: errors logged", [[own, "ApplicationErrors", "Service", name]], "Sum"))
     return row
 
 

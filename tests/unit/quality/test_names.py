@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PROGRAMS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
@@ -57,3 +58,13 @@ def test_only_its_own_file_names_one(root: Path, family: str) -> None:
 )
 def test_a_name_in_the_wrong_place_is_noticed(family: str, place: str, text: str, names: list[str]) -> None:
     assert named(family, place, text) == names
+
+
+def test_every_kind_is_a_tag_of_the_playbooks(root: Path) -> None:
+    stated = yaml.safe_load((root / "playbooks" / "vars" / "kinds.yml").read_text())
+    assert stated == {"__platform_kinds": list(KINDS)}
+    for name in ("build", "configure", "deploy"):
+        text = (root / "playbooks" / f"{name}.yml").read_text()
+        tags = [line for line in text.splitlines() if "tags: [" in line and "{{ __platform_kinds }}" in line]
+        assert tags, f"{name}.yml"
+        assert not [kind for kind in KINDS for line in text.splitlines() if "tags: [" in line and kind in line]

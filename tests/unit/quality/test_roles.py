@@ -62,7 +62,8 @@ def inclusions(tasks: Any) -> Iterator[tuple[str, str]]:
 
 
 def included(*folders: Path) -> list[tuple[str, str]]:
-    paths = sorted(path for folder in folders for path in folder.rglob("*.yml") if "group_vars" not in path.parts)
+    variables = {"group_vars", "vars"}
+    paths = sorted(path for folder in folders for path in folder.rglob("*.yml") if not variables & set(path.parts))
     return [found for path in paths for found in inclusions(yaml.safe_load(path.read_text()))]
 
 
