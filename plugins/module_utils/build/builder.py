@@ -1,10 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Builds a service from its source: the same input gives the same id, and is built once.
+"""Build a service from its source: the same inputs give the same id, and are built only once.
 
-Steps: list the source, derive the id, and stop there when that artifact exists. Otherwise copy the source to a work
-folder, install by the lock file, run the command, and pack what runs. The user's source tree is only read.
+Steps: list the source, derive the id, and stop if that artifact exists. Otherwise copy the source to a work folder,
+install from the lock file, run the build command, and pack what the service needs to run. The source is only read.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
 
-#: What a build sees of the controller's environment, besides what its package manager needs: enough for git and
-#: proxies, and nothing of AWS or Ansible.
+#: Environment variables that a build inherits from the controller, besides those of its package manager: enough for
+#: git and proxies, and none of AWS or Ansible.
 PASSED_ON = (
     r"HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS|SSH_AUTH_SOCK"
     r"|(?i:(?:https?|no|all)_proxy)"
 )
-#: Node.js brings brotli, and Python does not. Takes the folder of the numbered files that it compresses.
+#: Node.js includes brotli, Python does not. The argument is the folder of numbered files to compress.
 BROTLI = """
 const { readdirSync, promises: { readFile, writeFile } } = require("fs");
 const pack = require("util").promisify(require("zlib").brotliCompress);
@@ -94,7 +94,7 @@ class Builder:
         return self.tree / self.spec.app
 
     def plan(self) -> dict[str, Any]:
-        """What the artifact would be, and whether it is there: id, inputs, files, reason (empty: nothing to do)."""
+        """Return what to build: id, inputs, files, manifest (None: not built yet), reason (empty: up to date)."""
         check_source(self.spec)
         self.runtime = find_runtime(self.spec.node, self.cache, self.archives)
         files = read_source(self.spec)
@@ -105,7 +105,7 @@ class Builder:
         return {"id": name, "inputs": parts, "files": files, "manifest": manifest, "reason": why}
 
     def build(self) -> dict[str, Any]:
-        """Build unless it is there. Returns manifest, whether it was built, whether anything changed, why."""
+        """Build unless the artifact exists. Returns manifest, built, changed, reason and removed (ids)."""
         with locked(self.work / "lock", f"building {self.spec.name}"):
             plan = self.plan()
             manifest = plan["manifest"]
@@ -137,7 +137,7 @@ class Builder:
         return self.store.put(plan["id"], about, layout)
 
     def _copy_source(self, files: list[SourceFile]) -> None:
-        """Make the work folder's tree exactly the source; installed packages stay."""
+        """Make the work folder an exact copy of the source; keep installed packages."""
         self.tree.mkdir(parents=True, exist_ok=True)
         clear(self.tree)
         for file in files:
@@ -148,12 +148,12 @@ class Builder:
                 continue
             content = source.read_bytes() if source.is_file() else b""
             if hashlib.sha256(content).hexdigest() != file.digest:
-                raise BuildError(f"{source} changed while it was copied. Run the build again.")
+                raise BuildError(f"{source} changed while it was being copied. Run the build again.")
             target.write_bytes(content)
             target.chmod(0o755 if file.mode == "x" else 0o600 if target.name in self.manager.settings else 0o644)
 
     def _environment(self, program: Path) -> dict[str, str]:
-        """The environment of a build: runtime and package manager first on PATH, and what the catalogue says."""
+        """Return a build's environment: runtime and package manager first on PATH, and the catalogue's variables."""
         folder = self.work / "bin"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -177,7 +177,7 @@ class Builder:
         return environment
 
     def _install(self, plan: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-        """Install by the lock file, unless what is installed fits already; returns what is installed."""
+        """Install from the lock file, unless that is already done; returns the installed packages."""
         spec, manager = self.spec, self.manager
         if not (self.tree / "package.json").is_file():
             return {}
@@ -195,13 +195,13 @@ class Builder:
             if spec.app not in packages:
                 raise BuildError(
                     f"{spec.app} is not a workspace of {spec.root / 'package.json'}. Add it to `workspaces` there, or "
-                    "drop build.workspace if the service has a lock file of its own."
+                    "remove build.workspace if the service has its own lock file."
                 )
             packages[spec.app] = read_object(self.app / "package.json")
         return packages
 
     def _install_key(self, plan: dict[str, Any]) -> str:
-        """Changes whenever the installed packages could."""
+        """Return a key that changes whenever the installed packages might."""
         manager = self.manager
         manifests = [self.tree / "package.json", *(self.tree / file.path for file in plan["files"])]
         relevant: dict[str, Any] = {}
@@ -216,14 +216,14 @@ class Builder:
             elif path.name in manager.settings or (path.parent == self.tree and path.name in manager.lock_files):
                 relevant[path.relative_to(self.tree).as_posix()] = file_sha256(path)
         if scripted and self.spec.install_scripts:
-            # Scripts of the project itself may read any of its files.
+            # The project's own install scripts may read any of its files.
             relevant["source"] = plan["inputs"]["source"]
         relevant["node"] = self.runtime.version
         relevant["scripts"] = self.spec.install_scripts
         return digest_of(relevant)
 
     def _command(self) -> str:
-        """The build command; empty if nothing is to be built, or if a script that may be missing is missing."""
+        """Return the build command; empty if there is nothing to build, or if an optional script does not exist."""
         spec = self.spec
         command = build_command(spec)
         if spec.command is not None or not (self.app / "package.json").is_file():
@@ -234,8 +234,8 @@ class Builder:
         if not spec.script_required:
             return ""
         raise BuildError(
-            f"{spec.source / 'package.json'} has no script named {spec.script} (it has: "
-            f"{', '.join(scripts) or 'none'}). Set build.command of {spec.name}, or '' for no command."
+            f"{spec.source / 'package.json'} has no script '{spec.script}' (available: "
+            f"{', '.join(scripts) or 'none'}). Set build.command of {spec.name}, or '' to run no command."
         )
 
     def _run(self, words: list[str], folder: Path, environment: Mapping[str, str], shown: str) -> None:
@@ -246,11 +246,11 @@ class Builder:
         raise BuildError(
             f"{shown} failed with status {status} in {folder} (a copy of {self.spec.source}). "
             + (f"Likely: {hint}. " if hint else "")
-            + f"All of its output: {self.log}. The end of it:\n{tail(text, self.manager.noise)}"
+            + f"Full output: {self.log}. Last lines:\n{tail(text, self.manager.noise)}"
         )
 
     def _brotli(self, environment: Mapping[str, str]) -> Callable[[list[bytes]], list[bytes]]:
-        """What compresses contents with the build's Node.js."""
+        """Return a function that compresses contents with the build's Node.js."""
 
         def brotli(contents: list[bytes]) -> list[bytes]:
             with tempfile.TemporaryDirectory(dir=self.work) as folder:
@@ -263,7 +263,7 @@ class Builder:
 
 
 def clear(folder: Path) -> None:
-    """Remove all below a folder but installed packages."""
+    """Remove everything in a folder except installed packages."""
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             if entry.name == "node_modules":

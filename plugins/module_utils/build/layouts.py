@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: MIT
 """What goes into an artifact: files and links, by layout.
 
-A layout says which parts of a built project run on a host: `static` is what the build made, `node` the output with the
-packages that it needs, `next` what Next.js needs, standalone or not.
+A layout selects the parts of a built project that run on a host: `static` is the build's output, `node` the output
+with the packages that it needs, `next` what Next.js needs, standalone or not.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 if TYPE_CHECKING:
     from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
 
-#: Files that compress well and are asked for by browsers.
+#: Files that browsers request and that compress well.
 COMPRESSIBLE = {
     ".css", ".csv", ".geojson", ".htm", ".html", ".ico", ".js", ".json", ".map", ".md", ".mjs", ".otf", ".svg", ".ttf",
     ".txt", ".wasm", ".webmanifest", ".xml",
 }  # fmt: skip
 COMPRESS_FROM = 1024
-#: Never part of an artifact, even where the whole source is: they hold credentials.
+#: Never part of an artifact, even if the whole source is: they may hold credentials.
 PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.env(\..+)?\.local|\.env\.local|\.git)(/|$)")
 
 
 class ArtifactError(Exception):
-    """An artifact cannot be made; the text names the file and the fix."""
+    """An artifact cannot be created; the text names the file and the fix."""
 
 
 class Layout:
-    """The files and links of an artifact, by their path in it, and where their content comes from."""
+    """The files and links of an artifact by path, and the sources of their content."""
 
     def __init__(self) -> None:
         self.files: dict[str, Path | bytes] = {}
@@ -53,16 +53,16 @@ class Layout:
         self._pending: list[tuple[str, Path]] = []
 
     def add_file(self, source: Path, at: str) -> None:
-        """One file; a link is followed."""
+        """Add one file; links are followed."""
         if source.is_file():
             self.files[at] = source
 
     def add_link(self, at: str, target: str) -> None:
-        """A relative link; dropped by `settle` when nothing stands there."""
+        """Add a relative link; `settle` drops it if its target does not exist."""
         self.links[at] = target
 
     def add_tree(self, source: Path, at: str = "", skip: Callable[[str], bool] | None = None) -> None:
-        """A folder with all that is in it. ``skip`` is asked for each path below it."""
+        """Add a folder with all its content. ``skip`` is called for each path below it."""
         self._mapped.append((source.resolve(), at))
         for relative, path in walk(source, skip):
             place = f"{at}/{relative}" if at else relative
@@ -72,7 +72,7 @@ class Layout:
                 self.files[place] = path
 
     def settle(self) -> None:
-        """Make each link one within the artifact, or the content that it leads to; drop those that lead nowhere."""
+        """Point each link at its target in the artifact, or replace it with the content; drop broken ones."""
         pending, self._pending = self._pending, []
         for place, path in pending:
             try:
@@ -80,7 +80,7 @@ class Layout:
             except (OSError, RuntimeError) as error:
                 if "node_modules" in place.split("/"):
                     continue
-                raise ArtifactError(f"{path} is a link that leads nowhere: remove it, or make its target") from error
+                raise ArtifactError(f"{path} is a broken link: remove it, or create its target") from error
             inside = self._place_of(target)
             if inside is not None:
                 self.links[place] = os.path.relpath(inside or ".", os.path.dirname(place) or ".")
@@ -97,7 +97,7 @@ class Layout:
                 del self.links[place]
 
     def _place_of(self, target: Path) -> str | None:
-        """Where a path on disk stands in the artifact; None where it does not."""
+        """Return the place of a path on disk in the artifact; None if it is not part of it."""
         for source, at in sorted(self._mapped, key=lambda pair: -len(str(pair[0]))):
             if target == source or source in target.parents:
                 relative = "" if target == source else target.relative_to(source).as_posix()
@@ -109,7 +109,7 @@ class Layout:
         return place in self.files or any(name.startswith(f"{place}/") for name in self.files)
 
     def compress(self, brotli: Callable[[list[bytes]], list[bytes]], below: str = "") -> None:
-        """Put a gzipped file and one of brotli beside each that browsers ask for, where that makes it smaller."""
+        """Add gzip and brotli versions of the files that browsers request, if they are smaller."""
         plain = {
             name: read(source)
             for name, source in self.files.items()
@@ -124,7 +124,7 @@ class Layout:
 
 
 def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, Path]]:
-    """Files and links below a folder with their relative paths, sorted; links are not followed."""
+    """Yield files and links below a folder with their relative paths, sorted; links are not followed."""
     stack = [""]
     while stack:
         relative = stack.pop()
@@ -139,25 +139,25 @@ def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tu
 
 
 def parents(name: str) -> Iterator[str]:
-    """The folders above a path, without the root."""
+    """Yield the folders above a path, without the root."""
     while "/" in name:
         name = name.rpartition("/")[0]
         yield name
 
 
 def read(source: Path | bytes) -> bytes:
-    """The content of a file of a layout."""
+    """Return the content of a file of a layout."""
     return source if isinstance(source, bytes) else source.read_bytes()
 
 
-# --- what a layout is made of -----------------------------------------------------
+# --- what layouts are made of -----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Built:
     """A project that was built in its work folder.
 
-    command: what built it, empty for nothing. packages: what is installed, as node_modules.py describes it.
+    command: the build command, or empty. packages: the installed ones, as node_modules.py describes them.
     """
 
     spec: Spec
@@ -171,33 +171,33 @@ class Built:
         return self.tree / self.spec.app
 
     def output(self, what: str = "") -> Path:
-        """The build's output; it must be there and hold something."""
+        """Return the build's output folder, which must exist and not be empty."""
         folder = self.app / self.spec.output / what
         if folder.is_dir() and any(folder.iterdir()):
             return folder
         made = [name for name in ("dist", "build", "out", "lib", ".next", "public") if (self.app / name).is_dir()]
-        ran = f"'{self.command}' was done, but" if self.command else "Nothing was built, and"
+        ran = f"'{self.command}' succeeded, but" if self.command else "Nothing was built, and"
         raise BuildError(
             f"{ran} {Path(self.spec.output) / what} is missing or empty in {self.spec.source}. Set build.output of "
-            f"{self.spec.name} to what the build makes (there is: {', '.join(made) or 'nothing that looks like it'})."
+            f"{self.spec.name} to the folder that the build writes (found: {', '.join(made) or 'no likely folder'})."
         )
 
 
 def static(built: Built, layout: Layout) -> None:
-    """The content of the output."""
+    """Add the content of the output."""
     folder = built.output()
     if not (folder / "index.html").is_file():
         pages = sorted(path.relative_to(built.app).as_posix() for path in built.app.glob("*/index.html"))[:3]
-        found = f" (there is {', '.join(pages)})" if pages else ""
+        found = f" (found: {', '.join(pages)})" if pages else ""
         raise BuildError(
-            f"{built.spec.output} of {built.spec.name} holds no index.html{found}: set build.output to the folder "
-            "that does."
+            f"{built.spec.output} of {built.spec.name} does not contain index.html{found}. Set build.output to the "
+            "folder that does."
         )
     layout.add_tree(folder, "", skip_private)
 
 
 def node(built: Built, layout: Layout) -> None:
-    """The output, or all of the source, and the packages that are needed to run."""
+    """Add the output, or the whole source, and the packages that are needed to run."""
     if built.spec.output in ("", "."):
         layout.add_tree(built.app, "", lambda path: path.split("/")[0] == "node_modules" or skip_private(path))
     else:
@@ -207,7 +207,7 @@ def node(built: Built, layout: Layout) -> None:
 
 
 def next_server(built: Built, layout: Layout) -> None:
-    """What `next start` needs."""
+    """Add what `next start` needs."""
     output = built.output()
     layout.add_tree(output, built.spec.output, lambda path: path.split("/")[0] in ("cache", "standalone", "trace"))
     if (built.app / "public").is_dir():
@@ -223,20 +223,20 @@ def next_server(built: Built, layout: Layout) -> None:
 
 
 def next_standalone(built: Built, layout: Layout) -> None:
-    """The standalone output, with the application at the root, and what it leaves out."""
+    """Add the standalone output, with the application at the root, and the files that Next.js leaves out of it."""
     output = built.output()
     standalone = output / "standalone"
     if not standalone.is_dir():
         raise BuildError(
-            f"'{built.command}' made no {built.spec.output}/standalone. Add output: 'standalone' to the "
+            f"'{built.command}' did not create {built.spec.output}/standalone. Add output: 'standalone' to the "
             f"next.config of {built.spec.source}, or set build.standalone: false."
         )
     nested = nested_app(standalone, output)
     own, shared = standalone / nested / "node_modules", standalone / "node_modules"
     if nested and own.is_dir() and shared.is_dir():
-        # The application moves to the root, and its packages to those that stand there.
+        # The application moves to the root, and its packages join the root's.
         packages = {"": {}, **traced_packages(standalone)}
-        # What was traced is needed, whether or not a package.json names it.
+        # Traced packages are needed, whether or not a package.json lists them.
         traced = {key.rpartition("node_modules/")[2] for key in packages if "node_modules/" in key}
         packages[nested] = {"dependencies": dict.fromkeys(traced, "*")}
         for place, key in arrange(packages, nested).items():
@@ -250,12 +250,12 @@ def next_standalone(built: Built, layout: Layout) -> None:
 
 
 def next_app(built: Built, layout: Layout) -> None:
-    """A Next.js application."""
+    """Add a Next.js application."""
     (next_standalone if built.spec.standalone else next_server)(built, layout)
 
 
 def add_modules(built: Built, layout: Layout) -> None:
-    """The installed packages that the application needs to run."""
+    """Add the installed packages that the application needs to run."""
     placed = arrange(built.packages, built.spec.app)
     for place, key in placed.items():
         local = "node_modules" not in key.split("/")
@@ -263,7 +263,7 @@ def add_modules(built: Built, layout: Layout) -> None:
         layout.add_tree(built.tree / key, place, skip)
     for link, target in programs(built.packages, placed).items():
         layout.add_link(link, target)
-    # What install scripts generate beside packages, such as a database client.
+    # Files that install scripts generate next to packages, such as a database client.
     for base in dict.fromkeys((built.tree, built.app)):
         for path in sorted((base / "node_modules").glob(".*")):
             if path.is_dir() and path.name not in (".bin", ".cache") and not path.name.startswith(".vite"):
@@ -271,7 +271,7 @@ def add_modules(built: Built, layout: Layout) -> None:
 
 
 def check_start(spec: Spec, layout: Layout) -> None:
-    """What `start` names must be in the artifact, or the service would fail on the host."""
+    """Require that the file in `start` is in the artifact; without it, the service would fail on the host."""
     words = list(spec.start)
     if not words or words[0] != "node":
         return
@@ -285,23 +285,23 @@ def check_start(spec: Spec, layout: Layout) -> None:
     same = [file for file in layout.files if file.endswith(f"/{Path(name).name}") and "node_modules" not in file]
     there = sorted(same)[:3] or sorted(file for file in layout.files if "/" not in file)[:8]
     raise BuildError(
-        f"start of {spec.name} is '{' '.join(words)}', and the build made no {name}. It made: "
-        f"{', '.join(there) or 'nothing'}. Correct start, or what the build writes."
+        f"start of {spec.name} is '{' '.join(words)}', but the build did not create {name}. It created: "
+        f"{', '.join(there) or 'nothing'}. Correct start, or the build's output."
     )
 
 
 def skip_private(path: str) -> bool:
-    """Whether a file holds credentials and stays here."""
+    """Return whether a file may hold credentials, and is left out."""
     return PRIVATE.search(path) is not None
 
 
 def skip_nested(path: str) -> bool:
-    """Whether a path of a package is another package, which has a place of its own."""
+    """Return whether a path in a package is another package, which has its own place."""
     return path == "node_modules"
 
 
 def nested_app(standalone: Path, output: Path) -> str:
-    """Where in a standalone output the application stands: "" or, in a monorepo, its folder."""
+    """Return the application's folder in a standalone output: "" or, in a monorepo, its path."""
     if (standalone / "server.js").is_file():
         return ""
     found = [
@@ -315,12 +315,12 @@ def nested_app(standalone: Path, output: Path) -> str:
             if stated in found:
                 return str(stated)
     if len(found) != 1:
-        raise BuildError(f"{standalone} holds {len(found)} server.js, and exactly one is needed.")
+        raise BuildError(f"{standalone} contains {len(found)} server.js files, and exactly one is required.")
     return found[0]
 
 
 def traced_packages(standalone: Path) -> dict[str, Any]:
-    """The packages of a standalone output, as a lock file would list them."""
+    """Return the packages of a standalone output, as a lock file would list them."""
     packages: dict[str, Any] = {}
     for name, path in walk(standalone):
         folder, _slash, file = name.rpartition("/")
@@ -337,7 +337,7 @@ def traced_packages(standalone: Path) -> dict[str, Any]:
 
 
 class How(NamedTuple):
-    """How a layout is filled, and which of its files browsers get: a folder as its name, "" for all, None for none."""
+    """How a layout is filled, and which files browsers get: the name of a folder, "" for all, None for none."""
 
     fill: Callable[[Built, Layout], None]
     compressed: Callable[[Spec], str | None] = lambda spec: None
@@ -348,20 +348,20 @@ class How(NamedTuple):
 LAYOUTS: dict[str, How] = {
     "static": How(static, lambda spec: ""),
     "node": How(node),
-    # What nginx serves; the rest is served by Next.js, which looks for no compressed files.
+    # The files that nginx serves; Next.js serves the rest, and does not use compressed files.
     "next": How(next_app, lambda spec: f"{spec.output}/static", {"NEXT_TELEMETRY_DISABLED": "1"}),
 }
 
 
 def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> Layout:
-    """What goes into the artifact of a built project. Raises BuildError."""
+    """Return what goes into the artifact of a built project. Raises BuildError."""
     how = LAYOUTS[built.spec.layout]
     layout = Layout()
     try:
         how.fill(built, layout)
         layout.settle()
     except (ArtifactError, ArrangeError) as error:
-        raise BuildError(f"The artifact of {built.spec.name} cannot be made: {error}.") from error
+        raise BuildError(f"The artifact of {built.spec.name} cannot be created: {error}.") from error
     check_start(built.spec, layout)
     below = how.compressed(built.spec)
     if below is not None:

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Node.js on the controller: found, or fetched by its checksum, side by side by version."""
+"""Find Node.js on the controller, or download it and verify its checksum; versions are kept side by side."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.archi
 
 @dataclass(frozen=True)
 class Runtime:
-    """A Node.js to build with: its exact version, and the program where it is here already."""
+    """A Node.js to build with: its exact version, and the program if it is already available."""
 
     version: str
     program: Path | None
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """For comparing versions."""
+    """Return a key to compare versions by."""
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, Any]]) -> Runtime:
-    """The Node.js for a service: the version that its hosts get, the newest one in the cache, or the one on PATH."""
+    """Return a service's Node.js: the version that its hosts get, the newest in the cache, or the one on PATH."""
     stated = archives.get(wanted) or next(
         (archive for archive in archives.values() if str(archive.get("version")) == wanted), None
     )
@@ -60,24 +60,24 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
             if version == wanted or version.startswith(f"{wanted}."):
                 return Runtime(version, Path(path))
     raise BuildError(
-        f"There is no Node.js {wanted} to build with: none under {cache / 'node'}, and "
-        f"{', '.join(found) or 'none on PATH'}. State where it comes from in platform_environment.nodejs['{wanted}'] "
+        f"No Node.js {wanted} to build with: none in {cache / 'node'}, and "
+        f"{', '.join(found) or 'none on PATH'}. Define it in platform_environment.nodejs['{wanted}'] "
         "(version, url, sha256), or install it."
     )
 
 
 def node_version(program: Path) -> str:
-    """What a Node.js says that it is, without the v."""
+    """Return the version that a Node.js reports, without the v."""
     done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
     return done.stdout.strip().removeprefix("v")
 
 
 def fetch_runtime(version: str, archive: Mapping[str, Any], cache: Path) -> Path:
-    """Put a runtime into the cache: download, compare the checksum, unpack, and only then give it its name."""
+    """Put a runtime into the cache: download, verify the checksum, unpack, and only then rename it into place."""
     folder = cache / "node"
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / version / "bin" / "node"
-    with locked(folder / ".lock", f"fetching Node.js {version}"):
+    with locked(folder / ".lock", f"downloading Node.js {version}"):
         if program.exists():
             return program
         packed = folder / f"node-{version}.tar.gz"
@@ -89,40 +89,46 @@ def fetch_runtime(version: str, archive: Mapping[str, Any], cache: Path) -> Path
             unpacked = Path(temporary) / "bin" / "node"
             if not unpacked.exists():
                 raise BuildError(
-                    f"{url or packed} holds no bin/node after {archive.get('strip', 1)} folders: set strip."
+                    f"{url or packed} contains no bin/node with strip: {archive.get('strip', 1)}. Correct strip."
                 )
             said = node_version(unpacked)
             if said != version:
-                raise BuildError(f"{url or packed} holds Node.js {said}, not {version}: correct version or url.")
+                raise BuildError(
+                    f"{url or packed} contains Node.js {said} instead of {version}. Correct version or url."
+                )
             target = folder / version
             shutil.rmtree(target, ignore_errors=True)
             os.rename(temporary, target)
             target.chmod(0o755)
-            os.mkdir(temporary)  # the context removes it
+            os.mkdir(temporary)  # the context manager removes it
     return program
 
 
 def download(url: str, wanted: str, target: Path, version: str) -> None:
-    """Fetch a file whose checksum must fit."""
+    """Download a file and verify its checksum."""
     if not url or not wanted:
-        raise BuildError(f"Node.js {version} is not in the cache, and nodejs states no url or no sha256 for it.")
+        raise BuildError(
+            f"Node.js {version} is not in the cache, and platform_environment.nodejs has no url or no sha256 for it."
+        )
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".download-")
     try:
         try:
             with os.fdopen(handle, "wb") as file, open_url(url, timeout=60) as answer:
                 shutil.copyfileobj(answer, file)
         except (OSError, ValueError, UrlError) as error:
-            raise BuildError(f"Node.js {version} cannot be fetched from {url}: {error}.") from error
+            raise BuildError(f"Node.js {version} cannot be downloaded from {url}: {error}.") from error
         came = file_sha256(Path(temporary))
         if came != wanted:
-            raise BuildError(f"{url} has the checksum {came}, and nodejs states {wanted}: correct one of them.")
+            raise BuildError(
+                f"{url} has the checksum {came}, but nodejs says {wanted}. Correct url or sha256 in nodejs."
+            )
         os.replace(temporary, target)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
 def unpack(archive: Path, target: Path, strip: int) -> None:
-    """Unpack a tar archive without its first `strip` folders."""
+    """Unpack a tar archive, stripping the first `strip` folders."""
     try:
         extract(str(archive), str(target), strip)
     except (ArchiveError, OSError) as error:

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What is built: the source of a service, read file by file, and the id that follows from it."""
+"""The source of a service, read file by file, and the id that is derived from it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import sha256_of
 
-#: Changes when an artifact of the same input would look different.
+#: Increased when the same inputs would give a different artifact.
 FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What is built. Paths are absolute; see the module ``build`` for the meaning of each.
+    """What to build. Paths are absolute; see the module ``build`` for their meaning.
 
-    command: None runs the script by the project's package manager; an empty one builds nothing.
+    command: None runs the script with the project's package manager; an empty string builds nothing.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Spec:
 
     @property
     def app(self) -> str:
-        """The application's folder below the install root; "" where they are the same."""
+        """The application's folder below the install root; "" if they are the same."""
         relative = self.source.relative_to(self.root).as_posix()
         return "" if relative == "." else relative
 
     @property
     def builds(self) -> bool:
-        """Whether a command or a script makes the output."""
+        """Return whether a command or a script creates the output."""
         return self.command is None or bool(self.command.strip())
 
 
@@ -78,7 +78,7 @@ class SourceFile:
 
 
 def git(root: Path, *words: str) -> bytes | None:
-    """The output of a git command about a folder; None where git is missing or says no."""
+    """Return the output of a git command in a folder; None if git is missing or fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), "-c", "safe.directory=*", *words],
@@ -92,7 +92,7 @@ def git(root: Path, *words: str) -> bytes | None:
 
 
 def listed_by_git(root: Path) -> list[str] | None:
-    """What git tracks below a folder and what is new and not ignored; None where the folder is not git's."""
+    """Return the files below a folder that git tracks or that are new and not ignored; None outside a repository."""
     if git(root, "rev-parse", "--is-inside-work-tree") is None or git(root, "check-ignore", "-q", ".") is not None:
         return None
     names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -100,13 +100,13 @@ def listed_by_git(root: Path) -> list[str] | None:
 
 
 def source_names(spec: Spec) -> list[str]:
-    """The files that a build gets: git's, or all; without installed packages, outputs and packages of no concern."""
+    """Return the files to build: git's, or all; without installed packages, outputs and unrelated packages."""
     root = spec.root
     names = listed_by_git(root)
     if names is None:
         names = [name for name, _path in walk(root, lambda path: path.rpartition("/")[2] in ("node_modules", ".git"))]
     else:
-        # A submodule is listed as a folder.
+        # git lists a submodule as a folder.
         for name in [name for name in names if (root / name).is_dir() and not (root / name).is_symlink()]:
             names += [f"{name}/{path}" for path, _file in walk(root / name)]
         names += [
@@ -132,12 +132,12 @@ def source_names(spec: Spec) -> list[str]:
 
 
 def always(folder: Path) -> list[str]:
-    """Files that a build needs even where git ignores them."""
+    """Return files that a build needs even if git ignores them."""
     return [name for name in ("package.json", *SETTINGS, *LOCK_FILES) if (folder / name).is_file()]
 
 
 def unneeded_workspaces(spec: Spec) -> list[str]:
-    """Packages of a monorepo that the service does not depend on: a change in them must not give it a new id."""
+    """Return a monorepo's packages that the service does not depend on; they must not change its id."""
     lock = lock_file(spec.root)
     if not spec.app or not lock:
         return []
@@ -153,7 +153,7 @@ def unneeded_workspaces(spec: Spec) -> list[str]:
 
 
 def read_source(spec: Spec) -> list[SourceFile]:
-    """Every file of the source with its digest."""
+    """Return all files of the source with their digests."""
     files = []
     for name in source_names(spec):
         path = spec.root / name
@@ -163,8 +163,8 @@ def read_source(spec: Spec) -> list[SourceFile]:
                 aim = os.path.normpath(os.path.join(os.path.dirname(name), target))
                 if os.path.isabs(target) or aim.startswith(".."):
                     raise BuildError(
-                        f"{path} is a link to {target}, outside of {spec.root}. Copy what it leads to, or set "
-                        "build.workspace to a folder that holds both."
+                        f"{path} is a link to {target}, outside {spec.root}. Copy its target there, or set "
+                        "build.workspace to a folder that contains both."
                     )
                 files.append(SourceFile(name, "l", hashlib.sha256(os.fsencode(target)).hexdigest()))
                 continue
@@ -177,15 +177,15 @@ def read_source(spec: Spec) -> list[SourceFile]:
 
 
 def build_command(spec: Spec) -> str:
-    """The shell command that builds; empty for none."""
+    """Return the shell command that builds; empty for none."""
     return manager_of(spec.root).run_script(spec.script) if spec.command is None else spec.command.strip()
 
 
 def check_source(spec: Spec) -> None:
-    """Refuse what cannot be built, before anything is copied."""
+    """Reject a source that cannot be built, before anything is copied."""
     if not spec.source.is_dir():
         raise BuildError(
-            f"build.source of {spec.name} is {spec.source}, and there is no such folder. Correct it; it is relative "
+            f"build.source of {spec.name} is {spec.source}, which does not exist. Correct it; the path is relative "
             "to the catalogue's folder."
         )
     manifest = spec.source / "package.json"
@@ -202,21 +202,21 @@ def check_source(spec: Spec) -> None:
     lock = manager.lock_file(spec.root)
     if lock is None and spec.lockfile == "required":
         other = next((tool for name, tool in UNSUPPORTED.items() if (spec.root / name).is_file()), "")
-        where = f" (only one of {other}, and {manager.name} installs here)" if other else ""
+        where = f" (only a lock file of {other}, and this build uses {manager.name})" if other else ""
         wanted = manager.lock_files[-1]
         below = next((folder for folder in spec.root.parents if lock_file(folder)), None)
         fix = f"Run `{manager.lock_command}` in {spec.root} and commit {wanted}"
         if below is not None and below != spec.root and not spec.app:
             fix += f"; or, if it belongs to the monorepo in {below}, set build.workspace to that folder"
         raise BuildError(
-            f"{spec.root} has no {wanted}{where}, so two builds of it could differ. {fix}; or set "
+            f"{spec.root} has no {wanted}{where}, so builds of it are not reproducible. {fix}; or set "
             "build.lockfile: optional to accept that."
         )
     if lock is not None:
         outside = [key for key in manager.locked_packages(lock) if key.startswith("../")]
         if outside:
             raise BuildError(
-                f"{lock} refers to {outside[0]}, outside of {spec.root}, which the build does not see. Make both "
+                f"{lock} refers to {outside[0]}, outside {spec.root}, where the build has no access. Make both "
                 "packages workspaces of one package.json, and set build.workspace to its folder."
             )
 
@@ -225,12 +225,12 @@ def check_source(spec: Spec) -> None:
 
 
 def digest_of(value: Any) -> str:
-    """A digest of anything that JSON can say."""
+    """Return a digest of any JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
-    """What an artifact depends on, each part as a digest or as itself."""
+    """Return everything that an artifact depends on, as digests or plain values."""
     return {
         "format": str(FORMAT),
         "platform": f"{sys.platform}-{platform.machine()}",
@@ -252,12 +252,12 @@ def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
 
 
 def identity(parts: Mapping[str, str]) -> str:
-    """The artifact's id: 16 hexadecimal digits."""
+    """Return the artifact's id: 16 hexadecimal digits."""
     return digest_of(parts)[:16]
 
 
 def reason(parts: Mapping[str, str], latest: Mapping[str, Any] | None) -> str:
-    """Why there is no artifact for these inputs yet."""
+    """Return why there is no artifact for these inputs yet."""
     before = (latest or {}).get("inputs")
     if not before:
         return "there is no artifact yet"
@@ -268,18 +268,18 @@ def reason(parts: Mapping[str, str], latest: Mapping[str, Any] | None) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The checksum of a file."""
+    """Return the checksum of a file."""
     return sha256_of(str(path))
 
 
 def spec_of(service: Mapping[str, Any]) -> Spec:
-    """A spec from the module's `service`; raises BuildError for paths that do not fit together."""
+    """Return the spec of the module's `service`; raises BuildError if its paths do not fit together."""
     source = Path(str(service["source"])).expanduser().resolve()
     root = Path(str(service.get("workspace") or source)).expanduser().resolve()
     if root != source and root not in source.parents:
         raise BuildError(
-            f"build.workspace of {service['name']} is {root}, and its source {source} is not below it. State the "
-            "folder that holds the lock file of the monorepo."
+            f"build.workspace of {service['name']} is {root}, but its source {source} is not below it. Set it to the "
+            "folder with the lock file of the monorepo."
         )
     return Spec(
         name=str(service["name"]),

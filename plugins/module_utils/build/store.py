@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Artifacts: how one is written, and the folder in which they are kept."""
+"""Write artifacts, and keep them in a folder for each service."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from typing import Any, BinaryIO
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, parents, read
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
 
-#: Oldest and youngest time of a file in an archive, in seconds since 1970: 2001 and 2020.
+#: Earliest and latest modification time of files in an archive, in seconds since 1970: 2001 and 2020.
 TIMES = (978_307_200, 1_577_836_800)
 
 
 def time_of(digest: str) -> int:
-    """The modification time of a file in an archive: it follows from the content.
+    """Return the modification time of a file in an archive, derived from its content.
 
-    The same for all would be simpler, but nginx makes an ETag of time and size: after a deploy, a page that names
-    other files with names of the same length would be taken for unchanged.
+    One time for all files would be simpler, but nginx derives the ETag from time and size: after a deployment, a page
+    that links to other files with names of the same length would appear unchanged.
     """
     return TIMES[0] + int(digest[:12], 16) % (TIMES[1] - TIMES[0])
 
@@ -53,7 +53,7 @@ class _Hashing(io.RawIOBase):
 
 
 def write_archive(layout: Layout, file: BinaryIO) -> dict[str, Any]:
-    """Write the layout as tar.gz: the same content gives the same bytes. Returns what the manifest says about it."""
+    """Write the layout as tar.gz: the same content gives the same bytes. Returns its part of the manifest."""
     out = _Hashing(file)
     digests: dict[str, str] = {}
     unpacked = 0
@@ -99,7 +99,7 @@ class Store:
         self.folder = folder
 
     def manifest(self, name: str) -> dict[str, Any] | None:
-        """A manifest by id, or ``latest``; None where there is none that can be read."""
+        """Return a manifest by id, or ``latest``; None if it is missing or unreadable."""
         try:
             content = json.loads((self.folder / f"{name}.json").read_text())
         except (OSError, ValueError):
@@ -107,7 +107,7 @@ class Store:
         return content if isinstance(content, dict) else None
 
     def complete(self, name: str) -> dict[str, Any] | None:
-        """The manifest of an artifact whose archive is there and undamaged."""
+        """Return the manifest of an artifact if its archive exists and is intact."""
         manifest = self.manifest(name)
         if not manifest or manifest.get("id") != name:
             return None
@@ -121,7 +121,7 @@ class Store:
         return manifest if digest.hexdigest() == manifest.get("archive_sha256") else None
 
     def put(self, name: str, about: dict[str, Any], layout: Layout) -> dict[str, Any]:
-        """Write archive, then manifest. What is interrupted leaves nothing that looks like an artifact."""
+        """Write the archive, then the manifest. An interrupted write leaves nothing that looks like an artifact."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ class Store:
         return manifest
 
     def point(self, manifest: dict[str, Any]) -> bool:
-        """Make this one the latest. Returns whether another one was."""
+        """Make this the latest artifact. Returns whether that changed anything."""
         latest = self.manifest("latest")
         if latest == manifest:
             return False
@@ -142,7 +142,7 @@ class Store:
         return True
 
     def prune(self, keep: int, but: str) -> list[str]:
-        """Remove all but the newest artifacts; returns the ids that went."""
+        """Remove all but the newest artifacts; returns the removed ids."""
         manifests = [path for path in self.folder.glob("*.json") if path.stem not in ("latest", but)]
         manifests.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         old = manifests[max(0, keep - 1) :]
@@ -157,7 +157,7 @@ class Store:
 
     @contextlib.contextmanager
     def _writing(self, name: str) -> Iterator[BinaryIO]:
-        """A file that takes its name only when it is complete and on disk."""
+        """Open a file that gets its name only once it is complete and on disk."""
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:

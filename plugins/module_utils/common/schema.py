@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Check and normalise nested data against tables of keys, and collect every problem on the way."""
+"""Validate and normalise nested data against tables of keys, and collect every problem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SUGGESTIONS = 100
 
 
 class Problem(NamedTuple):
-    """One mistake: where it stands, what stands there, what is wrong with it, and what to do."""
+    """One mistake: its path, its value, what is wrong with it, and how to fix it."""
 
     path: str
     value: str
@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 
 
 class Report:
-    """Collects problems. A check that finds one returns None in place of the value."""
+    """Collects problems. A check that finds one returns None instead of the value."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -34,14 +34,14 @@ class Report:
         self._suggestions = MAX_SUGGESTIONS
 
     def add(self, path: str, value: Any, problem: str, fix: str) -> None:
-        """Note a problem, once."""
+        """Record a problem, once."""
         item = Problem(path, show(value), problem, fix)
         if item not in self._seen:
             self._seen.add(item)
             self.problems.append(item)
 
     def suggest(self, word: Any, options: Iterable[str]) -> str:
-        """Return " Did you mean …?", or nothing. Bounded, since comparing is slow."""
+        """Return " Did you mean …?", or nothing. The number of suggestions is limited, since comparing is slow."""
         if not isinstance(word, str) or self._suggestions <= 0:
             return ""
         self._suggestions -= 1
@@ -52,7 +52,7 @@ class Report:
 
 
 class Redirect(Report):
-    """Reports to another report, with paths below `prefix` put where their values really stand.
+    """Forwards to another report, and replaces paths below `prefix` with those where the values are defined.
 
     moved: path below the prefix → full path, for values that another file overrides.
     """
@@ -65,7 +65,7 @@ class Redirect(Report):
         self.problems = report.problems
 
     def add(self, path: str, value: Any, problem: str, fix: str) -> None:
-        """Note a problem where the value stands."""
+        """Record a problem at the path where the value is defined."""
         self.target.add(relocate(path, self.prefix, self.moved), value, problem, fix)
 
     def suggest(self, word: Any, options: Iterable[str]) -> str:
@@ -74,7 +74,7 @@ class Redirect(Report):
 
 
 def relocate(path: str, prefix: str, moved: Mapping[str, str]) -> str:
-    """Return the path at which a value really stands."""
+    """Return the path at which a value is defined."""
     inner = path[len(prefix) + 1 :]
     for key, place in moved.items():
         if inner == key or inner.startswith((key + ".", key + "[")):
@@ -103,9 +103,9 @@ def listed(words: Iterable[Any], limit: int = 12) -> str:
 
 
 def type_name(value: Any) -> str:
-    """Return the YAML word for a value's type."""
+    """Return the YAML name of a value's type."""
     if value is None:
-        return "nothing"
+        return "null"
     for kind, name in (
         (bool, "a boolean"),
         ((int, float), "a number"),
@@ -119,13 +119,13 @@ def type_name(value: Any) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return the value made of nothing but dict, list, str, int, float, bool and None.
+    """Return the value as plain dict, list, str, int, float, bool and None.
 
-    Ansible hands over strings with tags and containers that template when read; both end here.
-    What is nested too deep (a YAML alias to itself, say) is cut.
+    Ansible passes tagged strings, and containers that template when read; neither is left in the result.
+    Data that is nested too deeply (such as a YAML alias to itself) is cut.
     """
     if depth > MAX_DEPTH:
-        return "(nested too deep)"
+        return "(nested too deeply)"
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -138,14 +138,14 @@ def plain(value: Any, depth: int = 0) -> Any:
         return {str(plain(key)): plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item, depth + 1) for item in value]
-    return str(value)  # dates of YAML and vaulted strings; raises for undefined variables
+    return str(value)  # YAML dates and vaulted strings; raises for undefined variables
 
 
 Check = Callable[[Report, str, Any], Any]
 
 
 class Key(NamedTuple):
-    """One key of a mapping: how its value is checked, and what holds without it."""
+    """One key of a mapping: how its value is checked, and its default."""
 
     check: Check
     default: Any = None
@@ -153,21 +153,22 @@ class Key(NamedTuple):
     hint: str = ""
 
 
-def refuse_type(report: Report, path: str, value: Any, wanted: str) -> None:
-    """Note that a value has the wrong type."""
-    report.add(path, value, f"this is {type_name(value)}", f"Write {wanted}.")
+def refuse_type(report: Report, path: str, value: Any, expected: str, wanted: str) -> None:
+    """Record that a value has the wrong type. `wanted` completes "Write …"."""
+    problem = "value is missing" if value is None else f"expected {expected}, got {type_name(value)}"
+    report.add(path, value, problem, f"Write {wanted}.")
 
 
 def text(pattern: str | None, wanted: str) -> Check:
-    """A string that matches the pattern as a whole; `wanted` completes "Write …"."""
+    """A string that matches the whole pattern; `wanted` completes "Write …"."""
     compiled = re.compile(pattern) if pattern is not None else None
 
     def check(report: Report, path: str, value: Any) -> str | None:
         if not isinstance(value, str):
-            refuse_type(report, path, value, wanted)
+            refuse_type(report, path, value, "a string", wanted)
             return None
         if compiled is not None and not compiled.fullmatch(value):
-            report.add(path, value, "this value cannot be used here", f"Write {wanted}.")
+            report.add(path, value, "this value is not valid", f"Write {wanted}.")
             return None
         return value
 
@@ -180,10 +181,10 @@ def integer(low: int, high: int) -> Check:
     def check(report: Report, path: str, value: Any) -> int | None:
         wanted = f"a whole number from {low} to {high}"
         if isinstance(value, bool) or not isinstance(value, int):
-            refuse_type(report, path, value, wanted)
+            refuse_type(report, path, value, "a whole number", wanted)
             return None
         if not low <= value <= high:
-            report.add(path, value, "this number is out of range", f"Write {wanted}.")
+            report.add(path, value, "this value is out of range", f"Write {wanted}.")
             return None
         return value
 
@@ -194,12 +195,12 @@ def boolean(report: Report, path: str, value: Any) -> bool | None:
     """true or false."""
     if isinstance(value, bool):
         return value
-    refuse_type(report, path, value, "true or false")
+    refuse_type(report, path, value, "a boolean", "true or false")
     return None
 
 
 def choice(options: Sequence[str], noun: str) -> Check:
-    """One of a few words; `noun` says what they are."""
+    """One of several words; `noun` says what they are."""
 
     def check(report: Report, path: str, value: Any) -> str | None:
         if isinstance(value, str) and value in options:
@@ -225,7 +226,7 @@ def items(inner: Check, wanted: str) -> Check:
 
     def check(report: Report, path: str, value: Any) -> list[Any] | None:
         if not isinstance(value, list):
-            refuse_type(report, path, value, wanted)
+            refuse_type(report, path, value, "a list", wanted)
             return None
         checked = [inner(report, f"{path}[{index}]", item) for index, item in enumerate(value)]
         return [item for item in checked if item is not None]
@@ -234,11 +235,11 @@ def items(inner: Check, wanted: str) -> Check:
 
 
 def table(name: Check, inner: Check, wanted: str) -> Check:
-    """A mapping with free keys; entries whose key or value fails are left out."""
+    """A mapping with any keys; entries whose key or value fails are left out."""
 
     def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            refuse_type(report, path, value, wanted)
+            refuse_type(report, path, value, "a mapping", wanted)
             return None
         checked = {}
         for key, item in value.items():
@@ -252,10 +253,10 @@ def table(name: Check, inner: Check, wanted: str) -> Check:
 
 
 def any_mapping(report: Report, path: str, value: Any) -> dict[str, Any] | None:
-    """A mapping whose entries are checked elsewhere."""
+    """A mapping whose entries are validated elsewhere."""
     if isinstance(value, dict):
         return value
-    refuse_type(report, path, value, "a mapping")
+    refuse_type(report, path, value, "a mapping", "a mapping")
     return None
 
 
@@ -265,17 +266,17 @@ def anything(_report: Report, _path: str, value: Any) -> Any:
 
 
 def keys(fields: Mapping[str, Key], wanted: str) -> Check:
-    """A mapping with these keys; what is missing gets its default, what fails becomes None."""
+    """A mapping with these keys; missing values get their defaults, invalid ones become None."""
 
     def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            refuse_type(report, path, value, wanted)
+            refuse_type(report, path, value, "a mapping", wanted)
             return None
         prefix = f"{path}." if path else ""
         for key in value:
             if key not in fields:
                 fix = f"Remove it, or use one of: {listed(fields, 30)}.{report.suggest(key, fields)}"
-                report.add(prefix + key, key, f"there is no key '{key}' here", fix)
+                report.add(prefix + key, key, f"unknown key '{key}'", fix)
         checked = {}
         for key, field in fields.items():
             if key in value:

@@ -102,16 +102,22 @@ def _read_databases(report: Report, raw: Mapping[str, Any]) -> dict[str, dict[st
 def _read_hosts(report: Report, hosts: Any) -> dict[str, dict[str, Any]]:
     checked: dict[str, dict[str, Any]] = {}
     if not isinstance(hosts, dict):
-        refuse_type(report, "hosts", hosts, "a mapping of inventory names to {address, services}")
+        refuse_type(report, "hosts", hosts, "a mapping", "a mapping of inventory names to {address, services}")
         return checked
     for name, entry in hosts.items():
         path = f"hosts.{name}"
         if not isinstance(entry, dict):
-            refuse_type(report, path, entry, "a mapping with address and services")
+            refuse_type(report, path, entry, "a mapping", "a mapping with address and services")
             entry = {"address": "0.0.0.0", "services": []}  # noqa: S104 (a dummy, never used)
         services = entry.get("services")
         if not isinstance(services, list) or not all(isinstance(item, str) for item in services):
-            refuse_type(report, f"{path}.services", services, "platform_services, a list of names (tag Services)")
+            refuse_type(
+                report,
+                f"{path}.services",
+                services,
+                "a list of strings",
+                "platform_services, a list of names (tag Services)",
+            )
             services = []
         stripped = [item.strip() for item in services]
         checked[name] = {
@@ -135,7 +141,7 @@ def _read_services(report: Report, raw: Any, settings: Mapping[str, Any]) -> dic
         path = f"services.{name}"
         values.name(report, path, name)
         if not isinstance(entry, dict):
-            refuse_type(report, path, entry, "a mapping with kind, port and so on")
+            refuse_type(report, path, entry, "a mapping", "a mapping with kind, port and so on")
             services[name] = _read_service(Report(), name, {}, settings, {})
             continue
         moved: dict[str, str] = {}
@@ -150,7 +156,7 @@ def _overridden(
 ) -> dict[str, Any]:
     """Return the entry with the environment's overrides; record in `moved` where each value comes from."""
     if not isinstance(override, dict):
-        refuse_type(report, path, override, "a mapping of keys to override")
+        refuse_type(report, path, override, "a mapping", "a mapping of keys to override")
         return entry
     merged = dict(entry)
     for key, value in override.items():

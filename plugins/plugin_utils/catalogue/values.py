@@ -73,7 +73,7 @@ def node(report: Report, path: str, value: Any) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 100:
         value = str(value)
     if not isinstance(value, str):
-        refuse_type(report, path, value, wanted)
+        refuse_type(report, path, value, "a string", wanted)
         return None
     if not re.fullmatch(r"[1-9]\d?(?:\.\d{1,3}\.\d{1,3})?", value):
         report.add(path, value, "this is not a Node.js version", f"Write {wanted}.")
@@ -95,7 +95,7 @@ def texts(report: Report, path: str, value: Any) -> list[str] | None:
     values = value if isinstance(value, list) else [value]
     for item in values:
         if not isinstance(item, str):
-            refuse_type(report, path, item, "a text, or a list of texts")
+            refuse_type(report, path, item, "a string", "a string, or a list of strings")
             return None
     return values
 
@@ -109,7 +109,7 @@ def template(report: Report, path: str, value: Any) -> str | None:
     elif isinstance(value, float):
         value = repr(value)
     if not isinstance(value, str):
-        refuse_type(report, path, value, "a string")
+        refuse_type(report, path, value, "a string", "a string")
         return None
     if CONTROL.search(value):
         report.add(path, HIDDEN, "the value has several lines or control characters", "Write it on one line.")
@@ -126,7 +126,7 @@ def command(report: Report, path: str, value: Any) -> list[str] | None:
     """A command that runs without a shell, split into words."""
     wanted = "one command without a shell, such as node dist/main.js"
     if not isinstance(value, str):
-        refuse_type(report, path, value, wanted)
+        refuse_type(report, path, value, "a string", wanted)
         return None
     try:
         words = shlex.split(value)
@@ -166,7 +166,7 @@ def domain(report: Report, path: str, value: Any) -> str | None:
     """A domain of at least two labels."""
     wanted = "a lowercase domain such as example.com, without scheme, port or trailing dot"
     if not isinstance(value, str):
-        refuse_type(report, path, value, wanted)
+        refuse_type(report, path, value, "a string", wanted)
         return None
     labels = value.split(".")
     if len(value) > 253 or len(labels) < 2 or not all(map(LABEL.fullmatch, labels)) or labels[-1].isdigit():
@@ -179,7 +179,7 @@ def host(report: Report, path: str, value: Any) -> str | None:
     """A public host, relative to the environment's domain."""
     wanted = 'lowercase labels such as api, "@" for the domain itself, or "*" for any single label'
     if not isinstance(value, str):
-        refuse_type(report, path, value, wanted)
+        refuse_type(report, path, value, "a string", wanted)
         return None
     if value in ("@", "*") or (len(value) < 200 and all(map(LABEL.fullmatch, value.split(".")))):
         return value

@@ -57,7 +57,9 @@ def reference(pattern: str, example: str, several: bool = False) -> Check:
         if several and isinstance(value, list) and value:
             return items(one, "a list of ids")(report, path, value) or None
         if several or not isinstance(value, str):
-            refuse_type(report, path, value, f"{'a list of ids' if several else 'an id'} ({example}), or tags")
+            one_of = "a list" if several else "a string"
+            wanted = f"{'a list of ids' if several else 'an id'} ({example}), or tags"
+            refuse_type(report, path, value, f"{one_of} or a mapping", wanted)
             return None
         return one(report, path, value)
 

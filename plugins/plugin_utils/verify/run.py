@@ -209,7 +209,9 @@ class Walker:
         wrong = []
         if not fits(answer.status, check["status"]):
             wrong.append("unexpected status")
-        wrong += [f"the body lacks {text!r}" for text in check.get("contains", []) if text not in answer.text]
+        wrong += [
+            f"the body does not contain {text!r}" for text in check.get("contains", []) if text not in answer.text
+        ]
         wrong += [f"the body contains {text!r}" for text in _found(check.get("lacks", []), answer.text)]
         wrong += broken_rules(answer.headers, check.get("headers", []))
         if wrong:

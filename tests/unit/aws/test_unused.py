@@ -321,7 +321,7 @@ def test_a_plan_is_read() -> None:
         ("kind: volume", "kind: volumes", "Did you mean 'volume'?"),
         ("id: vol-1", "id: [vol-1]", "resources[0].id"),
         ("evidence: {size: 1}, ", "", "resources[0].evidence"),
-        ("reason: because", "reason: because, removed: true", "there is no key 'removed' here"),
+        ("reason: because", "reason: because, removed: true", "unknown key 'removed'"),
         ("'123456789012'", "'999999999999'", "account = 999999999999: this is 123456789012"),
         ("region: ap-northeast-2", "region: eu-west-1", "region = eu-west-1: this is ap-northeast-2"),
         ("resources:", "resources: [", "it is not YAML"),

@@ -20,7 +20,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "empty catalogue": ({"c.services": {}}, "services", "null", ("no service",)),
     "no services key": ({"c.services": REMOVE}, "services", "null", ("missing",)),
     "services is a list": ({"c.services": ["api"]}, "services", '["api"]', ("a list", "a mapping")),
-    "misspelt key of the catalogue": ({"c.database": {}}, "database", "database", ("no key", "'databases'?")),
+    "misspelt key of the catalogue": ({"c.database": {}}, "database", "database", ("unknown key", "'databases'?")),
     "service is a string": ({API: "nestjs_api"}, "services.api", "nestjs_api", ("a string", "a mapping")),
     # names
     "upper-case name": ({"c.services.Api": {}}, "services.Api", "Api", ("not a valid name", "lowercase")),
@@ -37,18 +37,23 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     # keys and kinds
     "unknown kind": ({f"{API}.kind": "nestjs"}, "services.api.kind", "nestjs", ("not a known kind", "'nestjs_api'?")),
     "missing kind": ({f"{API}.kind": REMOVE}, "services.api.kind", "null", ("missing", "yjs_websocket")),
-    "misspelt key of a service": ({f"{SITES}.helth": "/"}, "services.sites.helth", "helth", ("no key", "'health'?")),
+    "misspelt key of a service": (
+        {f"{SITES}.helth": "/"},
+        "services.sites.helth",
+        "helth",
+        ("unknown key", "'health'?"),
+    ),
     "misspelt key of health": (
         {f"{API}.health": {"path": "/", "intervall": 2}},
         "services.api.health.intervall",
         "intervall",
-        ("no key", "'interval'?"),
+        ("unknown key", "'interval'?"),
     ),
     "misspelt key of public": (
         {f"{API}.public": [{"hots": "api", "host": "api"}]},
         "services.api.public[0].hots",
         "hots",
-        ("no key", "'host'?"),
+        ("unknown key", "'host'?"),
     ),
     "misspelt key of build": ({f"{API}.build.sorce": "."}, "services.api.build.sorce", "sorce", ("'source'?",)),
     "build without source": ({f"{API}.build": {}}, "services.api.build.source", "null", ("missing", "folder")),
@@ -70,7 +75,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{FRONTEND}.csp": {"img-src": "https://cdn.test; script-src *"}},
         "services.frontend.csp.img-src",
         "https://cdn.test; script-src *",
-        ("cannot be used here", "separated by spaces"),
+        ("not valid", "separated by spaces"),
     ),
     "keyword that lost its quotes": (
         {f"{FRONTEND}.csp": {"style-src": "unsafe-inline https://cdn.test"}},
@@ -82,7 +87,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {f"{FRONTEND}.csp": {"img-src": "\u2018self\u2019"}},
         "services.frontend.csp.img-src",
         "\u2018self\u2019",
-        ("cannot be used here", "sources"),
+        ("not valid", "sources"),
     ),
     "policy of an API": ({f"{API}.csp": {}}, "services.api.csp", "csp", ("is not supported for nestjs_api", "Remove")),
     "policy tried on a relay": (
@@ -657,7 +662,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"c.journeys.0.steps.0.expect": 1},
         "journeys[0].steps[0].expect",
         "expect",
-        ("no key",),
+        ("unknown key",),
     ),
     "step without a request": (
         {"c.journeys.0.steps.1.request": REMOVE},

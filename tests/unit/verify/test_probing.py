@@ -46,7 +46,7 @@ def test_addresses(text: str, expected: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", ":80", "host:0", "host:70000", "host:http", "[::1", "[::1]80"])
 def test_addresses_that_are_none(text: str) -> None:
-    with pytest.raises(ProbeError, match="is no address"):
+    with pytest.raises(ProbeError, match="is not an address"):
         split_address(text, 80)
 
 
@@ -97,12 +97,12 @@ def hang(connection: socket.socket) -> None:
 
 
 CASES: list[tuple[str, Callable[[socket.socket], None], str, str]] = [
-    ("http", hang, "answer_timeout", "did not answer in time"),
-    ("http", trickle, "answer_timeout", "did not answer in time"),
-    ("https", hang, "answer_timeout", "did not answer in time"),
+    ("http", hang, "answer_timeout", "did not respond in time"),
+    ("http", trickle, "answer_timeout", "did not respond in time"),
+    ("https", hang, "answer_timeout", "did not respond in time"),
     ("http", answer(b""), "closed", "closed the connection"),
-    ("http", answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), "closed", "before its answer"),
-    ("http", answer(b"SSH-2.0-OpenSSH\r\n"), "protocol", "no HTTP"),
+    ("http", answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), "closed", "before its response"),
+    ("http", answer(b"SSH-2.0-OpenSSH\r\n"), "protocol", "not HTTP"),
     ("https", answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "closed", "does not speak TLS"),
     ("https", answer(b""), "closed", "during the TLS handshake"),
 ]
@@ -197,7 +197,10 @@ def test_an_answer_in_words() -> None:
 def test_complaints() -> None:
     found = Answer(200, [], b"all is well", 0)
     assert complaints(found, [200], ["well"]) == []
-    assert complaints(found, [204, 302], ["ill"]) == ["status 200 instead of 204 or 302", "the body lacks 'ill'"]
+    assert complaints(found, [204, 302], ["ill"]) == [
+        "status 200 instead of 204 or 302",
+        "the body does not contain 'ill'",
+    ]
 
 
 # --- the module ------------------------------------------------------------------------
@@ -242,7 +245,7 @@ def test_unhealthy_says_everything(health: Any, door: FrontDoor, authority: Auth
     assert found["attempts"] == 2
     assert found["msg"] == (
         f"Not healthy. Asked 2 times: GET {url} at {door.address}. Came: 502 Bad Gateway: <h1>502 Bad Gateway</h1> "
-        "(status 502 instead of 200). Likely: nginx is up, the slot behind it is not: the process is down, still "
+        "(status 502 instead of 200). Likely: nginx is up, but its upstream is not: the process is down, still "
         "starting, or on another port."
     )
 
@@ -263,8 +266,8 @@ def test_it_waits_until_something_listens(health: Any, listener: Any) -> None:
 def test_open_ports(health: Any, listener: Any) -> None:
     address = listener(lambda _connection: None)
     assert health(tcp=address)["came"].startswith("connected in")
-    assert "nothing listens on 127.0.0.1:1" in health(tcp="127.0.0.1:1")["msg"]
-    assert "names no port" in health(tcp="127.0.0.1")["msg"]
+    assert "nothing is listening on 127.0.0.1:1" in health(tcp="127.0.0.1:1")["msg"]
+    assert "has no port" in health(tcp="127.0.0.1")["msg"]
 
 
 def test_one_question_at_a_time(health: Any, tmp_path: Path) -> None:

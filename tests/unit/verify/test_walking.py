@@ -117,7 +117,7 @@ def test_a_failure_says_what_and_where(walk: Walking, door: FrontDoor) -> None:
         f"  request   GET https://api.{DOMAIN}/api/health, at {door.address}",
         "  expected  status 200",
         "  received  502 Bad Gateway: <h1>502 Bad Gateway</h1> (unexpected status)",
-        "  likely    nginx is up, the slot behind it is not: the process is down, still starting, or on another port",
+        "  likely    nginx is up, but its upstream is not: the process is down, still starting, or on another port",
         "  look      on api-1_i-0: journalctl -t api -n 50; systemctl status 'fivepointers-api@*'; "
         "curl -i http://10.0.0.11:3001/api/health",
     ]
@@ -187,7 +187,7 @@ def test_without_a_front_door_each_check_says_so(authority: Authority) -> None:
     for item in results:
         if item["level"] == "failed":
             assert "connection to 127.0.0.1:1 refused" in item["came"]
-            assert item["likely"].startswith("nothing listens on 127.0.0.1:1")
+            assert item["likely"].startswith("nothing is listening on 127.0.0.1:1")
             assert item["look"]
 
 
@@ -232,7 +232,7 @@ def test_a_socket_that_must_be_refused(walk: Walking, door: FrontDoor) -> None:
 JOURNEY_FAULTS = [
     ({"save": {"token": "accessTokn"}}, "the response has no 'accessTokn' ('accessTokn' is not in: accessToken, user)"),
     ({"save": {"mail": "user.mail"}}, "('mail' is not in: email)"),
-    ({"contains": "absent"}, "the body lacks 'absent'"),
+    ({"contains": "absent"}, "the body does not contain 'absent'"),
     ({"status": [201, 204]}, "unexpected status"),
     ({"headers": {"X-Who": "${nobody}"}}, "no step has saved 'nobody' (known: unique)"),
 ]

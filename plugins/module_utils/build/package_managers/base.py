@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What a build asks a package manager."""
+"""The interface between builds and package managers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Packages = Mapping[str, Mapping[str, Any]]
 class PackageManager(ABC):
     """One package manager of Node.js projects.
 
-    lock_files: their names, the preferred one first; a project with one of them is this manager's.
+    lock_files: their names, the preferred one first; a project with one of them uses this manager.
     settings: files of a project that configure the manager. They may hold credentials and never leave the machine.
     passed_on: regular expression for the environment variables that the manager needs from the controller.
     install_scripts: scripts of a package.json that run while packages are installed.
-    hints: regular expressions for the output of failed commands, and what to do about each.
-    noise: what the output says that helps nobody.
+    hints: regular expressions for the output of failed commands, and the fix for each.
+    noise: output that does not help anyone.
     """
 
     name: ClassVar[str]
@@ -33,33 +33,33 @@ class PackageManager(ABC):
     install_scripts: ClassVar[tuple[str, ...]]
     hints: ClassVar[tuple[tuple[str, str], ...]]
     noise: ClassVar[re.Pattern[str]]
-    #: Command that writes a lock file and installs nothing.
+    #: Command that writes a lock file without installing anything.
     lock_command: ClassVar[str]
 
     def lock_file(self, folder: Path) -> Path | None:
-        """The manager's lock file in a folder."""
+        """Return the manager's lock file in a folder."""
         return next((folder / name for name in self.lock_files if (folder / name).is_file()), None)
 
     @abstractmethod
     def programs(self, node: Path) -> dict[str, Path]:
-        """The manager's programs by name, as scripts for this Node.js. Raises BuildError if it has none."""
+        """Return the manager's programs by name, as scripts for this Node.js. Raises BuildError if there are none."""
 
     @abstractmethod
     def environment(self, node: Path) -> dict[str, str]:
-        """Environment variables with which it runs unattended."""
+        """Return environment variables for running it unattended."""
 
     @abstractmethod
     def install(self, locked: bool, scripts: bool) -> list[str]:
-        """The command that installs packages: exactly those of the lock file, with or without their scripts."""
+        """Return the command that installs exactly the packages of the lock file, with or without their scripts."""
 
     @abstractmethod
     def run_script(self, script: str) -> str:
-        """The shell command that runs a script of package.json."""
+        """Return the shell command that runs a script of package.json."""
 
     @abstractmethod
     def locked_packages(self, lock: Path) -> Packages:
-        """The packages that a lock file names. Raises BuildError if it cannot be read."""
+        """Return the packages that a lock file lists. Raises BuildError if it cannot be read."""
 
     @abstractmethod
     def installed_packages(self, root: Path) -> Packages | None:
-        """The packages that are installed below an install root; None if it never installed any there."""
+        """Return the packages installed below an install root; None if this manager never installed any there."""

