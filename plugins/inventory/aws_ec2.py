@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 name: aws_ec2
 author:
   - Five Pointers (@fivepointers)
-version_added: '0.1.0'
+version_added: '0.2.0'
 short_description: The running instances of one environment
 description:
   - Finds the instances with the tags C(Platform=fivepointers) and C(Environment) by P(amazon.aws.aws_ec2#inventory).

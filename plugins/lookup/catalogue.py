@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 name: catalogue
 author:
   - Five Pointers (@fivepointers)
-version_added: '0.1.0'
+version_added: '0.2.0'
 short_description: Read the service catalogue
 description:
   - Reads the service catalogue from a YAML file on the controller.

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 name: secrets
 author:
   - Five Pointers (@fivepointers)
-version_added: '0.1.0'
+version_added: '0.2.0'
 short_description: Fetch the secrets that a plan references
 description:
   - Fetches all secrets of a plan in one call, each at most once.

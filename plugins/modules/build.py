@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: build
 short_description: Build a service into an artifact
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

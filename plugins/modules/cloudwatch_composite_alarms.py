@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: cloudwatch_composite_alarms
 short_description: Manage composite alarms of CloudWatch
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: cloudwatch_metric_alarms
 short_description: Manage many alarms on metrics of CloudWatch, with tags
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: cloudwatch_query_definitions
 short_description: Manage saved queries of CloudWatch Logs Insights
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: cloudwatchlogs_errors_info
 short_description: Find the errors in CloudWatch log groups, grouped
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: cloudwatchlogs_metric_filters
 short_description: Manage metric filters of log groups, with dimensions
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: config_tree
 short_description: Manage a set of configuration files as one unit
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

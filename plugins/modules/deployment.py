@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: deployment
 short_description: Lock an environment, measure a deployment, and report it
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: ec2_security_group_ingress
 short_description: Manage one ingress rule of a security group
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: http_health
 short_description: Check the health of a service
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

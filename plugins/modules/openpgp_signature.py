@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: openpgp_signature
 short_description: Verify the OpenPGP signature of a file
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: rds_managed_password
 short_description: Let RDS keep the master password of an instance in Secrets Manager
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: rds_parameter_group
 short_description: A DB parameter group of RDS and its parameters
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

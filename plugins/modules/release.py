@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: release
 short_description: Release services on a host through two slots and a flag file
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

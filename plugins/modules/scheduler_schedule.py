@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: scheduler_schedule
 short_description: Manage schedules of Amazon EventBridge Scheduler
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

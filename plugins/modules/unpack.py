@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: unpack
 short_description: Install versions of something side by side from archives
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: unused_resources
 short_description: Remove the unused resources that a plan marks
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: unused_resources_info
 short_description: Find what costs money and serves nothing
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:

@@ -10,7 +10,7 @@ DOCUMENTATION = r"""
 ---
 module: verify
 short_description: Verify an environment through its front door
-version_added: '0.1.0'
+version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
