@@ -188,7 +188,8 @@ def compose(
             "unpacked": manifest["unpacked_size"],
             "files": manifest["files_count"],
         },
-        "port": spec["port"],
+        # Like the ports of the slots: 0 if it listens on nothing, and then it has no front.
+        "port": spec["port"] or 0,
         "slots": spec["slots"],
         "health": spec["health"],
         "user": spec["user"],

@@ -230,3 +230,9 @@ def test_a_known_digest_of_the_environment_gives_the_same_release_and_costs_noth
     first = make_request()
     monkeypatch.setattr(compose, "secret_digest", lambda *_arguments: pytest.fail("it is computed again"))
     assert make_request(environment_digest=first["parts"]["environment"]) == first
+
+
+def test_what_listens_on_nothing_has_no_front() -> None:
+    request = make_request(make_spec(port=None, slots={"blue": 0, "green": 0}))
+    assert (request["port"], request["front"]) == (0, "")
+    assert "ExecStart=" in request["unit"]
