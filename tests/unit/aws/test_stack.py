@@ -190,7 +190,7 @@ def test_more_connections_than_there_is_memory_for_are_refused(
     account: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """RDS itself gives 85 to a GiB. Nothing is made."""
-    wanted = {"name": "trial", "family": "mysql8.4", "instance_class": "db.t4g.micro"}
+    wanted = {"name": "trial", "family": "mysql8.4", "instance_class": "db.t4g.micro", "bytes_per_connection": 12582880}
     said = run(rds_parameter_group, capsys, **wanted, parameters={"max_connections": "86"})
     assert said["failed"] and "max_connections is 86, and db.t4g.micro has memory for 85" in said["msg"]
     rds: Any = boto3.client("rds", region_name=REGION)
