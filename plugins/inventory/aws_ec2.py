@@ -18,7 +18,7 @@ description:
   - Finds the instances with the tags C(Platform=fivepointers) and C(Environment) by P(amazon.aws.aws_ec2#inventory).
   - A host is named by its tag C(Name) and the instance id, since two instances may have the same name.
   - Each service of the tag C(Services), such as C(edge,frontend), has a group C(service_edge); all of these are in the
-    group C(platform). An instance without the tag ends the run: it is a mistake, and must not be skipped silently.
+    group C(platform). An instance without the tag ends the run; it is a mistake, and must not be skipped silently.
   - Hosts have the variables C(aws_instance_id), C(aws_instance_type), C(aws_availability_zone),
     C(aws_private_ip_address) and C(aws_tags); M(amazon.aws.ec2_instance_info) returns the rest.
   - With a cache, the hosts are cached as found, so that neither boto3 is loaded nor a template evaluated. Each
