@@ -25,7 +25,7 @@ options:
     required: true
   family:
     description:
-      - Family of a group to be made, as RDS calls it: the engine with its version.
+      - Family of a group to be made, by RDS' own name, which is the engine with its version.
     type: str
   parameters:
     description:

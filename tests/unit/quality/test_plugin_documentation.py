@@ -26,10 +26,21 @@ def documents(source: str) -> dict[str, Any]:
     return found
 
 
+def broken(node: Any, inside: str = "") -> list[Any]:
+    """Return the descriptions that are no text: a colon made a mapping of them."""
+    # An option may be called description, too.
+    if inside == "description" and not isinstance(node, dict):
+        return [item for item in (node if isinstance(node, list) else [node]) if not isinstance(item, str)]
+    if isinstance(node, dict):
+        return [found for key, value in node.items() for found in broken(value, str(key))]
+    return []
+
+
 @pytest.mark.parametrize("path", PLUGINS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_the_documentation_is_yaml(path: Path) -> None:
     for name, document in documents(path.read_text()).items():
         assert isinstance(document, dict) or (name == "RETURN" and document is None)
+        assert broken(document) == []
 
 
 def test_plugins_were_found() -> None:
@@ -39,4 +50,6 @@ def test_plugins_were_found() -> None:
 
 def test_a_colon_too_many_is_noticed() -> None:
     with pytest.raises(yaml.YAMLError):
-        documents('DOCUMENTATION = r"""\ndescription:\n  - It ends the run: it is\n    a mistake: indeed.\n"""\n')
+        documents('DOCUMENTATION = r"""\ndescription:\n  - An instance\n    ends the run: it is a mistake.\n"""\n')
+    [document] = documents('DOCUMENTATION = r"""\ndescription:\n  - It ends the run: a mistake.\n"""\n').values()
+    assert broken(document) == [{"It ends the run": "a mistake."}]
