@@ -74,7 +74,7 @@ def test_production_is_protected_unless_it_says_otherwise(load: Load, environmen
     ("aws", "words"),
     [
         ({"database": {"parameters": {"require_secure_transport": 0}}}, ("require_secure_transport", "TLS is always")),
-        ({"database": {"parameters": {"max_connections": 9}}}, ("max_connections", "stands below databases")),
+        ({"database": {"parameters": {"max_connections": 9}}}, ("max_connections", "is set in databases")),
         ({"database": {"backups": 0}}, ("aws.database.backups", "from 1 to 35")),
         ({"database": {"adopt": {"databse": "my-rds"}}}, ("adopt.databse", "Did you mean 'database'?")),
         ({"database": {"adopt": "my-rds"}}, ("aws.database.adopt", "{database: identifier}")),
@@ -140,7 +140,7 @@ def test_what_an_adopted_database_lacks_is_said(
         ([GOOD], "149", "allows 149 at most"),
         ([GOOD], "{DBInstanceClassMemory/12582880}", "allows 85 at most"),
         ([GOOD], "GREATEST(100, x)", ""),
-        ([], "150", "no RDS instance 'my-rds'"),
+        ([], "150", "RDS instance 'my-rds' not found"),
         ([{**GOOD, "engine": "postgres"}], "150", "runs postgres"),
     ],
 )
@@ -361,7 +361,7 @@ def test_the_certificate_that_covers_all_names_longest_is_chosen(load: Load) -> 
     problem = aws_load_balancer.choose_certificate(found, stated)["problem"]
     assert "does not cover example.com" in problem
     problem = aws_load_balancer.choose_certificate(found, {**wanted, "certificate": "gone"})["problem"]
-    assert "is not there, or not issued" in problem
+    assert "does not exist, or is not issued" in problem
 
 
 def test_edges_are_registered_and_only_what_is_gone_is_taken_out() -> None:
@@ -403,7 +403,7 @@ def test_drift_of_the_target_group_is_told(load: Load) -> None:
     assert aws_load_balancer.target_group_changes(wanted, {**found, "tags": {**wanted["tags"], "Service": "x"}}) == [
         "staging-edge: tags {'Service': 'edge'} instead of {'Service': 'x'}"
     ]
-    assert aws_load_balancer.target_group_changes(wanted, {}) == ["staging-edge, a group of targets"]
+    assert aws_load_balancer.target_group_changes(wanted, {}) == ["staging-edge, a target group"]
 
 
 # --- dns ---------------------------------------------------------------------------
