@@ -43,7 +43,7 @@ options:
     default: cwagent
   groups:
     description:
-      - Groups that O(user) needs to read what is collected.
+      - Groups that O(user) needs to be in to read what is collected.
     type: list
     elements: str
     default: [adm, systemd-journal]
@@ -90,7 +90,7 @@ reasons:
   returned: always
   type: list
   elements: str
-  sample: [the agent runs with another configuration]
+  sample: [the agent is running with another configuration]
 metrics:
   description:
     - What the agent publishes with this configuration, for P(fivepointers.platform.cloudwatch_agent_cost#filter).
@@ -133,7 +133,7 @@ class Found:
 
 
 def plan(found: Found, wanted: t.Mapping[str, t.Any], user: str) -> tuple[list[str], list[str]]:
-    """Why the configuration has to be applied, and why the agent has to be started. Pure."""
+    """Return why the configuration must be applied, and why the agent must be started. Pure."""
     apply: list[str] = []
     start: list[str] = []
     if not found.installed:
@@ -141,15 +141,15 @@ def plan(found: Found, wanted: t.Mapping[str, t.Any], user: str) -> tuple[list[s
     elif found.live is None:
         apply.append("the agent does not have this configuration")
     elif found.live != wanted:
-        apply.append("the agent runs with another configuration")
+        apply.append("the agent is running with another configuration")
     elif not found.translated:
         apply.append("the agent has not translated its configuration")
     if found.missing_groups:
         apply.append(f"{user} is not a member of {', '.join(found.missing_groups)}")
     if found.installed and not found.active:
-        start.append("the agent does not run")
+        start.append("the agent is not running")
     if found.installed and not found.enabled:
-        start.append("the agent does not start with the host")
+        start.append("the agent does not start at boot")
     return apply, start
 
 
@@ -178,7 +178,7 @@ class Agent:
         )
 
     def command(self) -> list[str]:
-        """The agent's own command to load the source and restart. Its other configurations stay."""
+        """Return the agent's own command to load the source and restart. Its other configurations are kept."""
         location = f"file:{self.source}"
         return [str(self.ctl), "-a", "append-config", "-m", self.module.params["mode"], "-c", location, "-s"]
 
@@ -191,14 +191,14 @@ class Agent:
         self.run(["systemctl", "enable", "--now", UNIT])
 
     def run(self, argv: list[str]) -> None:
-        """Run a command, or fail with what it said."""
+        """Run a command, or fail with its output."""
         rc, out, err = self.module.run_command(argv)
         if rc:
             said = "\n".join((out + err).strip().splitlines()[-30:])
             self.module.fail_json(msg=f"`{' '.join(argv)}` failed with {rc}:\n{said}", rc=rc)
 
     def _systemctl(self, verb: str) -> bool:
-        # Without systemd (a bare host in check mode, a container) nothing is active.
+        # Without systemd (an unprepared host in check mode, a container) nothing is active.
         if not self.module.get_bin_path("systemctl"):
             return False
         return self.module.run_command(["systemctl", verb, "--quiet", UNIT])[0] == 0
@@ -220,7 +220,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     if not found.installed and not module.check_mode:
         module.fail_json(
             msg=f"{agent.ctl} does not exist: the CloudWatch agent is not installed. Install the package "
-            "amazon-cloudwatch-agent first, or set agent_directory to where it is."
+            "amazon-cloudwatch-agent first, or set agent_directory to its path."
         )
     if found.missing_groups and not module.check_mode:
         agent.join(found.missing_groups)
@@ -259,7 +259,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def main() -> None:
-    """Read the arguments, act, report."""
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "configuration": {"type": "dict", "required": True},

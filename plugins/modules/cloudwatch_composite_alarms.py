@@ -14,12 +14,12 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Creates, changes and deletes alarms whose state follows from the states of other alarms.
-  - For alarms on metrics there is M(amazon.aws.cloudwatch_metric_alarm).
+  - Creates, updates and deletes alarms whose state depends on the states of other alarms.
+  - For alarms on metrics, use M(amazon.aws.cloudwatch_metric_alarm).
 options:
   composite_alarms:
     description:
-      - The alarms. One that others name stands before them.
+      - The alarms. List an alarm before those that refer to it.
     type: list
     elements: dict
     required: true
@@ -31,7 +31,7 @@ options:
         required: true
       description:
         description:
-          - What it means that the alarm is raised.
+          - What it means when the alarm is raised.
         type: str
         default: ''
       rule:
@@ -41,45 +41,45 @@ options:
         type: str
       actions_enabled:
         description:
-          - Whether the alarm acts at all.
+          - Whether the actions of the alarm are enabled.
         type: bool
         default: true
       alarm_actions:
         description:
-          - ARNs of what is told when the alarm is raised.
+          - ARNs to notify when the alarm is raised.
         type: list
         elements: str
         default: []
       ok_actions:
         description:
-          - ARNs of what is told when the alarm is over.
+          - ARNs to notify when the alarm returns to OK.
         type: list
         elements: str
         default: []
       insufficient_data_actions:
         description:
-          - ARNs of what is told when the state is not known.
+          - ARNs to notify when data is insufficient.
         type: list
         elements: str
         default: []
       actions_suppressor:
         description:
-          - Name or ARN of an alarm; while it is raised, this one does not act.
+          - Name or ARN of an alarm; while it is raised, the actions of this one are suppressed.
         type: str
         default: ''
       actions_suppressor_wait_period:
         description:
-          - Seconds for which this alarm waits for O(composite_alarms[].actions_suppressor) before it acts.
+          - Seconds to wait for O(composite_alarms[].actions_suppressor) to be raised before acting.
         type: int
         default: 120
       actions_suppressor_extension_period:
         description:
-          - Seconds for which it waits after O(composite_alarms[].actions_suppressor) is over.
+          - Seconds to wait before acting after O(composite_alarms[].actions_suppressor) returned to OK.
         type: int
         default: 120
       tags:
         description:
-          - Tags of the alarm. Without this option they stay as they are.
+          - Tags of the alarm. Without this option they are left unchanged.
         type: dict
       purge_tags:
         description:
@@ -100,7 +100,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Notify once of whatever ails the API, and say nothing of the pages meanwhile
+- name: Send one notification for any fault of the API, and suppress those of the pages meanwhile
   fivepointers.platform.cloudwatch_composite_alarms:
     composite_alarms:
       - name: production-api
@@ -120,7 +120,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 composite_alarms:
-  description: The alarms as they are, or would be in check mode; an absent one is empty.
+  description: The alarms after the run, in check mode as they would be; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -134,7 +134,7 @@ composite_alarms:
       type: str
       returned: where present
     alarm_actions:
-      description: ARNs of what is told.
+      description: ARNs to notify.
       type: list
       elements: str
       returned: where present
@@ -157,7 +157,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws.cloudwat
     stated,
 )
 
-# What a user sets → what CloudWatch calls it.
+# Option → name in the CloudWatch API.
 FIELDS = {
     "description": "AlarmDescription",
     "rule": "AlarmRule",
@@ -189,7 +189,7 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 
 def plan(before: Thing, wanted: Thing) -> Thing:
-    """Return the alarm as it shall be."""
+    """Return the desired state of the alarm."""
     fields = {**FIELDS, **(SUPPRESSOR if wanted["actions_suppressor"] else {})}
     return {
         "name": wanted["name"],
@@ -200,7 +200,7 @@ def plan(before: Thing, wanted: Thing) -> Thing:
 
 
 def apply(client: Any, before: Thing, after: Thing, wanted: Thing) -> list[str]:
-    """Make the alarm what it shall be."""
+    """Apply the desired state of the alarm."""
     if not after:
         client.delete_alarms(AlarmNames=[before["name"]], aws_retry=True)
         return []

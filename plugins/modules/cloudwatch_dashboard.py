@@ -14,8 +14,8 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Creates, changes and deletes a dashboard of Amazon CloudWatch.
-  - Can mark a moment, such as a deployment, on all graphs, and keeps such marks when the dashboard changes.
+  - Creates, updates and deletes a dashboard of Amazon CloudWatch.
+  - Can mark a point in time, such as a deployment, on all graphs, and keeps the marks when the dashboard is updated.
   - CloudWatch has no tags for dashboards.
 options:
   name:
@@ -25,12 +25,12 @@ options:
     required: true
   body:
     description:
-      - The dashboard, in the shape that CloudWatch documents as dashboard body structure.
-      - Needed to create a dashboard. Without it, only O(marker) is added to one that exists.
+      - The dashboard, in the format that CloudWatch documents as dashboard body structure.
+      - Required to create a dashboard. Without it, O(marker) is added to an existing one.
     type: dict
   marker:
     description:
-      - A moment to mark with a vertical line on every graph over time.
+      - A point in time to mark with a vertical line on every time series graph.
     type: dict
     suboptions:
       label:
@@ -45,7 +45,7 @@ options:
         required: true
   markers_kept:
     description:
-      - How many marks are kept, the latest ones. V(0) removes them.
+      - How many of the latest marks to keep. V(0) removes all.
     type: int
     default: 20
   state:
@@ -62,7 +62,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have a dashboard with one graph
+- name: Create a dashboard with one graph
   fivepointers.platform.cloudwatch_dashboard:
     name: production-platform
     body:
@@ -90,7 +90,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dashboard:
-  description: The dashboard as it is, or would be in check mode; empty where it is absent.
+  description: The dashboard after the run, in check mode as it would be; empty if it is absent.
   returned: success
   type: dict
   contains:
@@ -130,7 +130,7 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 
 def plan(before: Thing, wanted: Thing) -> Thing:
-    """Return the dashboard as it shall be."""
+    """Return the desired state of the dashboard."""
     if not (before or wanted["body"]):
         return {}
     earlier = before.get("body", {})
@@ -142,7 +142,7 @@ def plan(before: Thing, wanted: Thing) -> Thing:
 
 
 def markers(body: Thing) -> set[Mark]:
-    """Return the moments that are marked on any graph."""
+    """Return the marks of all graphs."""
     return {
         (line["value"], line.get("label", ""))
         for widget in body.get("widgets", [])
@@ -152,7 +152,7 @@ def markers(body: Thing) -> set[Mark]:
 
 
 def marked(body: Thing, marks: list[Mark]) -> Thing:
-    """Return the body with these moments marked on all graphs over time, and no others."""
+    """Return the body with exactly these marks on all time series graphs."""
     result = copy.deepcopy(body)
     for widget in result.get("widgets", []):
         properties = widget.get("properties", {})
@@ -168,7 +168,7 @@ def marked(body: Thing, marks: list[Mark]) -> Thing:
 
 
 def apply(client: Any, before: Thing, after: Thing, wanted: Thing) -> list[str]:
-    """Make the dashboard what it shall be; return what CloudWatch finds odd about it."""
+    """Apply the desired state of the dashboard; return CloudWatch's validation messages."""
     if not after:
         client.delete_dashboards(DashboardNames=[before["name"]], aws_retry=True)
         return []

@@ -14,8 +14,8 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Creates, changes and deletes alarms on single metrics of Amazon CloudWatch.
-  - Unlike M(amazon.aws.cloudwatch_metric_alarm) it sets tags, shows what differs, and takes a list.
+  - Creates, updates and deletes alarms on single metrics of Amazon CloudWatch.
+  - Unlike M(amazon.aws.cloudwatch_metric_alarm), it sets tags, supports diff mode, and takes a list.
 options:
   metric_alarms:
     description:
@@ -31,7 +31,7 @@ options:
         required: true
       description:
         description:
-          - What it means that the alarm is raised.
+          - What it means when the alarm is raised.
         type: str
         default: ''
       namespace:
@@ -45,7 +45,7 @@ options:
         type: str
       dimensions:
         description:
-          - Dimensions of the metric. Exactly these, for CloudWatch.
+          - Dimensions of the metric. CloudWatch requires the exact set.
         type: dict
         default: {}
       statistic:
@@ -64,36 +64,36 @@ options:
           - LessThanOrEqualToThreshold
       threshold:
         description:
-          - What the statistic is compared with.
+          - Value to compare the statistic with.
         type: float
       period:
         description:
-          - Seconds over which the statistic is taken.
+          - Length of a period in seconds.
         type: int
       evaluation_periods:
         description:
-          - How many periods are looked at.
+          - Number of periods to evaluate.
         type: int
         default: 1
       datapoints_to_alarm:
         description:
-          - How many of these must be beyond the threshold. Without it, all.
+          - How many of these must breach the threshold. All by default.
         type: int
       treat_missing_data:
         description:
-          - What a period without data counts as.
+          - How to treat a period without data.
         type: str
         choices: [missing, breaching, notBreaching, ignore]
         default: missing
       alarm_actions:
         description:
-          - ARNs of what is told when the alarm is raised.
+          - ARNs to notify when the alarm is raised.
         type: list
         elements: str
         default: []
       tags:
         description:
-          - Tags of the alarm. Without this option they stay as they are.
+          - Tags of the alarm. Without this option they are left unchanged.
         type: dict
       purge_tags:
         description:
@@ -114,7 +114,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Raise an alarm where one of a hundred requests takes two seconds, and drop another alarm
+- name: Raise an alarm if one of a hundred requests takes two seconds, and delete another alarm
   fivepointers.platform.cloudwatch_metric_alarms:
     metric_alarms:
       - name: production-api/latency
@@ -133,7 +133,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 metric_alarms:
-  description: The alarms as they are, or would be in check mode; an absent one is empty.
+  description: The alarms after the run, in check mode as they would be; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -143,7 +143,7 @@ metric_alarms:
       type: str
       returned: where present
     threshold:
-      description: What the statistic is compared with.
+      description: Value that the statistic is compared with.
       type: float
       returned: where present
     tags:
@@ -165,7 +165,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws.cloudwat
     stated,
 )
 
-# What a user sets → what CloudWatch calls it.
+# Option → name in the CloudWatch API.
 FIELDS = {
     "description": "AlarmDescription",
     "namespace": "Namespace",
@@ -204,7 +204,7 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 
 def plan(before: Thing, wanted: Thing) -> Thing:
-    """Return the alarm as it shall be."""
+    """Return the desired state of the alarm."""
     datapoints = wanted["datapoints_to_alarm"] or wanted["evaluation_periods"]
     return {
         "name": wanted["name"],
@@ -216,7 +216,7 @@ def plan(before: Thing, wanted: Thing) -> Thing:
 
 
 def apply(client: Any, before: Thing, after: Thing, wanted: Thing) -> list[str]:
-    """Make the alarm what it shall be."""
+    """Apply the desired state of the alarm."""
     if not after:
         client.delete_alarms(AlarmNames=[before["name"]], aws_retry=True)
         return []

@@ -14,7 +14,7 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Creates, changes and deletes query definitions, found by their name.
+  - Creates, updates and deletes query definitions, identified by name.
   - CloudWatch has no tags for query definitions.
 options:
   query_definitions:
@@ -26,7 +26,7 @@ options:
     suboptions:
       name:
         description:
-          - Name of the query. What stands before a slash is shown as a folder.
+          - Name of the query. The part before a slash is shown as a folder.
         type: str
         required: true
       query:
@@ -36,7 +36,7 @@ options:
         type: str
       log_groups:
         description:
-          - Names of the log groups that are asked.
+          - Names of the log groups to query.
         type: list
         elements: str
         default: []
@@ -54,7 +54,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have a query for failed requests, and not the one before
+- name: Save a query for failed requests, and delete the previous one
   fivepointers.platform.cloudwatch_query_definitions:
     query_definitions:
       - name: production/requests that failed
@@ -68,7 +68,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 query_definitions:
-  description: The queries as they are, or would be in check mode; an absent one is empty.
+  description: The queries after the run, in check mode as they would be; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -82,7 +82,7 @@ query_definitions:
       type: str
       returned: where present
     log_groups:
-      description: Names of the log groups that are asked.
+      description: Names of the log groups to query.
       type: list
       elements: str
       returned: where present
@@ -121,12 +121,12 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 
 def plan(before: Thing, wanted: Thing) -> Thing:
-    """Return the query as it shall be."""
+    """Return the desired state of the query."""
     return {"name": wanted["name"], "query": wanted["query"], "log_groups": sorted(wanted["log_groups"])}
 
 
 def apply(client: Any, before: Thing, after: Thing, wanted: Thing) -> list[str]:
-    """Make the query what it shall be."""
+    """Apply the desired state of the query."""
     known = {"queryDefinitionId": find(client, before["name"])["queryDefinitionId"]} if before else {}
     if after:
         arguments = {"name": after["name"], "queryString": after["query"], "logGroupNames": after["log_groups"]}

@@ -14,16 +14,16 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Reads the events of log groups over a time, as the CloudWatch agent ships them from the journal, and returns each
-    kind of error once, with how often, since when, where and in which releases it was seen.
-  - Errors are lines of JSON with the level C(error) or C(fatal) (or a number from 50), exceptions that ended a process,
-    and entries of the journal with the priority of an error.
-  - Two errors are of one kind where service, type, message and top frame are the same, but for numbers, identifiers and
-    what is in quotation marks.
+  - Reads the recent events of log groups, as the CloudWatch agent ships them from the journal, and returns each kind
+    of error once, with its count, first and last time, hosts and releases.
+  - Errors are JSON lines with the level C(error) or C(fatal) (or a number from 50), exceptions that ended a process,
+    and journal entries with error priority.
+  - Two errors are of the same kind if service, type, message and top frame are equal, ignoring numbers, identifiers
+    and quoted text.
 options:
   log_groups:
     description:
-      - Names of services, and of their log groups. One that does not exist has no errors.
+      - Names of services and their log groups. A log group that does not exist has no errors.
     type: dict
     required: true
   hours:
@@ -33,7 +33,7 @@ options:
     default: 24
   limit:
     description:
-      - How many events are read of each log group at most. Where there are more, RV(complete) is false.
+      - Maximum number of events to read from each log group. If there are more, RV(complete) is false.
     type: int
     default: 100000
 extends_documentation_fragment:
@@ -62,7 +62,7 @@ errors:
   elements: dict
   contains:
     fingerprint:
-      description: What tells this kind from others, from one report to the next.
+      description: Identifies this kind of error, also across reports.
       type: str
       returned: always
     service:
@@ -70,15 +70,15 @@ errors:
       type: str
       returned: always
     type:
-      description: The exception's class, where it is known.
+      description: The exception's class, if known.
       type: str
       returned: always
     message:
-      description: What the first one says.
+      description: Message of the first occurrence.
       type: str
       returned: always
     frame:
-      description: Function and file in which it arose.
+      description: Function and file where it occurred.
       type: str
       returned: always
     count:
@@ -86,7 +86,7 @@ errors:
       type: int
       returned: always
     first_seen:
-      description: When it was first seen within the time.
+      description: When it was first seen in these hours.
       type: str
       returned: always
     last_seen:
@@ -94,25 +94,25 @@ errors:
       type: str
       returned: always
     releases:
-      description: The releases that it was seen in.
+      description: The releases in which it was seen.
       type: list
       elements: str
       returned: always
     hosts:
-      description: The hosts that it was seen on.
+      description: The hosts on which it was seen.
       type: list
       elements: str
       returned: always
     sample:
-      description: The last one, with its request's id and its stack.
+      description: The last occurrence, with its request id and stack.
       type: dict
       returned: always
 table:
-  description: The same as text.
+  description: The errors as text.
   returned: success
   type: str
 complete:
-  description: Whether all events of the time were read.
+  description: Whether all events of these hours were read.
   returned: success
   type: bool
 """
@@ -123,7 +123,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
     import botocore
 
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
@@ -132,7 +132,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws.log_erro
 
 
 def events(client: Any, group: str, start: float) -> Iterator[dict[str, Any]]:
-    """Return the events of a log group since a time, in seconds; of a log group that does not exist, none."""
+    """Return the events of a log group since a time, in seconds; none if the log group does not exist."""
     pages = client.get_paginator("filter_log_events").paginate(
         logGroupName=group, startTime=int(start * 1000), filterPattern=PATTERN
     )
@@ -154,7 +154,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.params["hours"] <= 0:
-        module.fail_json(msg=f"hours: {module.params['hours']:g} is not how far back to look; write a number above 0")
+        module.fail_json(msg=f"hours: {module.params['hours']:g} is not valid; write a number above 0")
     start = time.time() - module.params["hours"] * 3600
     found: list[tuple[str, dict[str, Any]]] = []
     complete = True
@@ -165,9 +165,9 @@ def main() -> None:
             complete = complete and len(read) <= module.params["limit"]
             found += [(service, event) for event in read[: module.params["limit"]]]
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        module.fail_json_aws(error, msg="The log groups cannot be read")
+        module.fail_json_aws(error, msg="Cannot read the log groups")
     if not complete:
-        module.warn(f"There are more than {module.params['limit']} events in a log group: raise limit, or lower hours")
+        module.warn(f"A log group has more than {module.params['limit']} events: increase limit, or reduce hours")
     kinds = grouped(found)
     module.exit_json(changed=False, errors=kinds, table=table(kinds), complete=complete)
 

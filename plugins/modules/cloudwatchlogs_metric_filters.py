@@ -14,8 +14,8 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Creates, changes and deletes metric filters of log groups of Amazon CloudWatch.
-  - Unlike M(amazon.aws.cloudwatchlogs_log_group_metric_filter) it knows dimensions and units.
+  - Creates, updates and deletes metric filters of log groups of Amazon CloudWatch.
+  - Unlike M(amazon.aws.cloudwatchlogs_log_group_metric_filter), it supports dimensions and units.
   - CloudWatch has no tags for metric filters.
 options:
   metric_filters:
@@ -37,12 +37,12 @@ options:
         required: true
       pattern:
         description:
-          - Which events are measured, as a filter pattern of CloudWatch Logs.
+          - Which events to measure, as a CloudWatch Logs filter pattern.
           - Required if O(metric_filters[].state=present).
         type: str
       metric_transformation:
         description:
-          - The metric that is made.
+          - The metric to publish.
           - Required if O(metric_filters[].state=present).
         type: dict
         suboptions:
@@ -58,16 +58,16 @@ options:
             required: true
           metric_value:
             description:
-              - A number, or the field that holds it, such as V($.seconds).
+              - A number, or the field that contains it, such as V($.seconds).
             type: str
             required: true
           default_value:
             description:
-              - What is reported in a minute whose events do not match. Not together with dimensions.
+              - Value to publish for a minute without matching events. Cannot be combined with dimensions.
             type: float
           dimensions:
             description:
-              - Names of dimensions, and the fields that hold their values.
+              - Names of dimensions, and the fields with their values.
             type: dict
             default: {}
           unit:
@@ -89,7 +89,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Measure how long requests take, by service
+- name: Measure the latency of requests by service
   fivepointers.platform.cloudwatchlogs_metric_filters:
     metric_filters:
       - name: production-latency
@@ -108,7 +108,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 metric_filters:
-  description: The filters as they are, or would be in check mode; an absent one is empty.
+  description: The filters after the run, in check mode as they would be; an absent one is empty.
   returned: success
   type: list
   elements: dict
@@ -126,7 +126,7 @@ metric_filters:
       type: str
       returned: where present
     metric_transformation:
-      description: The metric that is made.
+      description: The metric that is published.
       type: dict
       returned: where present
 """
@@ -142,7 +142,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws.cloudwat
     stated,
 )
 
-# What a user sets → what CloudWatch calls it.
+# Option → name in the CloudWatch API.
 FIELDS = {
     "metric_name": "metricName",
     "metric_namespace": "metricNamespace",
@@ -159,7 +159,7 @@ def current(client: Any, wanted: Thing) -> Thing:
     try:
         pages = client.get_paginator("describe_metric_filters").paginate(**arguments)
         filters = [item for page in pages for item in page["metricFilters"] if item["filterName"] == wanted["name"]]
-    except is_boto3_error_code("ResourceNotFoundException"):  # there is no such log group yet
+    except is_boto3_error_code("ResourceNotFoundException"):  # the log group does not exist yet
         return {}
     if not filters:
         return {}
@@ -174,18 +174,18 @@ def current(client: Any, wanted: Thing) -> Thing:
 
 
 def plan(before: Thing, wanted: Thing) -> Thing:
-    """Return the filter as it shall be."""
+    """Return the desired state of the filter."""
     kept = {key: wanted[key] for key in ("name", "log_group_name", "pattern")}
     return {**kept, "metric_transformation": transformation(wanted["metric_transformation"])}
 
 
 def transformation(made: Thing) -> Thing:
-    """Return what is set of a metric transformation."""
+    """Return the values of a metric transformation that are set."""
     return stated(**{**made, "unit": made.get("unit") or "None"})
 
 
 def apply(client: Any, before: Thing, after: Thing, wanted: Thing) -> list[str]:
-    """Make the filter what it shall be."""
+    """Apply the desired state of the filter."""
     place = {"filterName": wanted["name"], "logGroupName": wanted["log_group_name"]}
     if not after:
         client.delete_metric_filter(**place, aws_retry=True)

@@ -2,21 +2,21 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Manage one ingress rule of a security group, and no other."""
+"""Manage a single ingress rule of a security group."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: ec2_security_group_ingress
-short_description: Manage one ingress rule of a security group
+short_description: Manage a single ingress rule of a security group
 version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Adds, describes and revokes one rule by its network, protocol and port. All other rules are left as they are, also
-    those that somebody else adds or revokes at the same moment.
-  - M(amazon.aws.ec2_security_group) revokes rules only by being given all that shall stay.
+  - Adds, describes and revokes one rule by its network, protocol and port. All other rules are left unchanged,
+    including those that somebody else adds or revokes at the same time.
+  - M(amazon.aws.ec2_security_group) can revoke a rule only if given all rules that remain.
 options:
   group_id:
     description:
@@ -25,12 +25,12 @@ options:
     required: true
   cidr:
     description:
-      - The network that may connect, IPv4 or IPv6.
+      - The IPv4 or IPv6 network that may connect.
     type: str
     required: true
   port:
     description:
-      - The port to which it may connect.
+      - The port that it may connect to.
     type: int
     required: true
   protocol:
@@ -41,7 +41,7 @@ options:
     default: tcp
   description:
     description:
-      - What the rule is for. Without it, a description that the rule has is kept.
+      - What the rule is for. Without it, an existing description is kept.
     type: str
   state:
     description:
@@ -57,7 +57,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Let one address connect to the database
+- name: Allow one address to connect to the database
   fivepointers.platform.ec2_security_group_ingress:
     group_id: sg-0123456789abcdef0
     cidr: 203.0.113.7/32
@@ -74,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rule:
-  description: The rule as it is, or would be in check mode; empty where it is absent.
+  description: The rule after the run, in check mode as it would be; empty if it is absent.
   returned: success
   type: dict
   contains:
@@ -99,7 +99,7 @@ rule:
 import contextlib
 from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
     import botocore
 
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
@@ -108,12 +108,12 @@ from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
 
 def ranges(cidr: str) -> tuple[str, str]:
-    """Return the names under which EC2 has networks of this kind."""
+    """Return EC2's names for networks of this kind."""
     return ("Ipv6Ranges", "CidrIpv6") if ":" in cidr else ("IpRanges", "CidrIp")
 
 
 def find(permissions: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
-    """Return the rule among a group's permissions, or nothing."""
+    """Return the rule from a group's permissions, or an empty one."""
     several, one = ranges(params["cidr"])
     for permission in permissions:
         if permission["IpProtocol"] == params["protocol"] and (
@@ -131,7 +131,7 @@ def described(params: dict[str, Any], description: str) -> dict[str, Any]:
 
 
 def plan(before: dict[str, Any], params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the call that is needed, if any, and the rule after it."""
+    """Return the required call, if any, and the rule after it."""
     if params["state"] == "absent":
         return ("revoke_security_group_ingress" if before else "", {})
     stated = params["description"]
@@ -142,7 +142,7 @@ def plan(before: dict[str, Any], params: dict[str, Any]) -> tuple[str, dict[str,
 
 
 def permission(rule: dict[str, Any]) -> dict[str, Any]:
-    """Return the rule as EC2 takes it."""
+    """Return the rule in the format of EC2."""
     several, one = ranges(rule["cidr"])
     entry = {one: rule["cidr"], **({"Description": rule["description"]} if rule["description"] else {})}
     return {"IpProtocol": rule["protocol"], "FromPort": rule["port"], "ToPort": rule["port"], several: [entry]}
@@ -174,7 +174,7 @@ def main() -> None:
                 if after:
                     raise  # somebody revoked it just now
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        module.fail_json_aws(error, msg=f"The rule for {module.params['cidr']} in {group} cannot be changed")
+        module.fail_json_aws(error, msg=f"Cannot change the rule for {module.params['cidr']} in {group}")
     module.exit_json(changed=bool(call), rule=after, diff={"before": before, "after": after})
 
 

@@ -2,20 +2,20 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Let RDS keep the master password of an instance in Secrets Manager."""
+"""Let RDS manage the master password of an instance in Secrets Manager."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: rds_managed_password
-short_description: Let RDS keep the master password of an instance in Secrets Manager
+short_description: Let RDS manage the master password of an instance in Secrets Manager
 version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - RDS makes a new master password, keeps it in a secret of its own in Secrets Manager, and rotates it.
-  - The password that the instance had before is worth nothing afterwards.
+  - RDS generates a new master password, keeps it in its own secret in Secrets Manager, and rotates it.
+  - The previous password of the instance is no longer valid.
 options:
   db_instance_identifier:
     description:
@@ -28,22 +28,22 @@ extends_documentation_fragment:
   - amazon.aws.boto3
 attributes:
   check_mode:
-    description: Tells whether it would be done. An instance that is not there yet counts as one that would get it.
+    description: Reports whether the password would be handed over, also for an instance that does not exist yet.
     support: full
   diff_mode:
-    description: There is nothing to compare but a password.
+    description: The only difference is a password.
     support: none
 """
 
 EXAMPLES = r"""
-- name: Have the master password kept and rotated
+- name: Have the master password managed and rotated
   fivepointers.platform.rds_managed_password:
     db_instance_identifier: production-database
 """
 
 RETURN = r"""
 secret_arn:
-  description: The secret that holds user and password; empty in check mode as long as there is none.
+  description: The secret with user and password; empty in check mode if it does not exist yet.
   returned: success
   type: str
 """
@@ -55,12 +55,12 @@ from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
-with suppress(ImportError):  # AnsibleAWSModule says so
+with suppress(ImportError):  # AnsibleAWSModule reports it
     from botocore.exceptions import BotoCoreError, ClientError
 
 
 def secret_of(client: Any, identifier: str) -> str | None:
-    """Return the ARN of the instance's secret, empty where it has none, None where there is no instance."""
+    """Return the ARN of the instance's secret, empty if it has none, None if there is no instance."""
     try:
         instances = client.describe_db_instances(DBInstanceIdentifier=identifier, aws_retry=True)["DBInstances"]
     except is_boto3_error_code("DBInstanceNotFound"):
@@ -79,7 +79,7 @@ def main() -> None:
         secret = secret_of(client, identifier)
         changed = not secret
         if secret is None and not module.check_mode:
-            module.fail_json(msg=f"There is no RDS instance {identifier}: make it first.")
+            module.fail_json(msg=f"RDS instance {identifier} not found. Create it first.")
         if changed and not module.check_mode:
             client.modify_db_instance(
                 DBInstanceIdentifier=identifier, ManageMasterUserPassword=True, ApplyImmediately=True, aws_retry=True
@@ -87,7 +87,7 @@ def main() -> None:
             client.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier)
             secret = secret_of(client, identifier)
     except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"The master password of {identifier} cannot be given to Secrets Manager")
+        module.fail_json_aws(error, msg=f"Cannot let Secrets Manager manage the master password of {identifier}")
     module.exit_json(changed=changed, secret_arn=secret or "")
 
 

@@ -2,21 +2,21 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A DB parameter group of RDS and its parameters."""
+"""Manage a DB parameter group of RDS and its parameters."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: rds_parameter_group
-short_description: A DB parameter group of RDS and its parameters
+short_description: Manage a DB parameter group of RDS and its parameters
 version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Makes the group where it is missing, and sets the parameters that differ. Parameters that are not named stay.
-  - An unknown parameter, or one that cannot be changed, fails the task, and nothing is set.
-  - Without O(parameters) and O(family) it only tells which ones the group has.
+  - Creates the group if it is missing, and sets the parameters that differ. Other parameters are left unchanged.
+  - An unknown or unmodifiable parameter fails the task, and nothing is set.
+  - Without O(parameters) and O(family), it only returns the parameters of the group.
 options:
   name:
     description:
@@ -25,28 +25,28 @@ options:
     required: true
   family:
     description:
-      - Family of a group to be made, by RDS' own name, which is the engine with its version.
+      - Family of a new group, by its RDS name (the engine with its version).
     type: str
   parameters:
     description:
-      - Values by name, in RDS's own writing.
-      - Dynamic parameters hold at once; static ones after the next restart of an instance.
+      - Values by name, in RDS's own notation.
+      - Dynamic parameters take effect immediately; static ones after the next restart of an instance.
     type: dict
     default: {}
   tags:
     description:
-      - Tags of a group to be made.
+      - Tags of a new group.
     type: dict
     default: {}
   instance_class:
     description:
-      - The class of the instance that has the group. Its memory is returned.
+      - The class of the instance that uses the group. Its memory is returned.
     type: str
   bytes_per_connection:
     description:
-      - Memory that RDS reckons for one connection of this engine.
-      - A C(max_connections) that the memory of O(instance_class) does not allow fails the task, and nothing is set.
-      - V(0) checks nothing.
+      - Memory that RDS calculates for one connection of this engine.
+      - If C(max_connections) exceeds the memory of O(instance_class), the task fails, and nothing is set.
+      - V(0) disables the check.
     type: int
     default: 0
 extends_documentation_fragment:
@@ -57,7 +57,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Require TLS of whoever connects
+- name: Require TLS for all connections
   fivepointers.platform.rds_parameter_group:
     name: production-database
     family: "{{ family }}"
@@ -67,17 +67,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 parameters:
-  description: Values of all parameters that have one, as they are after the run.
+  description: All parameters with a value, after the run.
   returned: success
   type: dict
   sample: {"require_secure_transport": "1"}
 memory_mib:
-  description: Memory of the instance class; 0 where none was named or EC2 does not know it.
+  description: Memory of the instance class; 0 if none was given or EC2 does not know it.
   returned: success
   type: int
   sample: 2048
 restart_needed:
-  description: Parameters that were set and hold after the next restart only.
+  description: Parameters that were set and take effect only after a restart.
   returned: success
   type: list
   elements: str
@@ -92,15 +92,15 @@ from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleA
 from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 from ansible_collections.amazon.aws.plugins.module_utils.tagging import ansible_dict_to_boto3_tag_list
 
-with suppress(ImportError):  # AnsibleAWSModule says so
+with suppress(ImportError):  # AnsibleAWSModule reports it
     from botocore.exceptions import BotoCoreError, ClientError
 
-# As many as RDS takes at once.
+# Maximum per call.
 MOST = 20
 
 
 def plan(wanted: Mapping[str, str], found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the parameters to set, as RDS takes them. found: what RDS describes, by name."""
+    """Return the parameters to set, in the format of RDS. found: the parameters that RDS describes, by name."""
     changes = []
     for name, value in wanted.items():
         now = found.get(name, {})
@@ -111,29 +111,29 @@ def plan(wanted: Mapping[str, str], found: Mapping[str, Mapping[str, Any]]) -> l
 
 
 def refused(changes: list[dict[str, str]], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what RDS would refuse of the changes, one sentence each. It lists every parameter that there is.
+    """Return the changes that RDS would reject, one sentence each. It lists every parameter that exists.
 
-    Without such a list (an API that stands in for RDS, or no group yet) RDS itself has the word.
+    Without such a list (a simulated API, or no group yet) RDS itself decides.
     """
     problems = []
     for name in (change["ParameterName"] for change in changes):
         if name not in found and any("DataType" in item for item in found.values()):
-            problems.append(f"there is no parameter '{name}'")
+            problems.append(f"unknown parameter '{name}'")
         elif not found.get(name, {}).get("IsModifiable", True):
-            problems.append(f"'{name}' cannot be changed")
+            problems.append(f"parameter '{name}' cannot be modified")
     return problems
 
 
 def too_many(wanted: Mapping[str, str], memory_mib: int, instance_class: str, bytes_per_connection: int) -> list[str]:
-    """Return what is wrong with max_connections: an instance without memory for them falls over."""
+    """Check max_connections: an instance without enough memory for them crashes."""
     most = memory_mib * 1024 * 1024 // bytes_per_connection if bytes_per_connection else 0
     if not most or int(wanted.get("max_connections", 0)) <= most:
         return []
-    return [f"max_connections is {wanted['max_connections']}, and {instance_class} has memory for {most}"]
+    return [f"max_connections is {wanted['max_connections']}, but {instance_class} has memory for {most}"]
 
 
 def describe(client: Any, name: str) -> dict[str, dict[str, Any]] | None:
-    """Return the parameters of a group by name, or None where there is no such group."""
+    """Return the parameters of a group by name, or None if the group does not exist."""
     try:
         if not client.describe_db_parameter_groups(DBParameterGroupName=name, aws_retry=True)["DBParameterGroups"]:
             return None
@@ -144,7 +144,7 @@ def describe(client: Any, name: str) -> dict[str, dict[str, Any]] | None:
 
 
 def memory(module: AnsibleAWSModule, instance_class: str | None) -> int:
-    """Return the MiB of an instance class, 0 where EC2 has none of its name."""
+    """Return the MiB of an instance class, 0 if EC2 does not know it."""
     if not instance_class:
         return 0
     try:
@@ -155,7 +155,7 @@ def memory(module: AnsibleAWSModule, instance_class: str | None) -> int:
 
 
 def apply(client: Any, params: Mapping[str, Any], create: bool, changes: list[dict[str, str]]) -> None:
-    """Make the group and set its parameters."""
+    """Create the group and set its parameters."""
     if create:
         client.create_db_parameter_group(
             DBParameterGroupName=params["name"],
@@ -176,7 +176,7 @@ def run(module: AnsibleAWSModule) -> dict[str, Any]:
     params = module.params
     found = describe(client, params["name"])
     if found is None and not params["family"]:
-        module.fail_json(msg=f"There is no DB parameter group {params['name']}: state family, and it is made.")
+        module.fail_json(msg=f"DB parameter group {params['name']} not found. Set family to create it.")
     wanted = {key: str(value) for key, value in params["parameters"].items()}
     memory_mib = memory(module, params["instance_class"])
     changes = plan(wanted, found or {})
@@ -218,7 +218,7 @@ def main() -> None:
     try:
         result = run(module)
     except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg=f"The DB parameter group {module.params['name']} cannot be set")
+        module.fail_json_aws(error, msg=f"Cannot update the DB parameter group {module.params['name']}")
     module.exit_json(**result)
 
 

@@ -14,9 +14,9 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Creates, updates and deletes schedules, one-time and recurring ones.
-  - An option that is not given has its default; EventBridge Scheduler keeps nothing of a former state on an update.
-  - Schedules carry no tags. Their group does, M(fivepointers.platform.scheduler_schedule_group).
+  - Creates, updates and deletes one-time and recurring schedules.
+  - Options that are not given have their defaults; on an update, EventBridge Scheduler keeps no previous values.
+  - Schedules have no tags. Their groups do, see M(fivepointers.platform.scheduler_schedule_group).
 options:
   name:
     description:
@@ -25,7 +25,7 @@ options:
     required: true
   group_name:
     description:
-      - Group of the schedule, which has to exist.
+      - Group of the schedule, which must exist.
     type: str
     default: default
   state:
@@ -43,7 +43,7 @@ options:
     description:
       - When the target is invoked, such as V(at(2030-01-31T12:00:00\)), V(rate(5 minutes\)) or
         V(cron(0 8 ? * MON-FRI *\)).
-      - Required where O(state=present).
+      - Required if O(state=present).
     type: str
   schedule_expression_timezone:
     description:
@@ -68,7 +68,7 @@ options:
     default: true
   target:
     description:
-      - What is invoked. Required where O(state=present).
+      - What is invoked. Required if O(state=present).
     type: dict
     suboptions:
       arn:
@@ -78,26 +78,26 @@ options:
         required: true
       role_arn:
         description:
-          - ARN of the role with which the target is invoked.
+          - ARN of the role that invokes the target.
         type: str
         required: true
       input:
         description:
-          - What the target is given. For actions of the API, their parameters, with names as the AWS SDK for Java has
-            them, C(DbInstanceIdentifier) for example.
+          - Input of the target. For API actions, their parameters, named as in the AWS SDK for Java, for example
+            C(DbInstanceIdentifier).
         type: json
       dead_letter_arn:
         description:
-          - ARN of a queue that gets what could not be delivered.
+          - ARN of a queue for events that could not be delivered.
         type: str
       maximum_event_age:
         description:
-          - Seconds for which an invocation that failed is tried again.
+          - Seconds for which a failed invocation is retried.
         type: int
         default: 86400
       maximum_retry_attempts:
         description:
-          - How often an invocation that failed is tried again.
+          - How often a failed invocation is retried.
         type: int
         default: 185
 extends_documentation_fragment:
@@ -118,7 +118,7 @@ EXAMPLES = r"""
       role_arn: arn:aws:iam::123456789012:role/development-schedule
       input: {InstanceIds: [i-0123456789abcdef0]}
 
-- name: Do it once, and forget the schedule
+- name: Do it once, and delete the schedule afterwards
   fivepointers.platform.scheduler_schedule:
     name: stop-tonight
     schedule_expression: at(2030-01-31T20:00:00)
@@ -136,7 +136,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 schedule:
-  description: The schedule as it is, or would be in check mode; empty where it is absent.
+  description: The schedule after the run, in check mode as it would be; empty if it is absent.
   returned: success
   type: dict
   contains:
@@ -158,7 +158,7 @@ import contextlib
 import json
 from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
     import botocore
 
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
@@ -173,7 +173,7 @@ KEYS = (
 
 
 def wanted(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that make the schedule, as CreateSchedule and UpdateSchedule take them."""
+    """Return the arguments of CreateSchedule and UpdateSchedule for this schedule."""
     target = params["target"]
     window = params["flexible_time_window"]
     return {
@@ -199,7 +199,7 @@ def wanted(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def comparable(schedule: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a schedule can be stated, with its input read, so that spaces make no difference."""
+    """Return the configurable part of a schedule, with its input parsed, so that spaces make no difference."""
     found = {"Description": "", **{key: schedule[key] for key in KEYS if key in schedule}}
     if "Input" in found.get("Target", {}):
         found["Target"] = {**found["Target"], "Input": _read(found["Target"]["Input"])}
@@ -214,7 +214,7 @@ def _read(text: str) -> Any:
 
 
 def current(client: Any, name: str, group: str) -> dict[str, Any]:
-    """Return the schedule, or nothing where it, or its group, does not exist."""
+    """Return the schedule; empty if it or its group does not exist."""
     try:
         return client.get_schedule(Name=name, GroupName=group, aws_retry=True)
     except is_boto3_error_code("ResourceNotFoundException"):
@@ -222,7 +222,7 @@ def current(client: Any, name: str, group: str) -> dict[str, Any]:
 
 
 def apply(client: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Make the schedule what it shall be."""
+    """Apply the desired state of the schedule."""
     if not after:
         client.delete_schedule(Name=before["Name"], GroupName=before["GroupName"], aws_retry=True)
     elif before:
@@ -269,7 +269,8 @@ def main() -> None:
         if changed and not module.check_mode:
             apply(client, before, after)
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        module.fail_json_aws(error, msg=f"The schedule {group}/{name} cannot be made {module.params['state']}")
+        verb = "delete" if module.params["state"] == "absent" else "create or update"
+        module.fail_json_aws(error, msg=f"Cannot {verb} the schedule {group}/{name}")
     module.exit_json(
         changed=changed,
         schedule=camel_dict_to_snake_dict(shown[1], ignore_list=["Input"]),

@@ -37,7 +37,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Have a group for an environment's schedules
+- name: Create a group for an environment's schedules
   fivepointers.platform.scheduler_schedule_group:
     name: development-schedule
     tags: {Environment: development}
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 schedule_group:
-  description: The group as it is, or would be in check mode; empty where it is absent.
+  description: The group after the run, in check mode as it would be; empty if it is absent.
   returned: success
   type: dict
   contains:
@@ -67,7 +67,7 @@ schedule_group:
 import contextlib
 from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
     import botocore
 
 from ansible_collections.amazon.aws.plugins.module_utils.botocore import is_boto3_error_code
@@ -81,7 +81,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.tagging import (
 
 
 def current(client: Any, name: str) -> tuple[str, dict[str, Any]]:
-    """Return the ARN of the group, and its name and tags; nothing where it does not exist, or is being deleted."""
+    """Return the ARN of the group, and its name and tags; empty if it does not exist or is being deleted."""
     try:
         found = client.get_schedule_group(Name=name, aws_retry=True)
     except is_boto3_error_code("ResourceNotFoundException"):
@@ -93,7 +93,7 @@ def current(client: Any, name: str) -> tuple[str, dict[str, Any]]:
 
 
 def plan(before: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-    """Return the group as it shall be."""
+    """Return the desired state of the group."""
     if params["state"] == "absent":
         return {}
     kept = before.get("tags", {}) if params["tags"] is None or not params["purge_tags"] else {}
@@ -101,7 +101,7 @@ def plan(before: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
 
 
 def apply(client: Any, arn: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Make the group what it shall be."""
+    """Apply the desired state of the group."""
     if not after:
         client.delete_schedule_group(Name=before["name"], aws_retry=True)
     elif not before:
@@ -134,7 +134,8 @@ def main() -> None:
         if before != after and not module.check_mode:
             apply(client, arn, before, after)
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        module.fail_json_aws(error, msg=f"The schedule group {name} cannot be made {module.params['state']}")
+        verb = "delete" if module.params["state"] == "absent" else "create or update"
+        module.fail_json_aws(error, msg=f"Cannot {verb} the schedule group {name}")
     module.exit_json(changed=before != after, schedule_group=after, diff={"before": before, "after": after})
 
 

@@ -14,15 +14,15 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Lists schedules as C(ListSchedules) shows them, without what their targets are given.
+  - Lists schedules as returned by C(ListSchedules), without the input of their targets.
 options:
   group_name:
     description:
-      - List the schedules of this group only. A group that does not exist has none.
+      - Only list the schedules of this group. A group that does not exist has none.
     type: str
   name_prefix:
     description:
-      - List schedules whose names begin with this only.
+      - Only list schedules whose names begin with this.
     type: str
 extends_documentation_fragment:
   - amazon.aws.common.modules
@@ -65,7 +65,7 @@ schedules:
 import contextlib
 from typing import Any
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
     import botocore
 
 from ansible.module_utils.common.dict_transformations import camel_dict_to_snake_dict
@@ -75,7 +75,7 @@ from ansible_collections.amazon.aws.plugins.module_utils.retries import AWSRetry
 
 
 def schedules(client: Any, filters: dict[str, str]) -> list[dict[str, Any]]:
-    """Return what ListSchedules shows."""
+    """Return the schedules of ListSchedules."""
     try:
         return client.get_paginator("list_schedules").paginate(**filters).build_full_result()["Schedules"]
     except is_boto3_error_code("ResourceNotFoundException"):
@@ -90,7 +90,7 @@ def main() -> None:
         client = module.client("scheduler")
         found = AWSRetry.jittered_backoff()(schedules)(client, {key: value for key, value in given.items() if value})
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        module.fail_json_aws(error, msg="The schedules cannot be listed")
+        module.fail_json_aws(error, msg="Cannot list the schedules")
     found.sort(key=lambda item: (item["GroupName"], item["Name"]))
     module.exit_json(changed=False, schedules=[camel_dict_to_snake_dict(item) for item in found])
 

@@ -14,41 +14,41 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Reads the plan that P(fivepointers.platform.unused_resources_info#module) reported and a human marked, and removes
-    what it marks, in the order in which it can go. What the plan does not mark is never touched.
-  - Looks at each resource again right before its removal. What is in use again, is protected, or is not as the plan
-    describes it, is left, with the reason.
-  - Of an environment, the instances are stopped. Of a log group, the retention is set.
-  - Goes on where something cannot be removed, and fails at the end with all that went wrong.
+  - Reads a plan from P(fivepointers.platform.unused_resources_info#module) that a person has reviewed, and removes the
+    marked resources in order of dependency. Unmarked resources are never touched.
+  - Checks each resource again right before its removal. A resource that is in use again, is protected, or has changed
+    since the plan is left, and the reason is reported.
+  - For an environment, the instances are stopped. For a log group, the retention is set.
+  - Continues if a resource cannot be removed, and fails at the end with all errors.
 options:
   plan:
     description:
-      - The file with C(remove) set to true where a resource shall go. Its days hold.
+      - The plan, with C(remove) set to true for each resource to remove. The days in the plan apply.
     type: path
     required: true
   production:
     description:
-      - Values of the tag C(Environment) of instances that are meant to run all the time.
+      - Values of the tag C(Environment) of instances that always run.
     type: list
     elements: str
     default: [production]
   retention:
     description:
-      - Days that log groups keep their lines.
+      - Retention of log groups in days.
     type: int
     default: 30
     choices: [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653]
   snapshot:
     description:
-      - Whether to make a snapshot of a volume first, and to wait until it is complete.
+      - Whether to create a snapshot of each volume first, and wait until it is complete.
     type: bool
     default: false
 attributes:
   check_mode:
-    description: Says what would go, and removes nothing.
+    description: Reports what would be removed, and removes nothing.
     support: full
   diff_mode:
-    description: There is nothing to compare; what went is told.
+    description: There is nothing to compare; the removed resources are reported.
     support: none
 extends_documentation_fragment:
   - amazon.aws.common.modules
@@ -66,17 +66,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 removed:
-  description: Ids of what went, or would go in check mode.
+  description: Ids of the removed resources, in check mode of those that would be removed.
   returned: where the plan can be used
   type: list
   elements: str
 left:
-  description: A line for each that the plan marks and that was left, with the reason.
+  description: A line for each marked resource that was left, with the reason.
   returned: where the plan can be used
   type: list
   elements: str
 failed_to_remove:
-  description: A line for each that could not be removed, with what AWS answered.
+  description: A line for each resource that could not be removed, with the error of AWS.
   returned: where the plan can be used
   type: list
   elements: str
@@ -98,7 +98,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws.unused_a
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 
-with suppress(ImportError):  # AnsibleAWSModule says what is missing
+with suppress(ImportError):  # AnsibleAWSModule reports what is missing
     from botocore.exceptions import BotoCoreError, ClientError
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     settings = plain(module.params)
     path = Path(settings["plan"])
     if not path.is_file():
-        module.fail_json(msg=f"There is no plan {path}: write a report first, or give its path.")
+        module.fail_json(msg=f"Plan {path} not found. Create a report first, or correct the path.")
     client = clients(module)
 
     def act(entry: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def main() -> None:
         account = client("sts").get_caller_identity()["Account"]
         plan, wrong = read_plan(path.read_text(), account, module.region)
         if wrong:
-            module.fail_json(msg="\n".join([f"Nothing was removed. The plan {path} cannot be used:", *wrong]))
+            module.fail_json(msg="\n".join([f"Nothing was removed. The plan {path} is not valid:", *wrong]))
         days = {kind: value for kind, value in plan["days"].items() if value is not None}
         rules = unused.Rules(
             datetime.now(timezone.utc), {**unused.DAYS, **days}, production=tuple(settings["production"])
@@ -133,10 +133,10 @@ def main() -> None:
         marked = [entry for entry in plan["resources"] if entry["remove"]]
         removed, left, failed = clean(client, marked, rules, act)
     except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="The account cannot be read")
+        module.fail_json_aws(error, msg="Cannot read the account")
     result = {"changed": bool(removed), "removed": removed, "left": left, "failed_to_remove": failed}
     if failed:
-        module.fail_json(msg="\n".join(["These could not be removed:", *failed]), **result)
+        module.fail_json(msg="\n".join(["These resources could not be removed:", *failed]), **result)
     module.exit_json(**result)
 
 

@@ -2,45 +2,45 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Find what costs money in an account and serves nothing."""
+"""Find unused resources that cost money."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: unused_resources_info
-short_description: Find what costs money and serves nothing
+short_description: Find unused resources that cost money
 version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Reads one region of an account and judges what it finds, with an estimate of what each unused resource costs a
-    month.
-  - What carries the tag C(Keep), or a tag that begins with C(aws:) since another service manages it, is never unused.
-  - Changes nothing, and does the same in check mode.
+  - Checks the resources in one region of an account, and estimates the monthly cost of each unused one.
+  - A resource with the tag C(Keep), or with a tag that begins with C(aws:) since another service manages it, is never
+    reported as unused.
+  - Changes nothing, and behaves the same in check mode.
 options:
   kinds:
     description:
-      - The kinds of resources to look at. All without it.
+      - The kinds of resources to check. All by default.
     type: list
     elements: str
     choices: [environment, instance, volume, load_balancer, target_group, nat_gateway, address, endpoint, image,
               snapshot, database_snapshot, security_group, log_group]
   days:
     description:
-      - From how many days on something is unused for long enough, for each of C(environment), C(instance), C(volume),
+      - Days after which a resource counts as unused, for each of C(environment), C(instance), C(volume),
         C(load_balancer), C(nat_gateway), C(endpoint), C(image), C(snapshot) and C(database_snapshot).
-      - They add to the defaults.
+      - Merged with the defaults.
     type: dict
     default: {}
   prices:
     description:
-      - Prices in USD that add to, or replace, those that are known. Names and units stand in the result.
+      - Prices in USD, merged with the known ones. For names and units see the result.
     type: dict
     default: {}
   production:
     description:
-      - Values of the tag C(Environment) of instances that are meant to run all the time.
+      - Values of the tag C(Environment) of instances that always run.
     type: list
     elements: str
     default: [production]
@@ -52,7 +52,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Find what serves nothing, snapshots from a year on
+- name: Find unused resources, and snapshots older than a year
   fivepointers.platform.unused_resources_info:
     region: ap-northeast-2
     days: {snapshot: 365}
@@ -61,20 +61,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 account:
-  description: The account that was looked at.
+  description: The account that was checked.
   returned: always
   type: str
 kinds:
-  description: The kinds that were looked at.
+  description: The kinds that were checked.
   returned: always
   type: list
   elements: str
 report:
-  description: What a plan file holds. Every entry of C(resources) has C(remove), which is false.
+  description: Content of a plan file. Every entry of C(resources) has C(remove) set to false.
   returned: always
   type: dict
 prices:
-  description: The prices that the estimates rest on, in USD, by GB and month or by hour.
+  description: The prices used for the estimates, in USD per GB and month, or per hour.
   returned: always
   type: dict
 table:
@@ -93,12 +93,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.aws import u
 from ansible_collections.fivepointers.platform.plugins.module_utils.aws.unused_account import DAYS, clients, gather
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Report, plain
 
-with suppress(ImportError):  # AnsibleAWSModule says what is missing
+with suppress(ImportError):  # AnsibleAWSModule reports what is missing
     from botocore.exceptions import BotoCoreError, ClientError
 
 
 def problems(days: Any, prices: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the settings."""
+    """Return the problems of the settings."""
     report = Report()
     DAYS(report, "days", days)
     for name, value in prices.items():
@@ -108,16 +108,16 @@ def problems(days: Any, prices: dict[str, Any]) -> list[str]:
 
 
 def summary(resources: list[dict[str, Any]], region: str) -> tuple[float, list[str]]:
-    """Return the sum a month, and the lines of the report: what costs, then what does not."""
+    """Return the monthly total, and the lines of the report: resources that cost money, then the others."""
     costly = [item for item in resources if item["monthly"] != 0]
     free = [item for item in resources if item["monthly"] == 0]
     total = round(sum(item["monthly"] or 0 for item in costly), 2)
-    lines = unused.table(costly) if costly else ["Nothing that costs money is unused."]
+    lines = unused.table(costly) if costly else ["No unused resource costs money."]
     if costly:
         lines += ["", f"{total:.2f} USD a month, at list prices of {unused.PRICES_OF}."]
         if not unused.PRICES_OF.startswith(region):
-            lines[-1] += f" In {region} prices differ: state them in unused_prices."
-    return total, [*lines, *(["", "Unused, and costs nothing or next to it:", *unused.table(free)] if free else [])]
+            lines[-1] += f" Prices in {region} differ: set them in unused_prices."
+    return total, [*lines, *(["", "Unused, at little or no cost:", *unused.table(free)] if free else [])]
 
 
 def main() -> None:
@@ -145,7 +145,7 @@ def main() -> None:
         account = client("sts").get_caller_identity()["Account"]
         facts = gather(client, {source for kind in kinds for source in unused.KINDS[kind].sources})
     except (BotoCoreError, ClientError) as error:
-        module.fail_json_aws(error, msg="The account cannot be read")
+        module.fail_json_aws(error, msg="Cannot read the account")
     resources = unused.unused(unused.judge(facts, rules, kinds))
     total, lines = summary(resources, module.region)
     module.exit_json(

@@ -47,7 +47,9 @@ def test_a_wrong_catalogue_is_refused_before_any_host_is_contacted(sandbox: Sand
 def test_a_service_that_the_catalogue_does_not_have_is_named(sandbox: Sandbox, playbook: str) -> None:
     run = sandbox.playbook(f"playbooks/{playbook}.yml", "-e", "service=sits")
     assert run.rc != 0 and not run.changed
-    assert "no service 'sits'. Use one of: api, frontend, sites, collab" in " ".join(run.output.split()), run.output
+    assert "unknown service 'sits'. Use one of: api, frontend, sites, collab" in " ".join(run.output.split()), (
+        run.output
+    )
 
 
 def test_an_inventory_without_hosts_says_which_tags_were_looked_for(sandbox: Sandbox) -> None:

@@ -1,14 +1,14 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The CloudWatch agent's configuration: what it is for a host, which mistakes the agent passes over, what it costs.
+"""The CloudWatch agent's configuration for a host, the mistakes that the agent does not report, and the cost.
 
-Pure: nothing here reads or writes anything. The shape of the configuration is the agent's own
+Pure functions. The shape of the configuration is the agent's own
 (C(translator/config/schema.json) of aws/amazon-cloudwatch-agent).
 
-Each metric has the dimension C(Service): a service's name, C(nginx), or C(host) for what belongs to the whole host. The
-agent adds the instance, and publishes each metric a second time under C(Service) alone: an alarm on its lowest or
-highest value holds for all hosts, and needs to know no instance.
+Each metric has the dimension C(Service): a service's name, C(nginx), or C(host) for the whole host. The
+agent adds the instance, and publishes each metric a second time with C(Service) alone, so that an alarm on its minimum
+or maximum covers all hosts without naming an instance.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import posixpath
 import re
 import typing as t
 
-#: Days for which CloudWatch Logs can keep events. -1 keeps them for ever.
+#: Retention periods of CloudWatch Logs, in days. -1 keeps events forever.
 RETENTION_DAYS = tuple(
     int(days)
     for days in ("-1 1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653").split()
 )
 
-#: The keys of the configuration that the published schema leaves open, and so does not check.
+#: Known keys where the published schema accepts any key.
 SECTIONS = {
     "": "agent metrics logs traces opentelemetry".split(),
     "agent": (
@@ -39,7 +39,7 @@ _LIMITS = (
     "realtime_priority signals_pending"
 ).split()
 
-#: What each collector on Linux can measure. The schema accepts any name, and the agent ignores the unknown ones.
+#: Measurements of each collector on Linux. The schema accepts any name, and the agent ignores unknown ones.
 MEASUREMENTS = {
     "cpu": [f"{kind}_{state}" for kind in ("time", "usage") for state in _CPU_STATES],
     "disk": "free inodes_free inodes_total inodes_used total used used_percent".split(),
@@ -64,11 +64,11 @@ MEASUREMENTS = {
 OPEN_COLLECTORS = ("collectd", "efa", "ethtool", "jmx", "nvidia_gpu", "nvidia_smi", "otlp", "prometheus", "statsd")
 
 
-#: Command lines of nginx, which names its processes itself.
+#: Command lines of nginx, which sets its own process titles.
 NGINX = "^nginx: (master|worker) process"
-#: Whether a process runs (0 where none matches), and what it uses.
+#: Whether a process is running (0 if none matches), and its resource usage.
 PROCESS_MEASUREMENTS = ["pid_count", "cpu_usage", "memory_rss"]
-#: What Go's regular expressions do not know, and Python's do.
+#: Regular expression syntax that Python supports and Go does not.
 NOT_IN_GO = re.compile(r"\(\?(?:[=!>#(]|<[=!]|P=)|(?<!\\)(?:\\\\)*\\[1-9]")
 TIMESTAMP = re.compile(r"%-?.?")
 TIMESTAMP_DIRECTIVES = "%A %a %B %b %d %-d %f %H %I %-I %M %-M %m %-m %p %S %-S %Y %y %Z %z".split()
@@ -76,7 +76,7 @@ OWN_DIMENSIONS = {key: f"${{aws:{key}}}" for key in ("AutoScalingGroupName", "Im
 
 #: AWS's list prices in USD, without tax and free allowances. Other regions differ somewhat.
 PRICED = "list prices of us-east-1, February 2026"
-#: The price of one metric a month, up to so many metrics.
+#: The monthly price of one metric, by number of metrics.
 METRIC_PRICES: tuple[tuple[float, float], ...] = (
     (10_000, 0.30),
     (250_000, 0.10),
@@ -87,7 +87,7 @@ LOGS_PRICE = 0.50
 
 
 class ConfigurationError(ValueError):
-    """The configuration is wrong. The text names every mistake, the value and the fix."""
+    """The configuration is invalid. The text names every mistake, the value and the fix."""
 
 
 def configuration(
@@ -109,14 +109,14 @@ def configuration(
 ) -> dict[str, t.Any]:
     """Derive the agent's configuration for one host.
 
-    :param services: names of what runs on the host; C(nginx) stands for the front and the edge.
+    :param services: names of the services on the host; C(nginx) means the front and the edge.
     :param log_groups: service name to log group. Services without one are not collected.
-    :param metrics: the section C(metrics_collected), as the agent wants it; empty for no metrics.
-    :param processes: service name to the regular expression of its command lines; an empty one is left out.
-    :param files: files to collect line by line: C(path), C(log_group), and C(timestamp_format) where lines have a time.
-    :param statsd: address and port at which services may send metrics; empty for none.
-    :param additional: merged over the result; lists are appended.
-    :raises ConfigurationError: with all mistakes at once.
+    :param metrics: the section C(metrics_collected), in the agent's own format; empty for no metrics.
+    :param processes: service name to a regular expression for its command lines; empty ones are left out.
+    :param files: files to collect line by line: C(path), C(log_group), and C(timestamp_format) if lines have a time.
+    :param statsd: address and port where services can send metrics; empty for none.
+    :param additional: merged into the result; lists are appended.
+    :raises ConfigurationError: listing all mistakes.
     """
     collected = [
         {
@@ -160,7 +160,7 @@ def _file(entry: t.Mapping[str, str], log_stream: str, retention_days: int) -> d
     result: dict[str, t.Any] = {
         "file_path": path,
         "log_group_name": entry.get("log_group", ""),
-        # Two sources of one stream would each wait for the other's time stamps.
+        # Two sources of one stream would wait for each other's timestamps.
         "log_stream_name": f"{log_stream}/{posixpath.splitext(posixpath.basename(path))[0]}",
         "retention_in_days": retention_days,
     }
@@ -170,7 +170,7 @@ def _file(entry: t.Mapping[str, str], log_stream: str, retention_days: int) -> d
 
 
 def _collectors(metrics: t.Mapping[str, t.Any], processes: t.Mapping[str, str], statsd: str) -> dict[str, t.Any]:
-    """The section C(metrics_collected)."""
+    """Return the section C(metrics_collected)."""
     result: dict[str, t.Any] = {}
     for collector, content in metrics.items():
         if isinstance(content, t.Mapping) and collector not in OPEN_COLLECTORS:
@@ -193,10 +193,10 @@ def _collectors(metrics: t.Mapping[str, t.Any], processes: t.Mapping[str, str], 
 
 
 def units(service: str) -> list[str]:
-    """The systemd units that write a service's logs.
+    """Return the systemd units that write a service's logs.
 
-    Both slots are named in full: journalctl resolves a pattern only once, when the agent starts, and would miss the
-    slot that comes up with the next release.
+    Both slots are listed: journalctl resolves a pattern only once, when the agent starts, and would miss the slot that
+    the next release starts in.
     """
     if service == "nginx":
         return ["nginx.service"]
@@ -218,7 +218,7 @@ def merge(base: t.Mapping[str, t.Any], over: t.Mapping[str, t.Any]) -> dict[str,
 
 
 def problems(config: t.Mapping[str, t.Any]) -> list[str]:
-    """Name the mistakes that the agent would accept in silence, and those that it reports without saying where."""
+    """Return the mistakes that the agent accepts silently, and those that it reports without their location."""
     found: list[str] = []
     for section, known in SECTIONS.items():
         found += _unknown(config.get(section, {}) if section else config, known, section)
@@ -229,11 +229,11 @@ def problems(config: t.Mapping[str, t.Any]) -> list[str]:
     metrics = config.get("metrics", {})
     namespace = str(metrics.get("namespace", ""))
     if namespace.startswith(("AWS/", ":")):
-        found.append(f"metrics.namespace: {namespace!r} is refused by CloudWatch; AWS/ is its own, choose another")
+        found.append(f"metrics.namespace: {namespace!r} is rejected by CloudWatch, which reserves AWS/; choose another")
     for key, value in metrics.get("append_dimensions", {}).items():
         if OWN_DIMENSIONS.get(key) != value:
             usable = ", ".join(f"{name}: {own}" for name, own in OWN_DIMENSIONS.items())
-            found.append(f"metrics.append_dimensions.{key}: {value!r} is left out by the agent; known are {usable}")
+            found.append(f"metrics.append_dimensions.{key}: {value!r} is ignored by the agent; known: {usable}")
     for collector, content in metrics.get("metrics_collected", {}).items():
         found += _metric_problems(collector, content, f"metrics.metrics_collected.{collector}")
     user = config.get("agent", {}).get("run_as_user", "root")
@@ -255,18 +255,20 @@ def _process_problems(entry: t.Mapping[str, t.Any], user: str, where: str) -> li
         expression = str(entry[key])
         try:
             re.compile(expression)
-            wrong = "it knows no look-around and no back references" if NOT_IN_GO.search(expression) else ""
+            wrong = "no look-around or back references" if NOT_IN_GO.search(expression) else ""
         except re.error as error:
             wrong = str(error)
         if wrong:
-            found.append(f"{where}.{key}: {expression!r} is no regular expression of the agent's ({wrong}); correct it")
+            found.append(
+                f"{where}.{key}: {expression!r} is not a valid regular expression for the agent ({wrong}); correct it"
+            )
     if "exe" in entry and user != "root":
         found.append(
-            f"{where}.exe: {entry['exe']!r} would never match, since {user} may not see which program another user "
-            "runs; use pattern, which looks at command lines"
+            f"{where}.exe: {entry['exe']!r} would never match, since {user} cannot see the programs of other users' "
+            "processes; use pattern, which matches command lines"
         )
     if "pid_file" in entry and not str(entry["pid_file"]).startswith("/"):
-        found.append(f"{where}.pid_file: {entry['pid_file']!r} is no absolute path; write one")
+        found.append(f"{where}.pid_file: {entry['pid_file']!r} is not an absolute path; write one")
     return found
 
 
@@ -276,7 +278,7 @@ def _double_files(config: t.Mapping[str, t.Any]) -> list[str]:
         for entry in config.get("logs", {}).get("logs_collected", {}).get("files", {}).get("collect_list", [])
     ]
     return [
-        f"logs.logs_collected.files: {path} stands {paths.count(path)} times and would be sent as often; remove one"
+        f"logs.logs_collected.files: {path} is listed {paths.count(path)} times and would be sent as often; remove one"
         for path in sorted(set(paths))
         if paths.count(path) > 1
     ]
@@ -287,29 +289,27 @@ def _log_problems(collector: str, entry: t.Mapping[str, t.Any], where: str) -> l
     days = entry.get("retention_in_days", -1)
     if days not in RETENTION_DAYS:
         known = ", ".join(map(str, RETENTION_DAYS))
-        found.append(
-            f"{where}.retention_in_days: {days!r} is not a time that CloudWatch Logs knows; use one of {known}"
-        )
+        found.append(f"{where}.retention_in_days: {days!r} is not a retention of CloudWatch Logs; use one of {known}")
     group = str(entry.get("log_group_name", ""))
-    # Without one a file's is its path, and one that is stated may not be empty.
+    # The default for a file is its path, and an explicit name must not be empty.
     if not group and (collector == "journald" or "log_group_name" in entry):
-        found.append(f"{where}.log_group_name: missing; name the log group")
-    # The agent puts its own values into braces.
+        found.append(f"{where}.log_group_name: value is missing; name the log group")
+    # The agent replaces placeholders in braces.
     if re.search(r"[^A-Za-z0-9._/#{}-]", group):
-        found.append(f"{where}.log_group_name: {group!r} is no name for one; use letters, digits and . _ / # -")
+        found.append(f"{where}.log_group_name: {group!r} is not a valid name; use letters, digits and . _ / # -")
     stream = str(entry.get("log_stream_name", ""))
     if re.search("[:*]", stream):
-        found.append(f"{where}.log_stream_name: {stream!r} is no name for one; leave : and * out")
+        found.append(f"{where}.log_stream_name: {stream!r} is not a valid name; remove : and *")
     if collector == "files":
         path = str(entry.get("file_path", ""))
         if not path.startswith("/"):
-            found.append(f"{where}.file_path: {path!r} is no absolute path; write one")
+            found.append(f"{where}.file_path: {path!r} is not an absolute path; write one")
         unknown = [
             word for word in TIMESTAMP.findall(entry.get("timestamp_format", "")) if word not in TIMESTAMP_DIRECTIVES
         ]
         if unknown:
             known = " ".join(TIMESTAMP_DIRECTIVES)
-            found.append(f"{where}.timestamp_format: {', '.join(unknown)} means nothing to the agent; use {known}")
+            found.append(f"{where}.timestamp_format: {', '.join(unknown)} is not supported by the agent; use {known}")
     return found
 
 
@@ -317,7 +317,7 @@ def _metric_problems(collector: str, content: t.Any, where: str) -> list[str]:
     if collector == "statsd" and isinstance(content, t.Mapping) and content.get("service_address", "") != "":
         address = str(content["service_address"])
         if not address.startswith(("127.", "localhost:", "[::1]:")):
-            return [f"{where}.service_address: {address!r} takes metrics from everybody; write 127.0.0.1:8125"]
+            return [f"{where}.service_address: {address!r} accepts metrics from anyone; write 127.0.0.1:8125"]
     if collector in OPEN_COLLECTORS:
         return []
     if collector not in MEASUREMENTS:
@@ -328,7 +328,7 @@ def _metric_problems(collector: str, content: t.Any, where: str) -> list[str]:
     found = []
     for entry in content if isinstance(content, list) else [content]:
         if not isinstance(entry, t.Mapping) or not entry.get("measurement"):
-            found.append(f"{where}.measurement: missing; list what to measure, such as {names[0]}")
+            found.append(f"{where}.measurement: value is missing; list what to measure, such as {names[0]}")
             continue
         for item in entry["measurement"]:
             name = str(item.get("name", "") if isinstance(item, t.Mapping) else item)
@@ -339,9 +339,9 @@ def _metric_problems(collector: str, content: t.Any, where: str) -> list[str]:
 
 
 def published(config: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """What a host's agent publishes: how many metrics of its own, and which ones it shares with other hosts.
+    """Return what a host's agent publishes: the number of its own metrics, and those shared with other hosts.
 
-    Resources that are not named (C(*)) count once, and what services send to StatsD is not known here.
+    Resources that are not named (C(*)) count once; metrics that services send to StatsD are not included.
     """
     metrics = config.get("metrics", {})
     rollups = [list(dimensions) for dimensions in metrics.get("aggregation_dimensions", [])]
@@ -365,13 +365,13 @@ def published(config: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def metric_name(collector: str, measurement: str) -> str:
-    """A metric's name in CloudWatch."""
+    """Return a metric's name in CloudWatch."""
     name = measurement[len(collector) + 1 :] if measurement.startswith(f"{collector}_") else measurement
     return "procstat_lookup_pid_count" if (collector, name) == ("procstat", "pid_count") else f"{collector}_{name}"
 
 
 def monthly_cost(hosts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
-    """What the metrics of these hosts cost a month, from what L(published) says of each."""
+    """Return the monthly cost of the metrics of these hosts, from the results of L(published)."""
     shared = {name for host in hosts for name in host["shared"]}
     count = sum(host["own"] for host in hosts) + len(shared)
     cost, below = 0.0, 0.0
@@ -384,8 +384,8 @@ def monthly_cost(hosts: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
         "usd": round(cost, 2),
         "text": (
             f"{len(hosts)} host{'s' if len(hosts) != 1 else ''} publish {count} metrics: about {cost:.2f} USD a month "
-            f"({PRICED}). Not in it: logs, {LOGS_PRICE:.2f} USD for each GB that is taken in; what services send to "
-            f"StatsD, {METRIC_PRICES[0][1]:.2f} USD for each combination of name and tags."
+            f"({PRICED}). Not included: logs, {LOGS_PRICE:.2f} USD per ingested GB; metrics that services send to "
+            f"StatsD, {METRIC_PRICES[0][1]:.2f} USD per combination of name and tags."
         ),
     }
 
@@ -397,4 +397,4 @@ def _unknown(section: t.Mapping[str, t.Any], known: t.Sequence[str], where: str)
 
 def _meant(word: str, known: t.Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known[:20])}"
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known[:20])}"

@@ -1,9 +1,9 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What the modules for CloudWatch's own things share: read what is there, plan what shall be, make it so.
+"""Shared by the modules for CloudWatch resources: read the current state, plan the desired state, apply it.
 
-A thing is a dictionary of what a user can set; an empty one does not exist.
+A thing is a dictionary of what a user can set; an empty one means that it does not exist.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-with contextlib.suppress(ImportError):  # AnsibleAWSModule says so
+with contextlib.suppress(ImportError):  # AnsibleAWSModule reports it
     import botocore
 
 from ansible_collections.amazon.aws.plugins.module_utils.modules import AnsibleAWSModule
@@ -31,9 +31,9 @@ class Kind(NamedTuple):
     """One kind of thing.
 
     :param service: boto3's name of the service.
-    :param key: what the module returns it as; with an s, the list of them.
-    :param current: (client, parameters) → the thing as it is.
-    :param plan: (the thing as it is, parameters) → the thing as it shall be. Not called for one that shall be absent.
+    :param key: name of its return value; with an s, of the list.
+    :param current: (client, parameters) → current state.
+    :param plan: (current state, parameters) → desired state. Not called for state absent.
     :param apply: (client, before, after, parameters) → warnings. Not called in check mode.
     """
 
@@ -45,7 +45,7 @@ class Kind(NamedTuple):
 
 
 def run(kind: Kind, options: Thing, required_if: list[Any]) -> None:
-    """Run a module for a list of things: as many as there are cost one start of Python and boto3."""
+    """Run a module for a list of things, so that Python and boto3 start only once."""
     plural = f"{kind.key}s"
     item: Thing = {"type": "list", "elements": "dict", "required": True, "options": options, "required_if": required_if}
     module = AnsibleAWSModule(argument_spec={plural: item}, supports_check_mode=True)
@@ -56,7 +56,7 @@ def run(kind: Kind, options: Thing, required_if: list[Any]) -> None:
 
 
 def bring_about(module: AnsibleAWSModule, kind: Kind, things: list[Thing]) -> tuple[list[Thing], list[Thing]]:
-    """Bring things about, one after the other; return them as they were and as they are, or would be."""
+    """Apply the desired state of things one by one; return the states before and after, in check mode as planned."""
     before, after = [], []
     wanted: Thing = {}
     try:
@@ -68,13 +68,14 @@ def bring_about(module: AnsibleAWSModule, kind: Kind, things: list[Thing]) -> tu
                 for warning in kind.apply(client, before[-1], after[-1], wanted):
                     module.warn(warning)
     except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-        name, state = wanted.get("name", ""), wanted.get("state", "")
-        module.fail_json_aws(error, msg=f"The {kind.key.replace('_', ' ')} {name} cannot be made {state}")
+        name = wanted.get("name", "")
+        verb = "delete" if wanted.get("state") == "absent" else "create or update"
+        module.fail_json_aws(error, msg=f"Cannot {verb} the {kind.key.replace('_', ' ')} {name}")
     return before, after
 
 
 def stated(**values: Any) -> Thing:
-    """Return what is neither None nor empty."""
+    """Return the values that are neither None nor empty."""
     return {key: value for key, value in values.items() if value not in (None, "", [], {})}
 
 
@@ -85,13 +86,13 @@ def current_tags(client: Any, arn: str) -> Thing:
 
 
 def planned_tags(before: Thing, wanted: Thing) -> Thing:
-    """Return the tags that a thing shall have."""
+    """Return the desired tags of a thing."""
     kept = before.get("tags", {}) if wanted["tags"] is None or not wanted["purge_tags"] else {}
     return {**kept, **(wanted["tags"] or {})}
 
 
 def apply_alarm_tags(client: Any, kind: str, before: Thing, after: Thing) -> None:
-    """Set the tags of an alarm that was put. Those that come with a change are ignored by CloudWatch."""
+    """Set the tags of an existing alarm. CloudWatch ignores the tags in an update of the alarm."""
     added, removed = compare_aws_tags(before.get("tags", {}), after["tags"], purge_tags=True)
     if added or removed:
         found = client.describe_alarms(AlarmNames=[after["name"]], AlarmTypes=[kind], aws_retry=True)

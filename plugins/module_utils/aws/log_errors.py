@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Errors of services, found in log events and grouped by what they have in common. Pure functions."""
+"""Find errors of services in log events, and group them. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 
 ERROR_LEVELS = frozenset({"error", "fatal"})
 PINO_ERROR, SYSLOG_ERROR = 50, 3
-# A process that ends by an exception writes lines that are no JSON: what it is, then where.
+# A process that an exception ends writes lines that are not JSON: the exception, then its stack.
 RAISED = re.compile(r"^(?:Uncaught )?(?P<type>(?:[A-Z]\w*)?(?:Error|Exception))(?: \[\w+\])?: (?P<reason>.*)$")
 FRAME = re.compile(r"^\s*at (?:(?:async )?(?P<function>[^()]+?) \()?(?P<file>[^()\s]+?)(?::\d+)?(?::\d+)?\)?$")
 FOREIGN = ("node:", "node_modules/", "internal/", "<anonymous>")
-# What differs from one occurrence to the next.
+# Parts that differ between occurrences.
 VARYING = re.compile(
     r"""[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\b0x[0-9a-f]+\b|\b[0-9a-f]{12,}\b|'[^']*'|"[^"]*"|`[^`]*`|\d+""",
     re.I,
 )
-# What CloudWatch has to send at all: lines with a level of errors, exceptions and their frames, priorities of errors.
-# It allows no more than two expressions in a pattern, and neither blanks nor brackets in them.
+# The events to request from CloudWatch: lines with an error level, exceptions and their frames, error priorities.
+# A pattern may contain at most two regular expressions, without blanks or brackets.
 PATTERN = (
     r"{ ($.body.MESSAGE = %.level.:.?[56ef]%) || ($.body.MESSAGE = %^\s*at\s|Error|Exception%)"
     + "".join(f' || ($.body.PRIORITY = "{priority}")' for priority in range(SYSLOG_ERROR + 1))
@@ -35,7 +35,7 @@ MAX_FRAMES = 20
 
 
 def grouped(events: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the errors in (service, event of CloudWatch Logs) pairs: each kind once, the most frequent first."""
+    """Return the errors in (service, CloudWatch Logs event) pairs: each kind once, the most frequent first."""
     groups: dict[str, dict[str, Any]] = {}
     for error in errors(events):
         group = groups.setdefault(
@@ -50,7 +50,7 @@ def grouped(events: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, A
         group["first_seen"] = min(group["first_seen"], error["time"])
         if error["time"] >= group["last_seen"]:
             group["last_seen"] = error["time"]
-            # The latest sample is the one whose request is still in the logs.
+            # The request of the latest sample is the most likely to be still in the logs.
             group["sample"] = error
         for key, value in (("releases", error["release"]), ("hosts", error["host"])):
             group[key] = sorted({*group[key], *([value] if value else [])})
@@ -62,7 +62,7 @@ def grouped(events: Iterable[tuple[str, Mapping[str, Any]]]) -> list[dict[str, A
 
 
 def errors(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dict[str, Any]]:
-    """Return each error, in the order of the events of its process."""
+    """Yield each error, in the order of its process's events."""
     raised: dict[tuple[str, str], dict[str, Any]] = {}
     for service, event in events:
         body = _mapping(event["message"]).get("body")
@@ -98,7 +98,7 @@ def errors(events: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dict[str
 
 
 def is_error(fields: Mapping[str, Any]) -> bool:
-    """Return whether a line says that it is an error: by a word, or by a number as pino does."""
+    """Return whether a line's level is an error: a word, or a number as in pino."""
     level = fields.get("level")
     if isinstance(level, (int, float)):
         return level >= PINO_ERROR
@@ -106,7 +106,7 @@ def is_error(fields: Mapping[str, Any]) -> bool:
 
 
 def described(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a line of JSON says of its error, whichever logger wrote it."""
+    """Return the error in a JSON line, in the format of any common logger."""
     inner: dict[str, Any] = next((fields[key] for key in ("err", "error") if isinstance(fields.get(key), dict)), {})
     kind = fields["error"] if isinstance(fields.get("error"), str) else inner.get("type") or inner.get("name") or ""
     reason = fields.get("reason") or inner.get("message") or ""
@@ -140,21 +140,21 @@ def finished(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def top_frame(stack: Iterable[str]) -> str:
-    """Return the function and file in which an error arose: of the application, if it is in the stack at all.
+    """Return the function and file where an error occurred: the application's, if the stack has one.
 
-    Without the line, which the next release moves.
+    Without the line number, which changes with every release.
     """
     frames = [match for line in stack if (match := FRAME.match(line))]
     own = [match for match in frames if not any(word in match["file"] for word in FOREIGN)]
     for match in own or frames:
-        # A release's own folder differs from one to the next.
+        # The folder differs between releases.
         file = re.sub(r"^(?:file://)?.*/releases/[^/]+/(?:app/)?", "", match["file"])
         return f"{match['function'] or '(anonymous)'} ({file})"
     return ""
 
 
 def table(groups: Iterable[Mapping[str, Any]]) -> str:
-    """Return the groups as text, one line for each."""
+    """Return the groups as text, one per line."""
     heads = ("count", "service", "first seen", "last seen", "release", "hosts", "request", "error")
     rows = [heads]
     for group in groups:

@@ -1,11 +1,11 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What in an account costs money and serves nothing. Pure: it judges what the API answered, and asks nothing itself.
+"""Find resources in an account that cost money and are not used. Pure: it judges API responses, and calls nothing.
 
-Each kind of resource has a judge: a function of all that was gathered, which returns a verdict on every resource of
-its kind. A verdict either has a reason why it is unused, or says what keeps it in use. What it rests on is evidence:
-as long as that is the same, the resource is the same as when somebody decided on it.
+Each kind of resource has a judge: a function of all gathered facts that returns a verdict on every resource of its
+kind. A verdict says either why the resource is unused, or what uses it. Its evidence identifies what was judged: while
+that is unchanged, a decision about the resource still applies.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import is_production
 
-HOURS = 730  # of a month, as AWS counts it
+HOURS = 730  # in a month, as AWS counts
 
-# List prices in USD. What is not here is unknown, and told so.
+# List prices in USD. Missing prices are reported as unknown.
 PRICES_OF = "ap-northeast-2, October 2026"
 PRICES: dict[str, float] = {
-    # A month, for each GB.
+    # Per GB and month.
     "volume.gp3": 0.0912,
     "volume.gp2": 0.114,
     "volume.standard": 0.08,
@@ -32,12 +32,12 @@ PRICES: dict[str, float] = {
     "snapshot.archive": 0.0125,
     "database_snapshot": 0.095,
     "log": 0.0314,
-    # An hour.
+    # Per hour.
     "address": 0.005,
     "load_balancer.application": 0.0225,
     "load_balancer.network": 0.0225,
     "nat_gateway": 0.059,
-    "endpoint": 0.013,  # for each zone
+    "endpoint": 0.013,  # per zone
     "instance.t3.nano": 0.0065,
     "instance.t3.micro": 0.013,
     "instance.t3.small": 0.026,
@@ -52,8 +52,8 @@ PRICES: dict[str, float] = {
     "instance.t4g.xlarge": 0.1664,
 }
 
-# From how many days on something is unused for long enough. AWS does not tell since when a volume or a balancer
-# serves nothing: there, the days since it was made count.
+# Days after which a resource counts as unused. AWS does not report since when a volume or a load balancer has been
+# unused: for these, the days since creation count.
 DAYS: dict[str, int] = {
     "environment": 14,
     "instance": 30,
@@ -70,7 +70,7 @@ KEEP = "Keep"
 
 
 class Rules(NamedTuple):
-    """What decides: the present, days for each kind, prices, and the environments that are meant to run."""
+    """The rules: the current time, days for each kind, prices, and the environments that always run."""
 
     now: datetime
     days: Mapping[str, int] = DAYS
@@ -80,7 +80,7 @@ class Rules(NamedTuple):
 
 @dataclass
 class Verdict:
-    """One resource, and what is thought of it."""
+    """One resource, and the verdict on it."""
 
     kind: str
     id: str
@@ -91,9 +91,9 @@ class Verdict:
     used: str = ""
     monthly: float | None = 0.0
     note: str = ""
-    # Other unused resources that have to go first.
+    # Other unused resources that must be removed first.
     after: list[str] = field(default_factory=list)
-    # What has to be lifted by hand first.
+    # Protection that must be turned off manually first.
     protected: str = ""
 
 
@@ -107,17 +107,17 @@ def judge(facts: Facts, rules: Rules, kinds: Iterable[str]) -> list[Verdict]:
 
 
 def settle(verdict: Verdict) -> Verdict:
-    """What somebody wants to keep, and what another service manages, is in use whatever else holds."""
+    """Mark resources that are tagged to keep, or managed by another service, as in use."""
     owner = next((f"{key}={value}" for key, value in sorted(verdict.tags.items()) if key.startswith("aws:")), None)
     if owner:
-        verdict.used = verdict.used or f"another service manages it ({owner}): remove it there"
+        verdict.used = verdict.used or f"managed by another service ({owner}): remove it there"
     if KEEP in verdict.tags:
-        verdict.used = verdict.used or f"its tag {KEEP} says so"
+        verdict.used = verdict.used or f"it has the tag {KEEP}"
     return verdict
 
 
 def unused(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
-    """Return the unused ones as plain data, dearest first."""
+    """Return the unused resources as plain data, the most expensive first."""
     found = [asdict(verdict) for verdict in verdicts if not verdict.used]
     for entry in found:
         del entry["used"]
@@ -125,7 +125,7 @@ def unused(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
 
 
 def table(resources: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the lines of a table: what, why, and what it costs a month."""
+    """Return the lines of a table: resource, reason and monthly cost."""
     rows = [("kind", "id", "name", "USD a month", "why")]
     rows += [
         (
@@ -144,9 +144,9 @@ def table(resources: Iterable[Mapping[str, Any]]) -> list[str]:
 def decide(
     planned: Iterable[Mapping[str, Any]], verdicts: Iterable[Verdict], done: Iterable[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return which of the planned may go now, and a line for each that is left.
+    """Return which planned resources may be removed now, and a line for each that is left.
 
-    done: ids of what went, or would go, before.
+    done: ids of resources that were, or would be, removed before.
     """
     now = {(verdict.kind, verdict.id): verdict for verdict in verdicts}
     gone = set(done)
@@ -163,9 +163,9 @@ def decide(
 
 
 def obstacle(entry: Mapping[str, Any], verdict: Verdict | None, gone: set[str]) -> str:
-    """Return why a planned resource may not be removed now, or nothing."""
+    """Return why a planned resource must not be removed now, or an empty string."""
     if verdict is None:
-        return "it is gone already"
+        return "it no longer exists"
     if verdict.used:
         return f"it is in use: {verdict.used}"
     if verdict.evidence != entry["evidence"]:
@@ -174,11 +174,11 @@ def obstacle(entry: Mapping[str, Any], verdict: Verdict | None, gone: set[str]) 
             for key in {*verdict.evidence, *entry["evidence"]}
             if verdict.evidence.get(key) != entry["evidence"].get(key)
         )
-        return f"it is not what the plan describes: {', '.join(changed)} changed"
+        return f"it has changed since the plan: {', '.join(changed)}"
     if verdict.protected:
         return verdict.protected
     waiting = [item for item in verdict.after if item not in gone]
-    return f"{', '.join(waiting)} would have to go first" if waiting else ""
+    return f"{', '.join(waiting)} must be removed first" if waiting else ""
 
 
 # --- helpers ---------------------------------------------------------------------------------
@@ -190,29 +190,29 @@ def tags_of(resource: Mapping[str, Any]) -> dict[str, str]:
 
 
 def stamp(value: datetime | str) -> datetime:
-    """Return a moment; some services answer with text."""
+    """Return a time; some services return text."""
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.replace("Z", "+00:00"))
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def text(moment: datetime | str) -> str:
-    """Return a moment as text, in seconds and UTC."""
+    """Return a time as text, in UTC with seconds."""
     return stamp(moment).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age(moment: datetime | str, rules: Rules) -> int:
-    """Return the full days that have gone by."""
+    """Return the full days that have passed."""
     return (rules.now - stamp(moment)).days
 
 
-def young(kind: str, moment: datetime | str, rules: Rules, what: str = "made") -> str:
-    """Return why something is too young to be called unused, or nothing."""
+def young(kind: str, moment: datetime | str, rules: Rules, what: str = "created") -> str:
+    """Return why a resource is too recent to count as unused, or an empty string."""
     days = age(moment, rules)
-    return "" if days >= rules.days[kind] else f"{what} {days} days ago, and {rules.days[kind]} are the limit"
+    return "" if days >= rules.days[kind] else f"{what} only {days} days ago (the limit is {rules.days[kind]})"
 
 
 def price(rules: Rules, *amounts: tuple[str, float]) -> tuple[float | None, str]:
-    """Return the sum of price × amount over the known ones, and a note about those that are not."""
+    """Return the sum of price × amount of known prices, and a note about unknown ones."""
     missing = sorted({name for name, _amount in amounts if name not in rules.prices})
     known = [rules.prices[name] * amount for name, amount in amounts if name in rules.prices]
     note = f"no price is known for {', '.join(missing)}" if missing else ""
@@ -220,12 +220,12 @@ def price(rules: Rules, *amounts: tuple[str, float]) -> tuple[float | None, str]
 
 
 def notes(*parts: str) -> str:
-    """Join what there is to say."""
+    """Join the notes that are not empty."""
     return "; ".join(filter(None, parts))
 
 
 def volume_price(rules: Rules, volumes: Iterable[Mapping[str, Any]]) -> tuple[float | None, str]:
-    """Return what volumes cost. Throughput and operations that are paid for on top are left out."""
+    """Return the cost of volumes, without extra throughput and operations."""
     return price(rules, *((f"volume.{volume['VolumeType']}", volume["Size"]) for volume in volumes))
 
 
@@ -233,9 +233,9 @@ def volume_price(rules: Rules, volumes: Iterable[Mapping[str, Any]]) -> tuple[fl
 
 
 def environments(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Environments that are not production and were never stopped: nobody does without them at night, or nobody knows.
+    """Environments that are not production and never stopped: in use day and night, or forgotten.
 
-    The launch time is that of the last start: what a schedule stops out of hours is never old.
+    The launch time is that of the last start, so an instance that a schedule stops out of hours is never old.
     """
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for instance in facts["instances"]:
@@ -251,9 +251,9 @@ def environments(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             name,
             {"started": {instance["InstanceId"]: text(instance["LaunchTime"]) for instance in members}},
             {key: value for instance in members for key, value in tags_of(instance).items() if key != "Name"},
-            f"not production, and its {len(members)} instances run since {age(newest, rules)} days without a stop",
+            f"not production, and its {len(members)} instances have run for {age(newest, rules)} days without a stop",
             monthly=cost,
-            note=notes(note, "cleanup stops the instances, and their volumes stay"),
+            note=notes(note, "cleanup stops the instances, and keeps their volumes"),
         )
         if name in rules.production or is_production(name):
             verdict.used = "it is production"
@@ -262,7 +262,7 @@ def environments(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def instances(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Stopped instances: their volumes cost as before."""
+    """Stopped instances: their volumes still cost money."""
     volumes = {volume["VolumeId"]: volume for volume in facts["volumes"]}
     for instance in facts["instances"]:
         state = instance["State"]["Name"]
@@ -278,9 +278,9 @@ def instances(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             tags_of(instance).get("Name", ""),
             {"state": state, "since": text(since), "volumes": sorted(disks)},
             tags_of(instance),
-            f"stopped since {age(since, rules)} days",
+            f"stopped {age(since, rules)} days ago",
             monthly=cost,
-            note=notes(note, f"these volumes outlive it: {', '.join(stay)}" if stay else ""),
+            note=notes(note, f"these volumes are kept: {', '.join(stay)}" if stay else ""),
             protected="termination protection is on" if instance.get("Protected") else "",
         )
         verdict.used = f"it is {state}" if state != "stopped" else young("instance", since, rules, "stopped")
@@ -288,13 +288,13 @@ def instances(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def stopped_at(instance: Mapping[str, Any]) -> datetime | str:
-    """Return when an instance stopped, as its reason tells; else when it started last."""
+    """Return when an instance stopped, from its transition reason; otherwise when it last started."""
     found = re.search(r"\((\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) (?:GMT|UTC)\)", instance.get("StateTransitionReason", ""))
     return f"{found[1]}T{found[2]}Z" if found else instance["LaunchTime"]
 
 
 def volumes(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Volumes that no instance has."""
+    """Volumes that are not attached to an instance."""
     for volume in facts["volumes"]:
         cost, note = volume_price(rules, [volume])
         holders = [item["InstanceId"] for item in volume.get("Attachments", [])]
@@ -304,7 +304,7 @@ def volumes(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             tags_of(volume).get("Name", ""),
             {"created": text(volume["CreateTime"]), "size": volume["Size"], "type": volume["VolumeType"]},
             tags_of(volume),
-            f"{volume['Size']} GB, attached to nothing, made {age(volume['CreateTime'], rules)} days ago",
+            f"{volume['Size']} GB, not attached, created {age(volume['CreateTime'], rules)} days ago",
             monthly=cost,
             note=note,
         )
@@ -315,7 +315,7 @@ def volumes(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def load_balancers(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Balancers that have nothing to send to. Redirects alone are a purpose; beside empty groups they are not."""
+    """Load balancers without healthy targets. Redirects alone count as use; next to empty groups they do not."""
     for balancer in facts["load_balancers"]:
         arn = balancer["LoadBalancerArn"]
         groups = [group for group in facts["target_groups"] if arn in group["LoadBalancerArns"]]
@@ -329,7 +329,7 @@ def load_balancers(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             balancer["LoadBalancerName"],
             {"created": text(balancer["CreatedTime"]), "type": balancer["Type"], "targets": len(targets)},
             tags_of(balancer),
-            f"none of its {len(targets)} targets is healthy: see first whether it should be"
+            f"none of its {len(targets)} targets are healthy: check first whether any should be"
             if targets
             else "no targets",
             monthly=cost,
@@ -337,21 +337,21 @@ def load_balancers(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             protected="deletion protection is on" if balancer["Protected"] else "",
         )
         if balancer["Type"] not in ("application", "network"):
-            verdict.used = f"balancers of type {balancer['Type']} are not looked at"
+            verdict.used = f"load balancers of type {balancer['Type']} are not checked"
         elif serving:
             verdict.used = f"it serves {', '.join(sorted(set(serving))[:5])}"
         elif answers and not groups:
-            verdict.used = f"it answers by itself: {', '.join(answers)}"
+            verdict.used = f"it responds without targets: {', '.join(answers)}"
         verdict.used = verdict.used or young("load_balancer", balancer["CreatedTime"], rules)
         yield verdict
 
 
-# A target that is drained may come back; one whose balancer does not check it yet, or not at all, may be healthy.
+# A draining target may return; one that the load balancer does not check yet, or not at all, may be healthy.
 SERVING = ("healthy", "initial", "draining", "unavailable")
 
 
 def target_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Target groups without targets that no balancer in use sends to."""
+    """Target groups without targets that no used load balancer forwards to."""
     balancers = {item.id: item for item in map(settle, load_balancers(facts, rules))}
     for group in facts["target_groups"]:
         senders = [balancers[arn] for arn in group["LoadBalancerArns"] if arn in balancers]
@@ -362,18 +362,18 @@ def target_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             group["TargetGroupName"],
             {"type": group["TargetType"], "vpc": group.get("VpcId", "")},
             tags_of(group),
-            "no targets, and no balancer in use sends to it",
+            "no targets, and no used load balancer forwards to it",
             after=sorted(item.id for item in senders),
         )
         if group["Targets"]:
             verdict.used = f"it has {len(group['Targets'])} targets"
         elif busy:
-            verdict.used = f"the balancer {', '.join(busy)} sends to it"
+            verdict.used = f"load balancer {', '.join(busy)} forwards to it"
         yield verdict
 
 
 def nat_gateways(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """NAT gateways that no route leads to."""
+    """NAT gateways that no route uses."""
     routed = {
         route.get("NatGatewayId"): item["RouteTableId"] for item in facts["route_tables"] for route in item["Routes"]
     }
@@ -387,18 +387,18 @@ def nat_gateways(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             tags_of(gateway).get("Name", ""),
             {"created": text(gateway["CreateTime"]), "vpc": gateway["VpcId"]},
             tags_of(gateway),
-            "no route leads to it",
+            "no route uses it",
             monthly=cost,
-            note=notes(note, "its address stays, and is in the next report"),
+            note=notes(note, "its address is kept, and is in the next report"),
         )
         if gateway["NatGatewayId"] in routed:
-            verdict.used = f"the route table {routed[gateway['NatGatewayId']]} leads to it"
+            verdict.used = f"route table {routed[gateway['NatGatewayId']]} uses it"
         verdict.used = verdict.used or young("nat_gateway", gateway["CreateTime"], rules)
         yield verdict
 
 
 def addresses(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Addresses that belong to nothing."""
+    """Addresses that are not associated."""
     for address in facts["addresses"]:
         cost, note = price(rules, ("address", HOURS))
         holder = address.get("InstanceId") or address.get("NetworkInterfaceId") or address.get("AssociationId")
@@ -408,7 +408,7 @@ def addresses(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             tags_of(address).get("Name", ""),
             {"allocation": address.get("AllocationId", "")},
             tags_of(address),
-            "associated with nothing",
+            "not associated with anything",
             used=f"associated with {holder}" if holder else "",
             monthly=cost,
             note=note,
@@ -416,7 +416,7 @@ def addresses(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def endpoints(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Interface endpoints in networks where nothing else has an interface, so nobody can call them."""
+    """Interface endpoints in networks with no other interfaces, so nothing can call them."""
     callers: dict[str, str] = {}
     for item in facts["interfaces"]:
         if item.get("InterfaceType") not in ("vpc_endpoint", "nat_gateway") and not is_of_endpoint(item, facts):
@@ -432,23 +432,23 @@ def endpoints(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             endpoint["ServiceName"],
             {"created": text(endpoint["CreationTimestamp"]), "vpc": endpoint["VpcId"], "zones": zones},
             tags_of(endpoint),
-            "nothing else has an interface in its network",
+            "its network has no other interfaces",
             monthly=cost,
             note=note,
         )
         if endpoint["VpcId"] in callers:
-            verdict.used = f"{callers[endpoint['VpcId']]} in the same network may call it"
+            verdict.used = f"{callers[endpoint['VpcId']]} in the same network may use it"
         verdict.used = verdict.used or young("endpoint", endpoint["CreationTimestamp"], rules)
         yield verdict
 
 
 def is_of_endpoint(interface: Mapping[str, Any], facts: Facts) -> bool:
-    """Return whether an interface is an endpoint's own."""
+    """Return whether an interface belongs to an endpoint."""
     return any(interface["NetworkInterfaceId"] in item.get("NetworkInterfaceIds", []) for item in facts["endpoints"])
 
 
 def images(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Old images that no instance runs and no launch template starts. Their snapshots are what costs."""
+    """Old images that no instance or launch template uses. The cost is that of their snapshots."""
     running = {
         item["ImageId"]: item["InstanceId"] for item in facts["instances"] if item["State"]["Name"] != "terminated"
     }
@@ -460,33 +460,33 @@ def images(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             image.get("Name", ""),
             {"created": text(image["CreationDate"]), "snapshots": sorted(snapshots_of(image))},
             tags_of(image),
-            f"made {age(image['CreationDate'], rules)} days ago, and nothing starts from it",
-            note="its snapshots cost, and are listed apart",
+            f"created {age(image['CreationDate'], rules)} days ago, and not used by anything",
+            note="its snapshots cost money, and are listed separately",
             protected="deregistration protection is on" if protects(image) else "",
         )
         if image["ImageId"] in running:
-            verdict.used = f"{running[image['ImageId']]} runs it"
+            verdict.used = f"{running[image['ImageId']]} runs from it"
         elif image["ImageId"] in named:
-            verdict.used = f"the launch template {named[image['ImageId']]} starts it"
+            verdict.used = f"launch template {named[image['ImageId']]} uses it"
         elif image.get("Public"):
-            verdict.used = "it is public, so others may start it"
+            verdict.used = "it is public, so others may use it"
         verdict.used = verdict.used or young("image", image["CreationDate"], rules)
         yield verdict
 
 
 def protects(image: Mapping[str, Any]) -> bool:
-    """Return whether an image refuses to be deregistered."""
+    """Return whether an image has deregistration protection."""
     return str(image.get("DeregistrationProtection") or "disabled") != "disabled"
 
 
 def snapshots_of(holder: Mapping[str, Any]) -> list[str]:
-    """Return the snapshots that an image or a launch template names."""
+    """Return the snapshots that an image or a launch template refers to."""
     disks = [item.get("Ebs") or {} for item in holder.get("BlockDeviceMappings", [])]
     return [disk["SnapshotId"] for disk in disks if disk.get("SnapshotId")]
 
 
 def snapshots(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Old snapshots that no image in use needs."""
+    """Old snapshots that no used image needs."""
     idle = {item.id for item in map(settle, images(facts, rules)) if not item.used}
     holders: dict[str, list[str]] = defaultdict(list)
     for image in facts["images"]:
@@ -503,16 +503,16 @@ def snapshots(facts: Facts, rules: Rules) -> Iterator[Verdict]:
         busy = [holder for holder in holders[snapshot["SnapshotId"]] if holder not in idle]
         cost, note = price(rules, (f"snapshot.{snapshot.get('StorageTier', 'standard')}", snapshot["VolumeSize"]))
         last = newest[snapshot["VolumeId"]] == snapshot["SnapshotId"]
-        whose = "of a volume that exists" if snapshot["VolumeId"] in existing else "of a volume that is gone"
+        whose = "of a volume that exists" if snapshot["VolumeId"] in existing else "of a deleted volume"
         verdict = Verdict(
             "snapshot",
             snapshot["SnapshotId"],
             tags_of(snapshot).get("Name", "") or snapshot.get("Description", ""),
             {"created": text(snapshot["StartTime"]), "size": snapshot["VolumeSize"], "volume": snapshot["VolumeId"]},
             tags_of(snapshot),
-            f"made {age(snapshot['StartTime'], rules)} days ago, {'the last one ' if last else ''}{whose}",
+            f"created {age(snapshot['StartTime'], rules)} days ago, {'the last one ' if last else ''}{whose}",
             monthly=cost,
-            note=notes(note, "the price is the most that it can be"),
+            note=notes(note, "the price is an upper limit"),
             after=sorted(holders[snapshot["SnapshotId"]]),
         )
         verdict.used = f"{', '.join(busy)} needs it" if busy else young("snapshot", snapshot["StartTime"], rules)
@@ -520,48 +520,50 @@ def snapshots(facts: Facts, rules: Rules) -> Iterator[Verdict]:
 
 
 def database_snapshots(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Old snapshots of databases that were made by hand: nothing ever ends these."""
+    """Old manual snapshots of databases, which never expire."""
     existing = {item["DBInstanceIdentifier"] for item in facts["databases"]}
     for snapshot in facts["database_snapshots"]:
         if snapshot["SnapshotType"] != "manual" or "SnapshotCreateTime" not in snapshot:
             continue
         cost, note = price(rules, ("database_snapshot", snapshot["AllocatedStorage"]))
-        whose = "exists" if snapshot["DBInstanceIdentifier"] in existing else "is gone: this may be all that is left"
+        whose = (
+            "exists" if snapshot["DBInstanceIdentifier"] in existing else "was deleted: this may be all that is left"
+        )
         verdict = Verdict(
             "database_snapshot",
             snapshot["DBSnapshotIdentifier"],
             snapshot["DBInstanceIdentifier"],
             {"created": text(snapshot["SnapshotCreateTime"]), "size": snapshot["AllocatedStorage"]},
             tags_of(snapshot),
-            f"made {age(snapshot['SnapshotCreateTime'], rules)} days ago, of a database that {whose}",
+            f"created {age(snapshot['SnapshotCreateTime'], rules)} days ago, of a database that {whose}",
             monthly=cost,
-            note=notes(note, "the price is the most that it can be"),
+            note=notes(note, "the price is an upper limit"),
             used=young("database_snapshot", snapshot["SnapshotCreateTime"], rules),
         )
         yield verdict
 
 
 def security_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Groups that no interface has, and no other group, database, balancer or launch template names. They are free."""
+    """Groups that no interface, group, database, load balancer or launch template uses. They are free."""
     users: dict[str, str] = {}
     for group in facts["security_groups"]:
         for rule in (*group["IpPermissions"], *group["IpPermissionsEgress"]):
             for pair in rule.get("UserIdGroupPairs", []):
                 if pair.get("GroupId") != group["GroupId"]:
-                    users[pair.get("GroupId", "")] = f"the rules of {group['GroupName']} name it"
+                    users[pair.get("GroupId", "")] = f"the rules of {group['GroupName']} refer to it"
     for template in facts["launch_templates"]:
         data = template["LaunchTemplateData"]
         named = [*data.get("SecurityGroupIds", []), *data.get("SecurityGroups", [])]
         named += [item for network in data.get("NetworkInterfaces", []) for item in network.get("Groups", [])]
-        users.update(dict.fromkeys(named, f"the launch template {template['LaunchTemplateName']} names it"))
+        users.update(dict.fromkeys(named, f"launch template {template['LaunchTemplateName']} uses it"))
     for balancer in facts["load_balancers"]:
-        users.update(dict.fromkeys(balancer.get("SecurityGroups", []), f"{balancer['LoadBalancerName']} has it"))
+        users.update(dict.fromkeys(balancer.get("SecurityGroups", []), f"{balancer['LoadBalancerName']} uses it"))
     for database in facts["databases"]:
         named = [item["VpcSecurityGroupId"] for item in database["VpcSecurityGroups"]]
-        users.update(dict.fromkeys(named, f"{database['DBInstanceIdentifier']} has it"))
+        users.update(dict.fromkeys(named, f"{database['DBInstanceIdentifier']} uses it"))
     for item in facts["interfaces"]:
         named = [group["GroupId"] for group in item.get("Groups", [])]
-        users.update(dict.fromkeys(named, f"{item['NetworkInterfaceId']} has it"))
+        users.update(dict.fromkeys(named, f"{item['NetworkInterfaceId']} uses it"))
     for group in facts["security_groups"]:
         used = users.get(group["GroupId"]) or users.get(group["GroupName"], "")
         yield Verdict(
@@ -570,13 +572,13 @@ def security_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             group["GroupName"],
             {"name": group["GroupName"], "vpc": group.get("VpcId", "")},
             tags_of(group),
-            "no interface has it, and nothing names it",
-            used="a network keeps its default group" if group["GroupName"] == "default" else used,
+            "no interface uses it, and nothing refers to it",
+            used="it is the default group of its network" if group["GroupName"] == "default" else used,
         )
 
 
 def log_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Log groups that keep everything for ever."""
+    """Log groups that never expire their events."""
     for group in facts["log_groups"]:
         cost, note = price(rules, ("log", group.get("storedBytes", 0) / 1e9))
         kept = group.get("retentionInDays")
@@ -586,21 +588,21 @@ def log_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             "",
             {"retention": "for ever"},
             {},
-            "keeps its lines for ever",
-            used=f"it keeps its lines for {kept} days" if kept else "",
+            "keeps its events forever",
+            used=f"it keeps its events for {kept} days" if kept else "",
             monthly=cost,
-            note=notes(note, "cleanup makes it end, and older lines go"),
+            note=notes(note, "cleanup sets a retention, and older events expire"),
         )
 
 
 class Kind(NamedTuple):
-    """How a kind is judged, and what has to be gathered for it."""
+    """How a kind is judged, and which facts that needs."""
 
     judge: Judge
     sources: tuple[str, ...]
 
 
-# In the order in which they can go: what holds others first.
+# In the order of removal: a resource comes before those that it uses.
 KINDS: dict[str, Kind] = {
     "environment": Kind(environments, ("instances",)),
     "instance": Kind(instances, ("instances", "volumes")),

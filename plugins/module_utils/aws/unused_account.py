@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The account's side of unused resources: gather what is there, read a plan, and remove what it marks."""
+"""Unused resources in the account: gather facts, read a plan, and remove the resources that it marks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     text,
 )
 
-with suppress(ImportError):  # the modules say what is missing
+with suppress(ImportError):  # the modules report what is missing
     import yaml
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -56,34 +56,34 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "volumes": ("ec2", "describe_volumes", "Volumes", {}),
 }
 TAGS_IN_A_CALL = 20
-# Days that the log service knows.
+# Retention periods of CloudWatch Logs.
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
 
 DAYS = keys({kind: Key(integer(0, 36500)) for kind in unused.DAYS}, "a mapping of kinds to days")
 ENTRY = keys(
     {
         "remove": Key(boolean, required=True, hint="Write remove: true or remove: false."),
-        "kind": Key(choice(list(unused.KINDS), "a kind of resource"), required=True, hint="Take it from the report."),
-        "id": Key(text(r"\S+", "the id from the report"), required=True, hint="Take it from the report."),
-        "evidence": Key(any_mapping, required=True, hint="Take it from the report."),
+        "kind": Key(choice(list(unused.KINDS), "a kind of resource"), required=True, hint="Copy it from the report."),
+        "id": Key(text(r"\S+", "the id from the report"), required=True, hint="Copy it from the report."),
+        "evidence": Key(any_mapping, required=True, hint="Copy it from the report."),
         **{name: Key(anything) for name in ("name", "reason", "monthly", "note", "tags", "after", "protected")},
     },
     "an entry of the report",
 )
 PLAN = keys(
     {
-        "account": Key(text(r"\d{12}", "the account of the report, in quotes"), required=True, hint="Write a report."),
-        "region": Key(text(r"[a-z0-9-]+", "the region of the report"), required=True, hint="Write a report."),
-        "resources": Key(items(ENTRY, "a list of resources"), required=True, hint="Write a report."),
+        "account": Key(text(r"\d{12}", "the account of the report, in quotes"), required=True, hint="Create a report."),
+        "region": Key(text(r"[a-z0-9-]+", "the region of the report"), required=True, hint="Create a report."),
+        "resources": Key(items(ENTRY, "a list of resources"), required=True, hint="Create a report."),
         "days": Key(DAYS, default={}),
         **{name: Key(anything) for name in ("made", "prices_of", "total")},
     },
-    "a plan as the report writes it",
+    "a plan as in the report",
 )
 
 
 def clients(module: Any) -> Client:
-    """Return what gives the client of a service, each made once."""
+    """Return a function that returns the client of a service, created only once."""
     made: dict[str, Any] = {}
 
     def client(service: str) -> Any:
@@ -95,7 +95,7 @@ def clients(module: Any) -> Client:
 
 
 def gather(client: Client, sources: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return what the API answers for each source."""
+    """Return the API's response for each source."""
     facts = {}
     for source in sorted(sources):
         service, operation, key, arguments = CALLS[source]
@@ -119,13 +119,13 @@ def gather(client: Client, sources: Iterable[str]) -> dict[str, list[dict[str, A
 
 
 def protected(api: Any, instance: dict[str, Any]) -> bool:
-    """Return whether an instance must not be terminated."""
+    """Return whether an instance has termination protection."""
     answer = api.describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute="disableApiTermination")
     return bool(answer["DisableApiTermination"].get("Value"))
 
 
 def complete_balancer(api: Any, balancer: dict[str, Any]) -> None:
-    """Add to a balancer what its listeners do, and whether it may be deleted."""
+    """Add the listeners' actions and the deletion protection to a load balancer."""
     arn = balancer["LoadBalancerArn"]
     listeners = api.get_paginator("describe_listeners").paginate(LoadBalancerArn=arn).build_full_result()["Listeners"]
     balancer["Actions"] = [action["Type"] for item in listeners for action in item.get("DefaultActions", [])]
@@ -134,7 +134,7 @@ def complete_balancer(api: Any, balancer: dict[str, Any]) -> None:
 
 
 def add_tags(client: Client, resources: list[dict[str, Any]], arn: str) -> None:
-    """Add the tags, which the Elastic Load Balancing API tells apart from the rest."""
+    """Add the tags, which the Elastic Load Balancing API returns separately."""
     found = {}
     names = [item[arn] for item in resources]
     for start in range(0, len(names), TAGS_IN_A_CALL):
@@ -146,11 +146,11 @@ def add_tags(client: Client, resources: list[dict[str, Any]], arn: str) -> None:
 
 
 def read_plan(content: str, account: str, region: str) -> tuple[dict[str, Any], list[str]]:
-    """Return a plan, and what is wrong with it: nothing may be removed then."""
+    """Return a plan and its mistakes; if there are any, nothing may be removed."""
     try:
         data = plain(yaml.safe_load(content))
     except yaml.YAMLError as error:
-        return {}, [f"it is not YAML: {' '.join(str(error).split())}"]
+        return {}, [f"not valid YAML: {' '.join(str(error).split())}"]
     report = Report()
     plan = PLAN(report, "", data)
     wrong = [f"{item.path or 'the file'} = {item.value}: {item.problem}. {item.fix}" for item in report.problems]
@@ -158,15 +158,15 @@ def read_plan(content: str, account: str, region: str) -> tuple[dict[str, Any], 
         return {}, wrong
     for key, value in (("account", account), ("region", region)):
         if plan[key] != value:
-            wrong.append(f"{key} = {plan[key]}: this is {value}. Use the plan of this {key}, or write a report.")
+            wrong.append(f"{key} = {plan[key]}: the {key} is {value}. Use a plan for this {key}, or create a report.")
     known = [(entry["kind"], entry["id"]) for entry in plan["resources"]]
     for kind, name in sorted({item for item in known if known.count(item) > 1}):
-        wrong.append(f"{kind} {name}: it is there more than once. Leave one.")
+        wrong.append(f"{kind} {name}: listed more than once. Keep one.")
     return plan, wrong
 
 
 def remove(client: Client, entry: Mapping[str, Any], retention: int, snapshot: bool) -> None:
-    """Remove one resource; raises what AWS answers."""
+    """Remove one resource; raises the errors of AWS."""
     kind, name = entry["kind"], entry["id"]
     ec2, elb = client("ec2"), client("elbv2")
     if kind == "environment":
@@ -200,11 +200,11 @@ def remove(client: Client, entry: Mapping[str, Any], retention: int, snapshot: b
     elif kind == "log_group":
         client("logs").put_retention_policy(logGroupName=name, retentionInDays=retention)
     else:
-        raise AssertionError(f"{kind} is no kind")
+        raise AssertionError(f"unknown kind {kind}")
 
 
 def keep_snapshot(ec2: Any, volume: Mapping[str, Any]) -> None:
-    """Make a snapshot of a volume, and wait until it is complete."""
+    """Create a snapshot of a volume, and wait until it is complete."""
     tags = {"Name": volume["name"] or volume["id"], **volume["tags"]}
     answer = ec2.create_snapshot(
         VolumeId=volume["id"],
@@ -219,16 +219,16 @@ def keep_snapshot(ec2: Any, volume: Mapping[str, Any]) -> None:
 def clean(
     client: Client, marked: list[dict[str, Any]], rules: unused.Rules, act: Callable[[dict[str, Any]], None]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Look again at the marked resources, kind after kind, and act on each that may go.
+    """Check the marked resources again, kind by kind, and remove those that are still unused.
 
-    Returns the ids of what went, a line for each that was left, and one for each that could not be removed.
+    Returns the removed ids, a line for each resource that was left, and one for each that could not be removed.
     """
     gone: list[str] = []
     left: list[str] = []
     failed: list[str] = []
     for kind in unused.KINDS:
         for entry in (entry for entry in marked if entry["kind"] == kind):
-            # Anew for each: somebody may take the last one into use while the first ones go.
+            # Again for each: the last one may come into use while the first ones are removed.
             try:
                 facts = gather(client, unused.KINDS[kind].sources)
                 now = rules._replace(now=datetime.now(timezone.utc))
@@ -237,6 +237,6 @@ def clean(
                 for item in go:
                     act(item)
                     gone.append(item["id"])
-            except (BotoCoreError, ClientError) as error:  # noqa: PERF203 - the others go on
+            except (BotoCoreError, ClientError) as error:  # noqa: PERF203 - continue with the others
                 failed.append(f"{kind} {entry['id']}: {error}")
     return gone, left, failed

@@ -20,13 +20,13 @@ def cloudwatch_agent_configuration(services: list[str], **arguments: t.Any) -> d
     try:
         return configuration(services, **arguments)
     except ConfigurationError as error:
-        raise AnsibleFilterError(f"The CloudWatch agent's configuration is wrong:\n{error}") from error
+        raise AnsibleFilterError(f"The CloudWatch agent's configuration is not valid:\n{error}") from error
     except TypeError as error:
         raise AnsibleFilterError(f"cloudwatch_agent_configuration: {error}") from error
 
 
 def cloudwatch_agent_cost(hosts: list[dict[str, t.Any]]) -> str:
-    """Return what the metrics of hosts cost a month, as text."""
+    """Return the monthly cost of the metrics of hosts, as text."""
     from ansible_collections.fivepointers.platform.plugins.module_utils.aws.agent import monthly_cost
 
     return str(monthly_cost(hosts)["text"])

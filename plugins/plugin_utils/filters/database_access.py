@@ -16,15 +16,15 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision im
 
 
 def database_access_request(catalogue: Any, environment: Any, asked: Mapping[str, Any], now: str) -> dict[str, Any]:
-    """Return what is asked for, checked."""
+    """Return the request, validated."""
     try:
         model = load(catalogue, environment)
     except CatalogueError as error:
         raise AnsibleFilterError(f"\n{error}") from None
     if model.environment["aws"] is None:
         raise AnsibleFilterError(
-            "\nplatform_environment.aws is missing, so there is no security group on which access could be "
-            "granted. Add it, if only as `aws: {}`, and run provision.yml: docs/aws.md."
+            "\nplatform_environment.aws is missing, so there is no security group to grant access "
+            "in. Add it, even if only `aws: {}`, and run provision.yml: docs/aws.md."
         )
     try:
         return grants.request(model, plain(asked), datetime.fromisoformat(plain(now)))
@@ -33,7 +33,7 @@ def database_access_request(catalogue: Any, environment: Any, asked: Mapping[str
 
 
 def database_access_changes(request: Any, there: Any, now: str) -> dict[str, Any]:
-    """Return what a request changes, or the commands that it asks for."""
+    """Return what a request changes, or the commands for a tunnel."""
     try:
         return grants.changes(plain(request), plain(there), datetime.fromisoformat(plain(now)))
     except grants.AccessError as error:

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 
 def edge_configuration(edge: Any, tls: Any, csp: Any = None, nginx: str = "") -> dict[str, Any]:
-    """Return what the edge's templates write down."""
+    """Return the variables of the edge's templates."""
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration
 
     try:
@@ -21,7 +21,7 @@ def edge_configuration(edge: Any, tls: Any, csp: Any = None, nginx: str = "") ->
         raise AnsibleFilterError(str(error)) from None
     except KeyError as error:
         raise AnsibleFilterError(
-            f"nginx_proxy_edge lacks the key {error}; give the plan's `edge` as the filter plan returns it"
+            f"nginx_proxy_edge has no key {error}; pass `edge` from the result of the filter plan"
         ) from None
 
 
@@ -33,7 +33,7 @@ def certificate_names(virtual_hosts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def error_page(page: str, brand: str = "") -> dict[str, Any]:
-    """Return the page of errors and maintenance in words of nginx."""
+    """Return the page for errors and maintenance in nginx's syntax."""
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import error_page as pages
 
     try:

@@ -17,7 +17,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.deriv
 
 
 def load_model(catalogue: Any, environment: Any, hosts: Any = None) -> Any:
-    """Return the checked model; end the run with all mistakes."""
+    """Return the checked model; fail with all mistakes."""
     try:
         return load(catalogue, environment, hosts)
     except CatalogueError as error:
@@ -48,7 +48,7 @@ def log_groups(catalogue: Any, environment: Any) -> dict[str, str]:
 def build_specs(
     catalogue: Any, environment: Any, catalogue_file: str, service: str | None = None, tags: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return what the module C(build) needs of each service that has a source."""
+    """Return the arguments of the module C(build) for each service that has a source."""
     model = load_model(catalogue, environment)
     try:
         return building.build_specs(model, plain(catalogue_file), plain(service), plain(tags))
@@ -59,8 +59,8 @@ def build_specs(
 def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return {name: {address, services}} for these hosts of the inventory.
 
-    Reads the variables raw, which is fast, and templates them only where they are templates. What a host lacks is None
-    here; the plan refuses it.
+    Reads the raw variables, which is fast, and only renders those that are templates. Missing values are None here, and
+    the plan rejects them.
     """
     raw_get = getattr(hostvars, "raw_get", hostvars.__getitem__)
     hosts = {}

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 
 def provision(catalogue: Any, environment: Any) -> dict[str, Any]:
-    """Return the desired state of each layer; hosts are not there yet, so none are looked at."""
+    """Return the desired state of each layer; hosts may not exist yet, so they are not read."""
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import CatalogueError, load
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers
 
@@ -22,20 +22,20 @@ def provision(catalogue: Any, environment: Any) -> dict[str, Any]:
         raise AnsibleFilterError(f"\n{error}") from None
     if model.environment["aws"] is None:
         raise AnsibleFilterError(
-            "\nplatform_environment.aws is missing, so there is nothing to provision. Add it, if only as `aws: {}`: "
-            "docs/aws.md says which settings there are."
+            "\nplatform_environment.aws is missing, so there is nothing to provision. Add it, even if only `aws: {}`: "
+            "docs/aws.md lists the settings."
         )
     return layers.provision(model)
 
 
 def provision_changes(provision: Mapping[str, Any], layer: str, there: Any) -> dict[str, Any]:
-    """Return what to do about the resources of a layer, given what is there."""
+    """Return what to do about the resources of a layer, given the existing ones."""
     from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError
 
     if layer not in layers.LAYERS:
-        raise AnsibleFilterError(f"provision_changes: no layer '{layer}'. Use one of: {', '.join(layers.LAYERS)}")
+        raise AnsibleFilterError(f"provision_changes: unknown layer '{layer}'. Use one of: {', '.join(layers.LAYERS)}")
     try:
         return layers.changes(plain(provision[layer]), str(plain(layer)), plain(there))
     except FoundError as error:
@@ -51,7 +51,7 @@ def environment_resources(found: Sequence[Any], environment: str) -> list[Mappin
 
 
 def changed_items(results: Any) -> list[str]:
-    """Return what tasks changed, in words. results: {what: the task's result}."""
+    """Return what tasks changed, as text. results: {what: the task's result}."""
     changed = []
     for what, result in results.items():
         items = [entry for entry in result.get("results", [result]) if entry.get("changed")]
@@ -62,7 +62,7 @@ def changed_items(results: Any) -> list[str]:
 
 
 def _name(entry: Any) -> str:
-    """Return the name of the item that a result is about; empty where there is none."""
+    """Return the name of a result's item; empty if there is none."""
     item = entry.get("item", "")
     while isinstance(item, Mapping) and isinstance(item.get("item"), Mapping):  # a loop over the results of another
         item = item["item"]
@@ -70,7 +70,7 @@ def _name(entry: Any) -> str:
 
 
 def provision_summary(changed: Any, layers: Any, notices: Any, check_mode: bool) -> str:
-    """Return what was done as text: the layers that ran, and what is left for a person to decide."""
+    """Return a summary as text: the layers that ran, and what an operator must decide."""
     verb = "would change" if check_mode else "changed"
     lines = [
         f"{layer}: {f'{verb} ' + '; '.join(changed[layer]) if changed[layer] else 'unchanged'}"

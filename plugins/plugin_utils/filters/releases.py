@@ -14,12 +14,12 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import 
 
 
 def artifact_store(address: str | None) -> dict[str, str]:
-    """Return the bucket and prefix of an address in S3; empty where there is none."""
+    """Return the bucket and prefix of an S3 address; empty if there is none."""
     return plans.artifact_store(str(address) if address else None)
 
 
 def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
-    """Return the releases to which a rollback goes, by service, or why there is none."""
+    """Return the releases to roll back to, by service, or why there are none."""
     names = named(plan, services) if services else None
     try:
         return {"releases": rollbacks.rollback_targets(plain(looks), names, plain(to) or None), "problem": ""}
@@ -28,5 +28,5 @@ def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None
 
 
 def releases_table(looks: Any, plan: Any) -> str:
-    """Return what is live and what is kept, as text."""
+    """Return the live and kept releases, as text."""
     return rollbacks.releases_table(plain(looks), [name for batch in plan["batches"] for name in batch])

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The filters that select from a plan. They run for every host and import nothing but what they must."""
+"""The filters that select from a plan. They run for every host, so they import as little as possible."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import 
 
 
 def named(plan: Any, services: str | Sequence[str]) -> list[str]:
-    """Return the services that an operator named, as a list or joined by commas."""
+    """Return the services that an operator selected, as a list or separated by commas."""
     given = services.split(",") if isinstance(services, str) else [str(name) for name in services]
     names = [name.strip() for name in given if name.strip()]
     for name in names:
         if name not in plan["services"]:
-            raise AnsibleFilterError(
-                f"service: the catalogue has no service '{name}'. Use one of: {', '.join(plan['services'])}"
-            )
+            raise AnsibleFilterError(f"service: unknown service '{name}'. Use one of: {', '.join(plan['services'])}")
     return names
 
 
 def select_services(plan: Any, tags: Sequence[str], only: str | Sequence[str] | None = None) -> list[str]:
-    """Return the names of the services that the run's tags select, and of these `only` some, in deploy order."""
-    if "all" in tags:  # nearly always, and of every host: nothing has to be imported for it
+    """Return the services that the run's tags select, limited to `only`, in deployment order."""
+    if "all" in tags:  # the usual case, for every host: avoid the import
         names = [name for batch in plan["batches"] for name in batch]
     else:
         names = plans.select_services(plan, [str(tag) for tag in tags])
@@ -42,10 +40,10 @@ def services_on(
     tags: Sequence[str] | None = None,
     only: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the specifications of a host's services, in deploy order."""
+    """Return the specifications of a host's services, in deployment order."""
     if host not in plan["hosts"]:
         raise AnsibleFilterError(
-            f"services_on: the plan has no host '{host}'. It was made for: {', '.join(plan['hosts'])}"
+            f"services_on: unknown host '{host}'. The plan was created for: {', '.join(plan['hosts'])}"
         )
     wanted = select_services(plan, ["all"] if tags is None else tags, only)
     here = set(plan["hosts"][host]["services"]) & set(wanted)
@@ -54,7 +52,7 @@ def services_on(
 
 
 def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return the references of the secrets that all or some services use."""
+    """Return the references to secrets that all or some services use."""
     references: list[dict[str, Any]] = list(plan["secrets"])
     if services is None:
         return references
@@ -63,7 +61,7 @@ def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[
 
 
 def artifact_choice(artifact: str | None, service: str | None = None) -> dict[str, str]:
-    """Return the artifacts that an operator chose, by service, from 'api:1a2b,sites:3c4d' or one of one service."""
+    """Return the artifacts that an operator chose, by service, from 'api:1a2b,sites:3c4d' or a single id."""
     chosen = {}
     for item in str(artifact or "").split(","):
         name, colon, identifier = item.strip().rpartition(":")
@@ -73,7 +71,7 @@ def artifact_choice(artifact: str | None, service: str | None = None) -> dict[st
             name = str(service or "")
         if not name or "," in name:
             raise AnsibleFilterError(
-                f"artifact: '{item.strip()}' does not say of which service it is. Write -e artifact=api:{identifier}, "
+                f"artifact: '{item.strip()}' does not name its service. Write -e artifact=api:{identifier}, "
                 f"or add -e service=NAME."
             )
         chosen[name] = identifier

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The layer `artifacts`: the bucket that builds lie in. Pure functions."""
+"""The layer `artifacts`: the bucket for artifacts. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHECK = keys(KEYS, "a mapping such as {old_versions_days: 30}")
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return the bucket of C(platform_environment.artifacts); C(bucket) is empty where builds lie elsewhere."""
+    """Return the bucket of C(platform_environment.artifacts); C(bucket) is empty if artifacts are kept elsewhere."""
     settings = model.environment["aws"]["artifacts"]
     bucket = plans.artifact_store(model.environment["artifacts"]).get("bucket", "")
     partition = "aws-cn" if model.environment["region"].startswith("cn-") else "aws"
@@ -47,7 +47,7 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def bucket_state(found: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
-    """Return what s3_bucket_info found of a bucket, in the words of C(wanted); empty where there is none."""
+    """Return what s3_bucket_info found of a bucket, in the form of C(wanted); empty if there is none."""
     if not found:
         return {}
     bucket = found[0]
@@ -91,7 +91,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     if not state:
         return {"ours": True, "changes": [f"{name}, created"]}
     aims = {
-        # Tags of others stay.
+        # Other tags are kept.
         "tags": {**state["tags"], **wanted["tags"]},
         **{key: wanted[key] for key in ("policy", "old_versions_days", "abort_uploads_days")},
         "versioning": True,

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The layer `database`: an RDS instance for each database of the catalogue, made or adopted. Pure functions."""
+"""The layer `database`: an RDS instance for each database of the catalogue, created or adopted. Pure functions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KEYS: dict[str, Key] = {
             text(
                 rf"(?!(?:{'|'.join(engine.tls_parameter for engine in ENGINES.values())}|max_connections)$)"
                 r"[a-z][a-z0-9_.]*",
-                "a parameter of the engine; TLS is always required, and max_connections stands below databases",
+                "a parameter of the engine; TLS is always required, and max_connections is set in databases",
             ),
             anything,
             "a mapping of the engine's parameters",
@@ -64,17 +64,15 @@ CHECK = keys(KEYS, "a mapping such as {class: db.t4g.small}")
 
 
 def problems(report: Report, model: Model) -> None:
-    """Only databases of the catalogue are adopted."""
+    """Require that adopted databases are in the catalogue."""
     for name in model.environment["aws"]["database"]["adopt"] or {}:
         if name not in model.databases:
             fix = f"Use one of: {listed(model.databases)}.{report.suggest(name, model.databases)}"
-            report.add(
-                f"platform_environment.aws.database.adopt.{name}", name, f"the catalogue has no database '{name}'", fix
-            )
+            report.add(f"platform_environment.aws.database.adopt.{name}", name, f"unknown database '{name}'", fix)
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return C(group) (of subnets), and C(instances): for each database what is made, or whom it C(adopt)s."""
+    """Return C(group) (of subnets), and C(instances): for each database what to create, or what to C(adopt)."""
     settings = model.environment["aws"]["database"]
     instances = []
     for name in model.databases:
@@ -122,7 +120,7 @@ def _made(model: Model, name: str, settings: Mapping[str, Any], engine: Engine) 
         "master": engine.master,
         "logs": list(engine.logs),
         "parameter_group": names.aws_name(model, name),
-        # What is stated is what holds: the budget is reckoned with it.
+        # The configured number is applied, since the connection budget is calculated with it.
         "parameters": {**engine.parameters, **stated, "max_connections": str(access["max_connections"])},
         "tags": names.aws_tags(model, name),
     }
@@ -133,9 +131,9 @@ def _parameter(value: Any) -> str:
 
 
 def max_connections(parameter: str, memory_mib: int) -> int | None:
-    """Return the number that a parameter says, where it is one, or a share of the class's memory; else None.
+    """Return a parameter's number, or its share of the class's memory; otherwise None.
 
-    RDS takes what it needs itself off the memory, so a share is an upper bound.
+    RDS subtracts its own memory first, so a share is an upper bound.
     """
     if re.fullmatch(r"\d+", parameter):
         return int(parameter)
@@ -144,10 +142,10 @@ def max_connections(parameter: str, memory_mib: int) -> int | None:
 
 
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return C(refusals), why an instance must not or cannot be used, and C(notices), what an adopted one lacks.
+    """Return C(refusals), why an instance must not or cannot be used, and C(notices), shortcomings of an adopted one.
 
-    there: the name of the C(database), C(instances) of its identifier as rds_instance_info found them; and of an
-    adopted one its C(parameters) and the C(memory_mib) of its class.
+    there: the name of the C(database), C(instances) of its identifier as returned by rds_instance_info; for an
+    adopted one also its C(parameters) and the C(memory_mib) of its class.
     """
     wanted = next(item for item in derived["instances"] if item["database"] == there["database"])
     found: Found = there["instances"]
@@ -170,24 +168,24 @@ Found = Sequence[Mapping[str, Any]]
 
 
 def errors(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
-    """Return why an adopted instance cannot be used: it is not there, or allows fewer connections than stated.
+    """Return why an adopted instance cannot be used: it does not exist, or allows fewer connections than configured.
 
     wanted: an entry of C(instances). found: what rds_instance_info returned. parameters: those of its group.
     """
     if not found:
         path = f"platform_environment.aws.database.adopt.{wanted['database']}"
-        return [f"{path}: there is no RDS instance '{wanted['identifier']}'. Correct the identifier."]
+        return [f"{path}: RDS instance '{wanted['identifier']}' not found. Correct the identifier."]
     if found[0].get("engine") != wanted["engine"]:
-        return [f"{wanted['identifier']} runs {found[0].get('engine')}, and the catalogue says {wanted['engine']}."]
+        return [f"{wanted['identifier']} runs {found[0].get('engine')}, but the catalogue says {wanted['engine']}."]
     real = max_connections(parameters.get("max_connections", ""), memory_mib)
     if real is not None and wanted["max_connections"] > real:
         path = f"platform_environment.databases.{wanted['database']}.max_connections"
-        return [f"{path} is {wanted['max_connections']}, and {wanted['identifier']} allows {real} at most. Write that."]
+        return [f"{path} is {wanted['max_connections']}, but {wanted['identifier']} allows {real} at most. Write that."]
     return []
 
 
 def findings(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str], memory_mib: int) -> list[str]:
-    """Return what an adopted instance that can be used lacks, each with the fix."""
+    """Return the shortcomings of a usable adopted instance, each with the fix."""
     name, instance, engine = wanted["identifier"], found[0], ENGINES[wanted["engine"]]
     stated = parameters.get("max_connections", "")
     real = max_connections(stated, memory_mib)
@@ -196,9 +194,9 @@ def findings(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, s
         "is not encrypted, which cannot be changed: restore an encrypted copy of a snapshot, and adopt that": not (
             instance.get("storage_encrypted")
         ),
-        "has no backups: set a retention period of at least a day": not instance.get("backup_retention_period"),
-        "is not protected from deletion: turn deletion protection on": not instance.get("deletion_protection"),
-        f"takes connections without TLS: set {engine.tls_parameter} to 1 in its parameter group": (
+        "has no backups: set a retention period of at least one day": not instance.get("backup_retention_period"),
+        "has no deletion protection: turn it on": not instance.get("deletion_protection"),
+        f"accepts connections without TLS: set {engine.tls_parameter} to 1 in its parameter group": (
             parameters.get(engine.tls_parameter, "0").upper() not in engine.tls_values
         ),
         f"has max_connections {stated}, which is {real} at most: ask the server ({engine.max_connections_query})": (

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Layer C(database_access): what lets C(db_access.yml) grant access to the database for a limited time."""
+"""The layer C(database_access): what C(db_access.yml) needs to grant temporary database access."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     """
     groups = [item for item in there["groups"] if item["group_name"] == derived["group"]]
     partition, account = there["caller"]["arn"].split(":")[1], there["caller"]["account"]
-    # Check mode does not have the group before the first run.
+    # In check mode, the group does not exist before the first run.
     group = groups[0]["group_id"] if groups else "sg-unknown"
     statement = {
         "Effect": "Allow",

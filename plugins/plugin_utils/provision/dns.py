@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The layer `dns`: the names of the catalogue, in a zone that is made or adopted. Pure functions."""
+"""The layer `dns`: the names of the catalogue, in a zone that is created or adopted. Pure functions."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ CHECK = keys(KEYS, "a mapping such as {zone: Z0123456789ABCDEFGHIJ}")
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return the C(zone) (an id, or empty where one is made) and the C(names) that lead to the edges."""
+    """Return the C(zone) (an id, or empty if one is created) and the C(names) that point to the edges."""
     settings = model.environment["aws"]["dns"]
     return {
         "zone": settings["zone"] or "",
         "domain": model.environment["domain"],
-        # How a zone is known as made here: AWS shows it in the list of zones.
+        # Identifies zones that were created here: AWS includes the comment in the list of zones.
         "comment": f"{model.environment['name']}, made by {MANAGED_BY}",
         "names": [host["server_name"] for host in plans.virtual_hosts(model)],
         "replace": settings["replace"],
@@ -48,10 +48,10 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the C(zone) and, once its records were looked up, the C(records), and those of them to C(write).
+    """Return the C(zone) and, once its records are looked up, the C(records) and which of them to C(write).
 
     there: C(zones) that route53_info found; then the C(records) of the zone, the environment's C(instances), the
-    C(certificates) of the region, and the C(load_balancer) (empty where there is none).
+    C(certificates) of the region, and the C(load_balancer) (empty if there is none).
     """
     found: dict[str, Any] = {"zone": zone(there["zones"], derived)}
     if "records" in there:
@@ -68,9 +68,9 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
 
 
 def validation_records(certificates: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[dict[str, str]]:
-    """Return the records that prove to ACM whose the domain is, for certificates that wait and cover one of the names.
+    """Return the records that validate the domain for ACM, for pending certificates that cover one of the names.
 
-    certificates: what acm_certificate_info found. names: of the environment.
+    certificates: what acm_certificate_info found. names: those of the environment.
     """
     wanted = list(names)
     found = {}
@@ -84,17 +84,17 @@ def validation_records(certificates: Iterable[Mapping[str, Any]], names: Iterabl
 
 
 def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return C(id) (empty where it is to be made), C(name), and whether it is C(ours) to make and change.
+    """Return C(id) (empty if it must be created), C(name), and whether it is C(ours) to create and change.
 
-    found: what route53_info found: the zone that is stated, or those from the domain's name on.
+    found: what route53_info found: the configured zone, or those from the domain's name on.
     """
     domain = wanted["domain"]
     if wanted["zone"]:
         name = str(found["HostedZone"]["Name"]).rstrip(".")
         if domain != name and not domain.endswith(f".{name}"):
             raise FoundError(
-                f"platform_environment.aws.dns.zone is {wanted['zone']}, the zone of {name}, and the domain is "
-                f"{domain}: write the id of a zone that holds it."
+                f"platform_environment.aws.dns.zone is {wanted['zone']}, the zone of {name}, but the domain is "
+                f"{domain}: write the id of the zone that contains it."
             )
         return {"id": wanted["zone"], "name": name, "ours": False}
     zones = [
@@ -109,7 +109,7 @@ def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"id": made[0]["Id"].rsplit("/", 1)[-1], "name": domain, "ours": True}
     ids = ", ".join(item["Id"].rsplit("/", 1)[-1] for item in zones)
     raise FoundError(
-        f"There is a zone of {domain} that others made: {ids}. State which one to use: "
+        f"A zone for {domain} already exists that was not created here: {ids}. Set which one to use: "
         "platform_environment.aws.dns.zone."
     )
 
@@ -120,7 +120,7 @@ def records(
     edges: Iterable[Mapping[str, Any]],
     certificates: Iterable[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return the records in the words of route53: of the names, and of certificates that wait for a proof.
+    """Return the records in the format of route53: for the names, and for certificates pending validation.
 
     load_balancer: what elb_application_lb_info found, or empty. edges: what ec2_instance_info found.
     """
@@ -142,8 +142,8 @@ def records(
 def differing_records(
     wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], ttl: int
 ) -> list[Mapping[str, Any]]:
-    """Return the records to write: those of `records` that a zone does not have so. there: what route53_info found."""
-    # Route 53 tells a wildcard's star by its number.
+    """Return the records to write: those that are missing or differ. there: what route53_info found."""
+    # Route 53 returns a wildcard's star as its octal code.
     has = {(item["name"].replace(r"\052", "*").rstrip("."), item["type"]): item for item in there}
     return [item for item in wanted if not _same(item, has.get((item["name"], item["type"]), {}), ttl)]
 

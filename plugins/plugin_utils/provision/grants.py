@@ -1,10 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Access to the database for a limited time: checks of what is asked for, and the rules that say who has it.
+"""Temporary database access: validates requests, and reads the rules that say who has access.
 
-A grant is a rule of one security group of its own. The rule's description says whose it is, until when and why, so
-that whoever sees the group knows it, and no file or controller has to remember it. Pure functions.
+A grant is a rule in a dedicated security group. The rule's description contains its owner, end and reason, so that
+anyone who sees the group knows them, and no file or controller has to remember them. Pure functions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision im
 ACTIONS = ("tunnel", "grant", "list", "revoke", "sweep")
 REVOKE = "arn:aws:scheduler:::aws-sdk:ec2:revokeSecurityGroupIngress"
 TUNNEL = "Use the tunnel, which needs no address: -e access=tunnel."
-# What EC2 takes in a rule's description, and how long it may be.
+# Characters that EC2 accepts in a rule's description, and its maximum length.
 CHARACTERS = r"[A-Za-z0-9 ._:/()#,@\[\]+=&;{}!$*-]"
 LONGEST = 255
 DESCRIPTION = re.compile(r"owner=(\S+) until=(\d{4}-\d\d-\d\dT\d\d:\d\dZ) reason=(.+)")
@@ -34,13 +34,13 @@ MINUTE = "%Y-%m-%dT%H:%MZ"
 LOCAL_PORT = 10000
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007 - pylint of ansible-test knows no other
-# Nobody has these, so that a manual's example may be tried.
+# Documentation networks: nobody has these addresses, so that the manual's examples can be tried.
 DOCUMENTATION = [ipaddress.ip_network(item) for item in
                  ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]  # fmt: skip
 
 
 class AccessError(Exception):
-    """What was asked for is refused, with every reason."""
+    """The request is rejected, with every reason."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         reasons = [f"{item.path}: {item.value}\n  Problem: {item.problem}.\n  Fix: {item.fix}" for item in problems]
@@ -54,24 +54,24 @@ def refuse(path: str, value: Any, problem: str, fix: str) -> AccessError:
     return AccessError(report.problems)
 
 
-# --- what is asked for ------------------------------------------------------------
+# --- the request ------------------------------------------------------------------
 
 
 def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Check what is asked for, and return it with what follows from it; raise AccessError.
+    """Validate a request, and return it with derived values; raise AccessError.
 
-    asked: access, address, hours, owner, reason, database; None where not given. words: what -e left over.
+    asked: access, address, hours, owner, reason, database; None if not given. words: what -e could not assign.
     Returns also the C(group) on which access is granted, the C(name) of schedules and role, and the C(region).
     """
     report = Report()
     if asked.get("words"):
-        fix = "Put quotes inside of the quotes: -e \"reason='what it is for'\"."
-        report.add("-e", asked["words"], "these words belong to no variable", fix)
+        fix = "Use quotes inside the quotes: -e \"reason='what it is for'\"."
+        report.add("-e", asked["words"], "these words do not belong to a variable", fix)
     settings = model.environment["aws"]["database_access"]
     action = asked["access"]
     if action not in ACTIONS:
         fix = f"Write one of: {listed(ACTIONS)}.{report.suggest(action, ACTIONS)}"
-        report.add("access", action, "this is not an action", fix)
+        report.add("access", action, "this is not a valid action", fix)
     found: dict[str, Any] = {
         "access": action,
         "database": _database(report, model, asked["database"]),
@@ -83,18 +83,18 @@ def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, 
         hours = _hours(report, asked["hours"], settings["hours"])
         found["owner"] = _owner(report, asked["owner"])
         reason = _reason(report, asked["reason"])
-        # Whole minutes, downwards: never longer than was asked for.
+        # Rounded down to minutes: never longer than requested.
         end = (now + timedelta(hours=hours)).replace(second=0, microsecond=0)
         found["until"] = end.strftime(MINUTE)
         found["description"] = f"owner={found['owner']} until={found['until']} reason={reason}"
         found["public"] = bool(found["cidr"]) and not _inside(found["cidr"], settings["networks"])
         if len(found["description"]) > LONGEST:
             over = len(found["description"]) - LONGEST
-            report.add("reason", reason, f"EC2 keeps {LONGEST} characters, and this is {over} too long", "Shorten it.")
+            report.add("reason", reason, f"EC2 allows {LONGEST} characters, and this is {over} too long", "Shorten it.")
     if action == "revoke":
         if asked["address"] is None and asked["owner"] is None:
-            fix = "Add -e address=… or -e owner=…. Whose access there is: -e access=list."
-            report.add("address", None, "neither an address nor an owner says what to revoke", fix)
+            fix = "Add -e address=… or -e owner=…. To see the current grants: -e access=list."
+            report.add("address", None, "neither an address nor an owner is given", fix)
         found["cidr"] = None if asked["address"] is None else _network(report, asked["address"])
         found["owner"] = None if asked["owner"] is None else _owner(report, asked["owner"])
     if report.problems:
@@ -103,13 +103,13 @@ def request(model: Model, asked: Mapping[str, Any], now: datetime) -> dict[str, 
 
 
 def _database(report: Report, model: Model, name: Any) -> dict[str, Any]:
-    """The database, with its address and port; the first one if none is named."""
+    """Return the database, with its address and port; the first one by default."""
     names = list(model.environment["databases"])
     if name is None and names:
         name = names[0]
     if name not in names:
-        fix = f"Write one of: {listed(names)}.{report.suggest(name, names)}" if names else "Describe one."
-        report.add("database", name, "platform_environment.databases has no such database", fix)
+        fix = f"Write one of: {listed(names)}.{report.suggest(name, names)}" if names else "Add one."
+        report.add("database", name, "unknown database in platform_environment.databases", fix)
         return {}
     access = model.environment["databases"][name]
     return {
@@ -122,7 +122,7 @@ def _database(report: Report, model: Model, name: Any) -> dict[str, Any]:
 
 
 def _network(report: Report, value: Any) -> str | None:
-    """One address, alone or as a network of one, in the form that EC2 has it."""
+    """Return one address, alone or as a network of one, in the format of EC2."""
     fix = "Write one address, such as 203.0.113.7. Yours: curl https://checkip.amazonaws.com"
     if value is None or value == "":
         report.add("address", value, "the address is missing", fix)
@@ -135,7 +135,7 @@ def _network(report: Report, value: Any) -> str | None:
         report.add("address", value, "this is not an address", fix)
         return None
     if network.prefixlen == 0:
-        report.add("address", value, "this is everybody", fix)
+        report.add("address", value, "this matches every address", fix)
         return None
     if network.num_addresses > 1:
         report.add("address", value, f"these are {network.num_addresses} addresses", fix)
@@ -144,7 +144,7 @@ def _network(report: Report, value: Any) -> str | None:
 
 
 def _cidr(report: Report, value: Any, networks: Sequence[str]) -> str | None:
-    """One address that may be let in."""
+    """Return one address that may be granted access."""
     cidr = _network(report, value)
     problem = _kind(ipaddress.ip_interface(cidr).ip, networks) if cidr else ""
     if problem:
@@ -154,13 +154,13 @@ def _cidr(report: Report, value: Any, networks: Sequence[str]) -> str | None:
 
 
 def _kind(address: Address, networks: Sequence[str]) -> str:
-    """Return why an address cannot be somebody's who is to be let in, or nothing."""
+    """Return why an address cannot be granted access, or an empty string."""
     for word, applies in (
-        ("no address at all", address.is_unspecified),
-        ("the machine itself (loopback)", address.is_loopback),
-        ("a group of machines (multicast)", address.is_multicast),
-        ("an address on one wire (link-local)", address.is_link_local),
-        ("an IPv4 address in IPv6's form", getattr(address, "ipv4_mapped", None) is not None),
+        ("the unspecified address", address.is_unspecified),
+        ("a loopback address", address.is_loopback),
+        ("a multicast address", address.is_multicast),
+        ("a link-local address", address.is_link_local),
+        ("an IPv4-mapped IPv6 address", getattr(address, "ipv4_mapped", None) is not None),
     ):
         if applies:
             return f"this is {word}"
@@ -169,8 +169,8 @@ def _kind(address: Address, networks: Sequence[str]) -> str:
     if address.is_global and not address.is_reserved:
         return ""
     return (
-        "this is a private or reserved address, which many machines have, and the database sees another one; "
-        "addresses of a VPN or a peered network count where platform_environment.aws.database_access.networks has them"
+        "this is a private or reserved address, and the database would see another one; to allow addresses of a VPN or "
+        "a peered network, add it to platform_environment.aws.database_access.networks"
     )
 
 
@@ -182,7 +182,7 @@ def _inside(address: str, networks: Sequence[str]) -> bool:
 def _hours(report: Report, value: Any, most: int) -> int:
     fix = f"Write -e hours= with a whole number from 1 to {most}."
     if value is None or value == "":
-        report.add("hours", value, "it is not said for how long", fix)
+        report.add("hours", value, "the number of hours is missing", fix)
         return 0
     if isinstance(value, bool) or not re.fullmatch(r"\d{1,9}", str(value), re.ASCII):
         report.add("hours", value, "this is not a number of hours", fix)
@@ -197,31 +197,31 @@ def _hours(report: Report, value: Any, most: int) -> int:
 def _owner(report: Report, value: Any) -> str:
     fix = "Write -e owner= with a login or an e-mail address: letters, digits and . _ + @ -"
     if not value:
-        report.add("owner", value, "it is not said whose access it is", fix)
+        report.add("owner", value, "the owner is missing", fix)
     elif not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._+@-]{1,64}", value):
-        report.add("owner", value, "this cannot be an owner", fix)
+        report.add("owner", value, "this is not a valid owner", fix)
     return str(value)
 
 
 def _reason(report: Report, value: Any) -> str:
     reason = value.strip() if isinstance(value, str) else value
     if not reason:
-        report.add("reason", value, "it is not said why", "Write -e \"reason='what it is for'\".")
+        report.add("reason", value, "the reason is missing", "Write -e \"reason='what it is for'\".")
     elif not isinstance(reason, str) or not re.fullmatch(f"{CHARACTERS}+", reason):
         strange = sorted(set(re.sub(CHARACTERS, "", str(reason))))
         fix = "Write letters from a to z, digits, spaces and ._-:/()#,@[]+=&;{}!$*"
-        report.add("reason", reason, f"EC2 does not take {listed(map(repr, strange))} in a rule's description", fix)
+        report.add("reason", reason, f"EC2 does not accept {listed(map(repr, strange))} in a rule's description", fix)
     return str(reason)
 
 
-# --- what there is ----------------------------------------------------------------
+# --- current grants ---------------------------------------------------------------
 
 
 def rules(group: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
-    """Return the rules of the group, as ec2_security_group_info shows it; those that never end first.
+    """Return the rules of the group, as returned by ec2_security_group_info; those that never expire first.
 
-    Each: source, port (None for a range), owner, until, reason, left (seconds) and expired. Rules that are not of this
-    form have neither owner nor end: somebody else made them, and only what names their address revokes them.
+    Each: source, port (None for a range), owner, until, reason, left (seconds) and expired. Rules without
+    this format have neither owner nor end: somebody else created them, and they are only revoked by address.
     """
     found = []
     for permission in group["ip_permissions"]:
@@ -245,7 +245,7 @@ def _described(description: str, now: datetime) -> dict[str, Any]:
     match = DESCRIPTION.fullmatch(description)
     try:
         end = datetime.strptime(match[2], MINUTE).replace(tzinfo=UTC) if match else None
-    except ValueError:  # no such day
+    except ValueError:  # not a valid date
         end = None
     if not match or end is None:
         return {"owner": "", "until": "", "reason": description, "left": None, "expired": False}
@@ -256,9 +256,9 @@ def _described(description: str, now: datetime) -> dict[str, Any]:
 def grant(
     asked: Mapping[str, Any], group: Mapping[str, Any], databases: Sequence[Mapping[str, Any]], now: datetime
 ) -> dict[str, Any]:
-    """Return the rule of a grant and the schedule that ends it; raise AccessError.
+    """Return the rule of a grant and the schedule that revokes it; raise AccessError.
 
-    databases: as rds_instance_info shows them.
+    databases: as returned by rds_instance_info.
     """
     reached = [
         item
@@ -269,7 +269,7 @@ def grant(
         raise refuse(
             "database",
             asked["database"]["name"],
-            f"no RDS instance carries the security group {group['group_name']}, so that a rule would open nothing",
+            f"no RDS instance has the security group {group['group_name']}, so a rule would have no effect",
             "Run provision.yml --tags security_groups,database. " + TUNNEL,
         )
     port = asked["database"]["port"]
@@ -280,8 +280,8 @@ def grant(
             raise refuse(
                 "owner",
                 asked["owner"],
-                f"{asked['cidr']} has access already, for {item['owner'] or 'nobody known'}: {item['reason']}",
-                "An address has one owner. Revoke it first: -e access=revoke -e address=" + asked["cidr"],
+                f"{asked['cidr']} already has access, for {item['owner'] or 'an unknown owner'}: {item['reason']}",
+                "An address can have only one owner. Revoke it first: -e access=revoke -e address=" + asked["cidr"],
             )
     several, one = ("Ipv6Ranges", "CidrIpv6") if ":" in asked["cidr"] else ("IpRanges", "CidrIp")
     permission = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, several: [{one: asked["cidr"]}]}
@@ -303,19 +303,19 @@ def grant(
 
 
 def _unreachable(asked: Mapping[str, Any], databases: Sequence[Mapping[str, Any]]) -> str:
-    """Say where a rule alone does not let anybody in."""
+    """Warn if a rule alone does not give access."""
     if not asked["public"] or any(item.get("publicly_accessible") for item in databases):
         return ""
-    return f"No database with this group has a public address: only what forwards to it gets there. {TUNNEL}"
+    return f"No database with this group has a public address, so it can only be reached through a forwarder. {TUNNEL}"
 
 
 def schedule_name(source: str, port: int) -> str:
-    """Return the name of the schedule that ends a grant: one for each address and port, so that it can be moved."""
+    """Return the name of the schedule that revokes a grant: one per address and port, so that it can be changed."""
     return f"{source.partition('/')[0].replace(':', '-')}-{port}"
 
 
 def revoked(asked: Mapping[str, Any], present: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rules that are asked to be revoked; raise AccessError where there are none."""
+    """Return the rules to revoke; raise AccessError if there are none."""
     found = [
         {**item, "schedule": schedule_name(item["source"], item["port"])}
         for item in present
@@ -324,12 +324,12 @@ def revoked(asked: Mapping[str, Any], present: Sequence[Mapping[str, Any]]) -> l
     if not found:
         path, value = ("address", asked["cidr"]) if asked["cidr"] else ("owner", asked["owner"])
         there = listed(f"{item['source']} ({item['owner'] or 'owner unknown'})" for item in present)
-        raise refuse(path, value, "no rule is of this", f"There are: {there}." if there else "There is no rule at all.")
+        raise refuse(path, value, "no rule matches", f"Current rules: {there}." if there else "There are no rules.")
     return found
 
 
 def table(present: Sequence[Mapping[str, Any]], ended_by: Iterable[str]) -> str:
-    """Return the rules as text. ended_by: names of the schedules that there are."""
+    """Return the rules as text. ended_by: names of the existing schedules."""
     schedules = set(ended_by)
     rows = [("address", "port", "owner", "until (UTC)", "left", "ends by", "reason")]
     for item in present:
@@ -338,7 +338,7 @@ def table(present: Sequence[Mapping[str, Any]], ended_by: Iterable[str]) -> str:
         rows.append((item["source"], str(item["port"] or "range"), item["owner"] or "?", item["until"] or "never",
                      _left(item["left"]), ends, item["reason"]))  # fmt: skip
     if not present:
-        return "Nobody has access to the database by address."
+        return "No address has access to the database."
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
@@ -347,7 +347,7 @@ def table(present: Sequence[Mapping[str, Any]], ended_by: Iterable[str]) -> str:
 def _left(seconds: int | None) -> str:
     if seconds is None:
         return "?"
-    return "over" if seconds <= 0 else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return "expired" if seconds <= 0 else f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def changes(asked: Mapping[str, Any], there: Mapping[str, Any], now: datetime) -> dict[str, Any]:
@@ -367,9 +367,9 @@ def changes(asked: Mapping[str, Any], there: Mapping[str, Any], now: datetime) -
 
 
 def tunnel(asked: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> str:
-    """Return the commands of a tunnel through a host that may connect to the database; raise AccessError.
+    """Return the commands for a tunnel through a host that may connect to the database; raise AccessError.
 
-    instances: those of the environment that run, as ec2_instance_info shows them.
+    instances: the running ones of the environment, as returned by ec2_instance_info.
     """
     database, callers = asked["database"], asked["database"]["callers"]
     for item in sorted(instances, key=lambda found: found["instance_id"]):

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The hosts of an environment: groups of instances by what they carry, and what these may do in AWS. Pure."""
+"""The hosts of an environment: groups of instances by their services, and their permissions in AWS. Pure."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ow
     lacks,
 )
 
-# Debian says there which image is its newest; EC2 looks at each launch. ARM processors have a g behind the number.
+# Debian publishes its latest image there; EC2 resolves it at each launch. ARM types have a g after the number.
 DEBIAN = "/aws/service/debian/release/12/latest/"
 ARM = re.compile(r"[a-z]+\d+g[a-z]*\..+")
-# By which a host takes its role.
+# Gives a host its role.
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -60,7 +60,7 @@ GROUP_KEYS: dict[str, Key] = {
     "services": Key(
         items(text(r"[a-z][a-z0-9-]*", "the name of a service, or edge"), "a list such as [api]"),
         required=True,
-        hint="Add services: what these hosts carry, such as [api].",
+        hint="Add services: those of these hosts, such as [api].",
     ),
     "count": Key(integer(0, 200)),
     "type": Key(text(r"[a-z0-9-]+\.[a-z0-9-]+", "an instance type such as t3.small"), "t3.small"),
@@ -80,7 +80,7 @@ CHECK = table(
     "a mapping of groups of hosts, such as {api: {services: [api], count: 2}}",
 )
 
-# Without it nobody gets in: Debian's image has no SSM agent. Its bucket is reached through the endpoint for S3.
+# Required for access: Debian's image has no SSM agent. Its bucket is reached through the S3 endpoint.
 USER_DATA = """#!/bin/sh
 set -eu
 cd "$(mktemp -d)"
@@ -94,19 +94,19 @@ systemctl enable --now amazon-ssm-agent
 
 
 def groups(model: Model) -> dict[str, dict[str, Any]]:
-    """Return the checked groups of hosts; empty where this environment's hosts are made by others."""
+    """Return the checked groups of hosts; empty if this environment's hosts are created elsewhere."""
     found: dict[str, dict[str, Any]] = (model.environment["aws"] or {}).get("hosts") or {}
     return found
 
 
 def count(group: Mapping[str, Any]) -> int:
-    """Return how many hosts of a group are made: one, unless it consists of hosts that exist."""
+    """Return how many hosts of a group to create: one by default, none if it has adopted hosts."""
     stated: int | None = group["count"]
     return stated if stated is not None else 0 if group["adopt"] else 1
 
 
 def placement(model: Model) -> dict[str, list[str]]:
-    """Return the names of the hosts that will carry each service, before there is one."""
+    """Return the names of the hosts that will run each service, before they exist."""
     found: dict[str, list[str]] = {}
     for name, group in groups(model).items():
         hosts = [aws_name(model, f"{name}-{number + 1}") for number in range(count(group))] + (group["adopt"] or [])
@@ -116,7 +116,7 @@ def placement(model: Model) -> dict[str, list[str]]:
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return roles and groups of hosts. A group's `security_groups` are those of all that its hosts carry."""
+    """Return roles and groups of hosts. A group's `security_groups` are those of all services of its hosts."""
     roles: dict[str, dict[str, Any]] = {}
     found = {}
     region = model.environment["region"]
@@ -134,7 +134,7 @@ def derive(model: Model) -> dict[str, Any]:
             }
         architecture = "arm64" if ARM.fullmatch(group["type"]) else "amd64"
         image = group["image"] or DEBIAN + architecture
-        # Service says what causes the costs; a host with several services is its group's.
+        # The tag Service is for cost allocation; a host with several services counts for its group.
         tags = aws_tags(model, services[0] if len(services) == 1 else name) | {"Services": ",".join(services)}
         found[name] = {
             "name": aws_name(model, name),
@@ -161,13 +161,13 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def _basics(model: Model) -> list[dict[str, Any]]:
-    """Return what every host does in AWS: sessions through SSM, logs and metrics of its environment."""
+    """Return the permissions of every host: sessions through SSM, logs and metrics of its environment."""
     environment, region = model.environment["name"], model.environment["region"]
     logs = f"arn:aws:logs:{region}:*:log-group:/fivepointers/{environment}/*"
     channels = ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")
     writes = ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents", "PutRetentionPolicy")
     return [
-        # Amazon's own policy for SSM lets a host read every parameter of the account.
+        # Amazon's own policy for SSM would let a host read all parameters of the account.
         _allow(["ssm:UpdateInstanceInformation", *(f"ssmmessages:{channel}" for channel in channels)], "*"),
         _allow([f"logs:{action}" for action in writes], [logs, f"{logs}:log-stream:*"]),
         _allow(
@@ -184,8 +184,8 @@ def _allow(actions: list[str], resource: str | list[str], condition: Mapping[str
 
 
 def _policy(model: Model, services: Sequence[str], reads: Iterable[str] | None) -> dict[str, Any]:
-    """Return what hosts with these services may do. The controller brings secrets and releases: nobody has to read
-    them from AWS, unless the settings say so."""
+    """Return the permissions of hosts with these services. The controller delivers secrets and releases: hosts do not
+    read them from AWS, unless the settings allow it."""
     statements = _basics(model)
     if EDGE in services and model.environment["tls"]["mode"] == "acme":
         only = {
@@ -221,7 +221,7 @@ def _policy(model: Model, services: Sequence[str], reads: Iterable[str] | None) 
 
 
 def problems(report: Report, model: Model) -> None:
-    """Hosts carry what the catalogue describes, all of it, and no more than the database and AWS allow."""
+    """Require hosts for every service, only known services, and no more than the database and AWS allow."""
     if not groups(model):
         return
     root = "platform_environment.aws.hosts"
@@ -234,42 +234,42 @@ def problems(report: Report, model: Model) -> None:
         services = list(dict.fromkeys(group["services"] or []))
         if group["services"] == []:
             report.add(
-                f"{path}.services", [], "these hosts would carry nothing", "Write what they carry, or remove it."
+                f"{path}.services", [], "these hosts would have no services", "Add services, or remove the group."
             )
         for service in services:
             if service not in known:
-                fix = f"Correct the name, or describe the service.{report.suggest(service, known)}"
-                report.add(f"{path}.services", service, f"the catalogue has no service '{service}'", fix)
+                fix = f"Correct the name, or add the service to the catalogue.{report.suggest(service, known)}"
+                report.add(f"{path}.services", service, f"unknown service '{service}'", fix)
         if len(services) > most:
             report.add(
                 f"{path}.services",
                 ",".join(services),
-                f"a host would have {len(services)} security groups, one for each service, and AWS takes {most}",
-                "Spread them over two groups of hosts; or have AWS raise the quota 'security groups per network "
-                f"interface', and state it: aws.security_groups.limits.groups: {len(services)}.",
+                f"a host would have {len(services)} security groups, one for each service, but AWS allows {most}",
+                "Split them into two groups of hosts; or have AWS raise the quota 'security groups per network "
+                f"interface', and set aws.security_groups.limits.groups: {len(services)}.",
             )
         if len(",".join(services)) > LONGEST_TAG:
             problem = f"the tag Services would be longer than {LONGEST_TAG} characters"
-            report.add(f"{path}.services", ",".join(services), problem, "Spread them over two groups of hosts.")
+            report.add(f"{path}.services", ",".join(services), problem, "Split them into two groups of hosts.")
         if "artifacts" in (group["reads"] or []) and not model.environment["artifacts"]:
-            problem = "the environment does not say where artifacts are"
+            problem = "the environment does not define where artifacts are"
             report.add(f"{path}.reads", "artifacts", problem, "Add platform_environment.artifacts, or remove it.")
         for instance in group["adopt"] or []:
             first = owners.setdefault(instance, name)
             if first != name:
-                report.add(f"{path}.adopt", instance, f"'{first}' has this instance already", "Keep one of them.")
+                report.add(f"{path}.adopt", instance, f"this instance is already in '{first}'", "Keep one of them.")
     wanted = list(model.services)
     if any(service["public"] for service in model.services.values()):
         wanted.append(EDGE)
     for service in wanted:
         if not carried.get(service):
             fix = f"Add '{service}' to the services of a group of hosts, or a count to its group."
-            report.add(root, service, f"no host would carry '{service}'", fix)
+            report.add(root, service, f"no host would run '{service}'", fix)
     _check_budget(report, model, carried)
 
 
 def _check_budget(report: Report, model: Model, carried: dict[str, list[str]]) -> None:
-    """The pools of all hosts that will be there fit into what the database allows."""
+    """Require that the connection pools of all future hosts fit into what the database allows."""
     for database, budget in connection_budget(replace(model, placement=carried)).items():
         if not budget["max_connections"] or budget["needed"] <= budget["allowed"]:
             continue
@@ -286,7 +286,7 @@ def _check_budget(report: Report, model: Model, carried: dict[str, list[str]]) -
                     count(group),
                     f"the pools of these hosts may open {budget['needed']} connections to '{database}', which allows "
                     f"{budget['allowed']} (80 % of {budget['max_connections']}): {listed(sums)}",
-                    f"Have fewer hosts, a smaller pool of '{largest['service']}', or a larger class of the database "
+                    f"Use fewer hosts, a smaller pool for '{largest['service']}', or a larger database class "
                     f"with its platform_environment.databases.{database}.max_connections.",
                 )
                 break
@@ -294,7 +294,7 @@ def _check_budget(report: Report, model: Model, carried: dict[str, list[str]]) -
 
 # --- compare with AWS ----------------------------------------------------------
 
-# What a launch template is made from.
+# The content of a launch template.
 TEMPLATE_KEYS = ("name", "image", "type", "key", "role", "root_device", "disk", "user_data", "tags")
 GONE = ("shutting-down", "terminated")
 
@@ -303,7 +303,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     """Return what to do about the hosts, their launch templates and their roles.
 
     there: C(instances) of the VPC, C(roles) and C(launch_templates) of the derived names; C(network) and
-    C(security_groups) (name to id) as these layers found them; and C(terminate), the ids that may be terminated.
+    C(security_groups) (name to id) as returned by these layers; and C(terminate), the ids that may be terminated.
     Returns what C(compare) and C(iam.compare) return, and C(launch_templates) to create or change.
     """
     return {
@@ -320,9 +320,9 @@ def compare(
     security_groups: Mapping[str, str],
     terminate: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return what is to be done about the hosts.
+    """Return what to do about the hosts.
 
-    there: the instances of the VPC, as the info module returns them. network: what the layer `network` found.
+    there: the instances of the VPC, as the info module returns them. network: the result of the layer `network`.
     security_groups: name -> id. terminate: ids that may be terminated. Returns launch (name, subnet, tags, groups),
     tag and regroup (what differs), terminate, and notices.
     """
@@ -339,8 +339,8 @@ def compare(
         if len(members) > group["count"]:
             ids = sorted(item["instance_id"] for item in members)
             raise FoundError(
-                f"aws.hosts.{group['group']}.count: {group['count']} hosts are asked for, and there are {len(ids)}: "
-                f"{', '.join(ids)}. Nothing is terminated without its name: take one out of service "
+                f"aws.hosts.{group['group']}.count: {group['count']} hosts are configured, but {len(ids)} exist: "
+                f"{', '.join(ids)}. Hosts are only terminated by name: take one out of service "
                 f"(playbooks/maintenance.yml), then run with -e terminate={ids[-1]}. Or raise the count."
             )
         names = _names(group, members)
@@ -349,7 +349,7 @@ def compare(
             _repair(result, item, group["tags"] | {"Name": name}, wanted_groups, exact=True)
             if item["instance_type"] != group["type"]:
                 result["notices"].append(
-                    f"host {name} ({item['instance_id']}) is a {item['instance_type']}, and aws.hosts.{group['group']}"
+                    f"host {name} ({item['instance_id']}) is a {item['instance_type']}, but aws.hosts.{group['group']}"
                     f".type is {group['type']}: a host keeps its type until it is replaced (-e terminate=…)"
                 )
         used = [item["subnet_id"] for item in members]
@@ -367,7 +367,7 @@ def compare(
             )
         _adopt(result, group, alive, wanted_groups, derived["most_groups"])
     result["notices"] += [
-        f"host {item['tags'].get('Name', '')} ({item['instance_id']}) belongs to no group of aws.hosts; "
+        f"host {item['tags'].get('Name', '')} ({item['instance_id']}) does not belong to any group of aws.hosts; "
         f"to terminate it: -e terminate={item['instance_id']}"
         for item in kept
         if item["instance_id"] not in placed
@@ -378,10 +378,10 @@ def compare(
 def differing_templates(
     derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]], security_groups: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return the launch templates to make or to change, each with the ids of its groups.
+    """Return the launch templates to create or change, each with the ids of its groups.
 
-    there: templates of these names with their versions. What a version was made from stands in its description, so
-    that one made by hand since is found.
+    there: templates of these names with their versions. What a version was created from is in its description, so
+    that one created manually since is noticed.
     """
     by_name = {template["launch_template_name"]: template for template in there}
     differing = []
@@ -414,13 +414,13 @@ def _adopt(
     wanted_groups: Sequence[str],
     most: int,
 ) -> None:
-    """Give hosts that were made by others the tags that the inventory reads, and groups beside those that they have."""
+    """Give adopted hosts the tags that the inventory reads, and our groups in addition to their own."""
     for number, name in enumerate(group["adopt"]):
         item = next((instance for instance in alive if instance["instance_id"] == name), None)
         if item is None:
             raise FoundError(
-                f"aws.hosts.{group['group']}.adopt: the VPC of this environment has no instance {name}. Correct the "
-                "id; or state the VPC that it is in: aws.network.vpc and aws.network.subnets."
+                f"aws.hosts.{group['group']}.adopt: instance {name} not found in the environment's VPC. Correct the "
+                "id; or set the VPC that it is in: aws.network.vpc and aws.network.subnets."
             )
         other = elsewhere(item["tags"], group["tags"]["Environment"])
         if other:
@@ -429,8 +429,8 @@ def _adopt(
         if len(others) + len(wanted_groups) > most:
             raise FoundError(
                 f"aws.hosts.{group['group']}.adopt: {name} has {listed(others)}, and with {len(wanted_groups)} groups "
-                f"of its services it would be in more than AWS takes ({most}). Take it out of one; or have AWS raise "
-                "the quota 'security groups per network interface', and state it: aws.security_groups.limits.groups."
+                f"of its services it would have more than AWS allows ({most}). Remove it from one; or have AWS raise "
+                "the quota 'security groups per network interface', and set aws.security_groups.limits.groups."
             )
         tags = {key: value for key, value in group["tags"].items() if key != "ManagedBy"}
         tags["Name"] = item["tags"].get("Name") or f"{group['name']}-adopted-{number + 1}"
@@ -438,7 +438,7 @@ def _adopt(
 
 
 def _is_ours(derived: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Whether the collection made this host: its tags say so, or the profile that it alone gives, if a tag was lost."""
+    """Return whether the collection created this host: by its tags or, if a tag was lost, by its instance profile."""
     tags = item["tags"]
     if elsewhere(tags, derived["environment"]):
         return False
@@ -449,7 +449,7 @@ def _is_ours(derived: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
 
 
 def _belongs(derived: Mapping[str, Any], group: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Whether a host is one of a group: by its name, or by its services where the name was lost."""
+    """Return whether a host belongs to a group: by its name, or by its services if the name was lost."""
     name = str(item["tags"].get("Name", ""))
     if any(re.fullmatch(re.escape(other["name"]) + r"-\d+", name) for other in derived["groups"].values()):
         return bool(re.fullmatch(re.escape(group["name"]) + r"-\d+", name))
@@ -457,7 +457,7 @@ def _belongs(derived: Mapping[str, Any], group: Mapping[str, Any], item: Mapping
 
 
 def _names(group: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each member, which keeps the one that it has, and for each host to launch."""
+    """Return a name for each member, which keeps its name, and for each host to launch."""
     names: list[str] = []
     for item in members:
         name = str(item["tags"].get("Name", ""))
@@ -478,7 +478,7 @@ def _repair(
     wanted: Sequence[str],
     exact: bool,
 ) -> None:
-    """Note what a host lacks. Its groups become those that are wanted, or with exact=False more than it has."""
+    """Record what a host lacks. Its groups are replaced with the desired ones, or with exact=False extended."""
     entry = {"id": item["instance_id"], "name": tags["Name"]}
     if lacks(item["tags"], tags):
         result["tag"].append({**entry, "tags": dict(tags)})
@@ -494,8 +494,8 @@ def _terminable(names: Sequence[str], ours: Sequence[Mapping[str, Any]], adopted
     known = {item["instance_id"] for item in ours}
     for name in names:
         if name in adopted:
-            raise FoundError(f"terminate: {name} was made by others and adopted. It is never terminated here.")
+            raise FoundError(f"terminate: {name} was adopted, so it is never terminated here.")
         if name not in known:
             have = listed(sorted(known)) or "none"
-            raise FoundError(f"terminate: {name} is no host that was made here. There are: {have}.")
+            raise FoundError(f"terminate: {name} is not a host that was created here. Those are: {have}.")
     return list(names)

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Roles of IAM that layers make: for hosts, and for EventBridge Scheduler. Pure functions."""
+"""IAM roles that layers create: for hosts, and for EventBridge Scheduler. Pure functions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scheduler_role(
         "description": description,
         "tags": dict(tags),
         "trust": {"Version": "2012-10-17", "Statement": [trust]},
-        # Text, or Ansible would sort its keys.
+        # As text, since Ansible would sort the keys.
         "policy": json.dumps({"Version": "2012-10-17", "Statement": list(statements)}),
     }
 
@@ -35,8 +35,8 @@ def scheduler_role(
 def compare(wanted: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], fix: str) -> dict[str, Any]:
     """Return the C(roles) to create or change, and C(refusals): why a role of that name must not be changed.
 
-    there: the roles of these names, as iam_role_info returns them. fix: what to do about a role of somebody else.
-    A policy can be written in several ways: one that reads differently is returned, and the module compares it.
+    there: the roles of these names, as iam_role_info returns them. fix: what to do about a role of another owner.
+    Equal policies can be written differently: a role whose text differs is returned, and the module compares it.
     """
     by_name = {role["role_name"]: role for role in there}
     refusals = [

@@ -1,15 +1,15 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The layers of AWS resources that an environment needs: one module of this package for each, put together here.
+"""The layers of AWS resources of an environment: one module of this package for each, combined here.
 
 A layer has C(CHECK), which checks its settings below C(platform_environment.aws); C(derive(model)), which returns the
 desired state of its resources; C(changes(derived, there)), which returns what to do about them, given what was looked
-up in AWS; and perhaps C(problems(report, model)), for what no single value shows. An environment that
-states C(aws) has all layers, with defaults for what it does not state. Pure functions: nothing asks AWS.
+up in AWS; and optionally C(problems(report, model)), for problems that involve several values. An environment that
+sets C(aws) has all layers, with defaults for what it does not set. Pure functions that do not call AWS.
 
-Modules of layers are imported when the first environment states C(aws), or when a filter asks for one of them: Ansible
-compiles what it imports once more in each of its processes.
+Modules of layers are imported when the first environment sets C(aws), or when a filter needs one of them: Ansible
+compiles imports again in each of its processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def layer(name: str) -> ModuleType:
 
 
 def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
-    """The settings of all layers; each that is not stated is as if it were an empty mapping."""
+    """Check the settings of all layers; a missing one counts as an empty mapping."""
     stated = any_mapping(report, path, value)
     if stated is None:
         return None
@@ -52,7 +52,7 @@ def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
 
 
 def complete(model: Model) -> None:
-    """Put in what follows from the settings: the edge trusts the load balancer, which is in the public subnets."""
+    """Add derived settings: the edge trusts the load balancer, which is in the public subnets."""
     tls, network = model.environment["tls"], (model.environment["aws"] or {}).get("network")
     if tls["mode"] == "load_balancer" and network and network["cidr"] and not network["vpc"]:
         made = [subnet["cidr"] for subnet in layer("network").subnets(model) if subnet["kind"] == "public"]
@@ -60,7 +60,7 @@ def complete(model: Model) -> None:
 
 
 def problems(report: Report, model: Model) -> None:
-    """Check each layer against the whole model. What is broken in itself was reported already."""
+    """Check each layer against the whole model. Problems of single values were reported before."""
     aws = model.environment["aws"]
     if aws is None or any(aws[name] is None for name in LAYERS):
         return

@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The layer `load_balancer`: one in front of all edges, where TLS ends at it. Pure functions."""
+"""The layer `load_balancer`: one in front of all edges, if it terminates TLS. Pure functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision im
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import foreign
 
-# nginx lets a silent WebSocket live as long. Ordinary connections get this too, so the edge keeps its own longer.
+# As long as nginx keeps an idle WebSocket. It applies to all connections, so the edge keeps its own open longer.
 IDLE_TIMEOUT = 3600
 LONGEST_NAME = 32
 LONGEST_DELAY = 3600
@@ -49,7 +49,7 @@ CHECK = keys(KEYS, "a mapping such as {certificate: arn:aws:acm:…}")
 
 
 def problems(report: Report, model: Model) -> None:
-    """The load balancer's name is no longer than AWS takes."""
+    """Require a load balancer name that is not longer than AWS allows."""
     name = names.aws_name(model, "edge")
     if len(name) > LONGEST_NAME:
         problem = f"the load balancer's name '{name}' would be longer than {LONGEST_NAME} characters"
@@ -57,7 +57,7 @@ def problems(report: Report, model: Model) -> None:
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return what is made of load balancer and target group; C(enabled) is false where the edges hold TLS."""
+    """Return the load balancer and target group to create; C(enabled) is false if the edges terminate TLS."""
     settings = model.environment["aws"]["load_balancer"]
     protection = settings["deletion_protection"]
     name, tags = names.aws_name(model, "edge"), names.aws_tags(model, "edge")
@@ -77,12 +77,12 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def target_group(model: Model) -> dict[str, Any]:
-    """Return how the edges are reached, checked, and let go."""
+    """Return how the edges are reached, checked and drained."""
     return {
         "protocol": "HTTP",
         "port": EDGE_PORTS[0],
         "health_check_protocol": "HTTP",
-        # The edge answers this to whoever asks by address.
+        # The response of the edge to requests by address.
         "health_check_path": "/edge-health",
         "health_check_interval": 5,
         "health_check_timeout": 2,
@@ -94,7 +94,7 @@ def target_group(model: Model) -> dict[str, Any]:
 
 
 def longest_drain(model: Model) -> int:
-    """Return the seconds after which the last public service has let go of its requests and sockets."""
+    """Return the seconds after which the last public service has drained its requests and sockets."""
     public = [service for service in model.services.values() if service["public"]]
     return max((max(service["drain"], service["hold"] or 0) for service in public), default=0)
 
@@ -102,7 +102,7 @@ def longest_drain(model: Model) -> int:
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
     """Return what to do about load balancer, target group and targets, as far as they were looked up.
 
-    there: C(load_balancer), C(target_group) (each as its info module returns it, empty where there is none), and
+    there: C(load_balancer), C(target_group) (each as its info module returns it, empty if there is none), and
     C(certificates) of the region; or C(target_group) and the environment's C(instances).
     Returns C(refusals), C(certificate) (see C(choose_certificate)) and C(target_group), the changes in words; or
     C(targets) to register or deregister.
@@ -121,14 +121,14 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
 
 
 def covers(stated: Iterable[str], name: str) -> bool:
-    """Whether a certificate of these names is good for a name; a wildcard stands for one label."""
+    """Return whether a certificate with these names covers a name; a wildcard matches one label."""
     return name in stated or f"*.{name.partition('.')[2]}" in stated
 
 
 def choose_certificate(certificates: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> dict[str, str]:
-    """Return C(arn) of the certificate for the load balancer, or in C(problem) what to do about there being none.
+    """Return C(arn) of the certificate for the load balancer, or in C(problem) what to do if there is none.
 
-    The stated one, else of those that cover all names the one that lives longest. certificates: as
+    The configured one, otherwise of those that cover all names the one that expires last. certificates: as
     acm_certificate_info found them.
     """
     if wanted["certificate"]:
@@ -139,13 +139,13 @@ def choose_certificate(certificates: Sequence[Mapping[str, Any]], wanted: Mappin
         best = max(good, key=lambda item: str(item.get("not_after", "")))
         return {"arn": best["certificate_arn"], "problem": ""}
     if wanted["certificate"]:
-        reason = "is not there, or not issued"
+        reason = "does not exist, or is not issued"
         if issued:
             reason = f"does not cover {', '.join(_missing(issued[0], wanted['names']))}"
         return {
             "arn": "",
             "problem": f"platform_environment.aws.load_balancer.certificate is {wanted['certificate']}, which "
-            f"{reason}. Correct it, or remove it to have one found by its names: {', '.join(wanted['names'])}",
+            f"{reason}. Correct it, or remove it to find one by its names: {', '.join(wanted['names'])}",
         }
     first, *others = wanted["names"]
     command = ["aws", "acm", "request-certificate", "--region", wanted["region"], "--validation-method", "DNS"]
@@ -153,8 +153,8 @@ def choose_certificate(certificates: Sequence[Mapping[str, Any]], wanted: Mappin
     return {
         "arn": "",
         "problem": f"ACM has no issued certificate in {wanted['region']} for {', '.join(wanted['names'])}. Request "
-        f"one: `{shlex.join(command)}`. Then `provision.yml --tags dns` writes the records that prove whose the domain "
-        "is; once ACM shows it as issued, which takes minutes, run provision.yml again",
+        f"one: `{shlex.join(command)}`. Then `provision.yml --tags dns` writes its validation records; "
+        "once ACM shows it as issued, which takes minutes, run provision.yml again",
     }
 
 
@@ -163,7 +163,7 @@ def _missing(certificate: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     return [name for name in names if not covers(stated, name)]
 
 
-# Setting of elb_target_group -> what elb_target_group_info calls it.
+# Option of elb_target_group -> key of elb_target_group_info.
 FOUND_AS = {
     "protocol": "protocol",
     "port": "port",
@@ -178,9 +178,9 @@ FOUND_AS = {
 
 
 def target_group_changes(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Return what would be changed of the group of targets, one line each: elb_target_group knows no check mode."""
+    """Return the changes of the target group, one line each: elb_target_group does not support check mode."""
     if not found:
-        return [f"{wanted['name']}, a group of targets"]
+        return [f"{wanted['name']}, a target group"]
     pairs = {key: (found.get(name), wanted[key]) for key, name in FOUND_AS.items()}
     matcher = (found.get("matcher") or {}).get("http_code")
     pairs["successful_response_codes"] = (matcher, wanted["successful_response_codes"])
@@ -193,10 +193,10 @@ def target_group_changes(wanted: Mapping[str, Any], found: Mapping[str, Any]) ->
 
 
 def target_plan(instances: Iterable[Mapping[str, Any]], targets: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the instances to register with the target group, or to take out: C(name), the id, and C(state).
+    """Return the instances to register with the target group, or to deregister: C(name), the id, and C(state).
 
-    instances: what ec2_instance_info found of the environment. targets: what elb_target_group_info tells of health.
-    An edge that is stopped stays registered: it may be started again.
+    instances: those of the environment from ec2_instance_info. targets: the health from elb_target_group_info.
+    A stopped edge stays registered, since it may be started again.
     """
     state = {
         item["instance_id"]: item["state"]["name"] for item in instances if "edge" in tagged_services(item.get("tags"))

@@ -1,14 +1,14 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The layer C(monitoring): log groups, metrics of them, alarms, dashboard and saved queries. Pure functions.
+"""The layer C(monitoring): log groups, their metrics, alarms, dashboard and saved queries. Pure functions.
 
-What follows from catalogue and environment alone is C(derive)'s; C(complete) adds what needs the account: its number,
-the instances and certificates that are in it.
+C(derive) uses catalogue and environment only; C(complete) adds what depends on the account: its number, instances and
+certificates.
 
-nginx writes its access log into a file, a JSON object for each request: its fields are the event's. An entry of the
-journal is the event C({"body": {"MESSAGE": "…", …}}): where the message is JSON itself, metric filters see text, and
-queries parse it.
+nginx writes its access log to a file, as one JSON object per request, whose fields are those of the event. A journal
+entry is the event C({"body": {"MESSAGE": "…", …}}): if the message is JSON itself, metric filters see text, and queries
+parse it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import lacks
 
-# What the module amazon.aws.cloudwatchlogs_log_group accepts.
+# Values that the module amazon.aws.cloudwatchlogs_log_group accepts.
 RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1827, 3653)
 
 
 def retention(report: Report, path: str, value: Any) -> int | None:
-    """Days for which events are kept."""
+    """Check the days for which events are kept."""
     checked: int | None = integer(1, RETENTION_DAYS[-1])(report, path, value)
     if checked is None or checked in RETENTION_DAYS:
         return checked
     known = ", ".join(map(str, RETENTION_DAYS))
-    report.add(path, value, "this is not a time for which CloudWatch keeps logs", f"Write one of: {known}.")
+    report.add(path, value, "this is not a retention that CloudWatch supports", f"Write one of: {known}.")
     return None
 
 
@@ -61,19 +61,19 @@ KEYS: dict[str, Key] = {
 }
 CHECK = keys(KEYS, "a mapping such as {emails: [team@example.com]}")
 
-# Levels are words ("error", "fatal"), or numbers as pino has them (50, 60). In a message that is JSON within JSON they
-# can only be searched for; groups of alternatives are not allowed.
+# Levels are words ("error", "fatal"), or numbers as in pino (50, 60). In JSON within JSON they can only be
+# matched as text; groups of alternatives are not allowed.
 ERROR = "{ $.body.MESSAGE = %.level.:.?[56ef]% }"
 ANY = '{ $.body.MESSAGE = "*" }'
-# What a front says of a request. The edge says the same of it once more, and so do calls between services.
+# Log lines of fronts. The edge logs the same requests again, and so do calls between services.
 FRONT = '($.edge = 0) && ($.service != "internal-*")'
-# What only the edge can say: there is no front that answers.
+# Requests that only the edge can log: no front responded.
 NO_FRONT = "($.edge = 1) && (($.status = 502) || ($.status = 504))"
 SWITCHING_PROTOCOLS = 101
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return what monitoring makes, without what only the account knows."""
+    """Return the resources of monitoring, without what depends on the account."""
     settings = model.environment["aws"]["monitoring"]
     return {
         "environment": model.environment["name"],
@@ -96,7 +96,7 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def synthetic_period(model: Model) -> int:
-    """Return the whole minutes, in seconds, within which a scheduled check is made; 0 where there are none."""
+    """Return the interval of the scheduled check in seconds, as whole minutes; 0 if there is none."""
     settings = model.environment.get("synthetic") or {"enabled": True, "interval": 900}
     return -(-int(settings["interval"]) // 60) * 60 if settings["enabled"] and model.journeys else 0
 
@@ -110,7 +110,7 @@ def namespace(model: Model) -> str:
 
 
 def writers(model: Model) -> list[str]:
-    """Return the services that write logs of their own; files are served by nginx alone."""
+    """Return the services that write their own logs; static files are served by nginx alone."""
     return [name for name in model.services if model.is_process(name)]
 
 
@@ -120,7 +120,7 @@ def websockets(model: Model) -> list[str]:
 
 
 def log_groups(model: Model, days: int) -> list[dict[str, Any]]:
-    """Return the log groups: for each service that writes, nginx on all hosts, and the scheduled check."""
+    """Return the log groups: one per service with logs, one for nginx on all hosts, one for the scheduled check."""
     return [
         {"name": names.log_group(model, name), "retention_days": days, "tags": names.aws_tags(model, name)}
         for name in ("nginx", *(["verify"] if synthetic_period(model) else []), *writers(model))
@@ -142,9 +142,9 @@ def differing_log_groups(
 
 
 def metric_filters(model: Model) -> list[dict[str, Any]]:
-    """Return what is measured in the logs.
+    """Return the metric filters of the logs.
 
-    A metric of zeros and ones is a count (sum), a share (average) and the number of requests (sample count) in one.
+    A metric of zeros and ones is a count (sum), a share (average) and the number of requests (sample count) at once.
     """
     nginx = names.log_group(model, "nginx")
     front, service = {"group": nginx, "service": "$.service"}, "$.body.SYSLOG_IDENTIFIER"
@@ -152,7 +152,7 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
         ("errors", f"{{ {FRONT} && ($.status >= 500) }}", "ErrorsServer", "1", front),
         ("no-errors", f"{{ {FRONT} && ($.status < 500) }}", "ErrorsServer", "0", front),
         ("no-front", f"{{ {NO_FRONT} }}", "ErrorsServer", "1", front),
-        # A WebSocket takes as long as it is open.
+        # The duration of a WebSocket is the time that it is open.
         (
             "latency",
             f"{{ {FRONT} && ($.status != {SWITCHING_PROTOCOLS}) }}",
@@ -163,7 +163,7 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
     ]
     for name in writers(model):
         group = {"group": names.log_group(model, name), "service": service}
-        # Zeros change no sum: with them there is the metric before there is an error.
+        # Zeros do not change a sum, and make the metric exist before the first error.
         found += [
             ("application-errors", ERROR, "ApplicationErrors", "1", group),
             ("application-lines", ANY, "ApplicationErrors", "0", group),
@@ -241,12 +241,12 @@ def queries(model: Model) -> list[dict[str, Any]]:
 
 # --- alarms -------------------------------------------------------------------
 
-# What the agent measures of each host, and publishes once more for all of them together, with this dimension alone.
+# The agent publishes each metric per host, and once more with this dimension alone for all hosts together.
 HOST_METRICS = {"memory": "mem_used_percent", "disk": "disk_used_percent", "swap": "swap_used_percent"}
-# Seconds within which an alarm follows its metric.
+# Seconds within which an alarm reacts to its metric.
 EVALUATED = 120
-# Errors and slow requests of the time before stay in the periods of an alarm for five minutes: for as long, what a
-# service needed and lacked is the cause.
+# Previous errors and slow requests remain in an alarm's periods for five minutes: until then, the missing dependency
+# counts as the cause.
 LEFT_BEHIND = 300 + EVALUATED
 MORE, LESS = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
 
@@ -287,7 +287,7 @@ def alarms(model: Model) -> list[dict[str, Any]]:
         found.append(
             alarm(
                 of_environment(model, "verify-failed"),
-                "the scheduled check through the front door fails, or is not made",
+                "the scheduled check through the front door fails, or is not running",
                 (namespace(model), "VerifySucceeded", {}),
                 "Minimum",
                 1,
@@ -303,7 +303,7 @@ def alarms(model: Model) -> list[dict[str, Any]]:
 def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the alarms of one service."""
     own = namespace(model), {"Service": name}
-    failed = f"% of the requests to {name} fail"
+    failed = f"% of requests to {name} fail"
     errors, latency, logged = (
         (own[0], metric, own[1]) for metric in ("ErrorsServer", "LatencySeconds", "ApplicationErrors")
     )
@@ -313,7 +313,7 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
     found = []
     if model.listens(name):
         found += [
-            # Without requests it stays as it is: who is down gets none where a balancer takes it out.
+            # Without requests the state is kept: a service that is down gets none once a load balancer takes it out.
             alarm(f"{prefix}/down", f"{down} {failed}", errors, "Average", down / 100, missing="ignore"),
             alarm(
                 f"{prefix}/errors", f"{share} {failed}", errors, "Average", share / 100,
@@ -331,7 +331,12 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
         runs = own[0], "procstat_lookup_pid_count", own[1]
         found.append(
             alarm(
-                f"{prefix}/not-running", f"{name} does not run on one of its hosts", runs, "Minimum", 1, comparison=LESS
+                f"{prefix}/not-running",
+                f"{name} is not running on one of its hosts",
+                runs,
+                "Minimum",
+                1,
+                comparison=LESS,
             )
         )
         what = f"{name} logs {count} errors in five minutes"
@@ -370,9 +375,9 @@ def alarm(
 
 
 def composites(model: Model) -> list[dict[str, Any]]:
-    """Return the alarms that notify: one for each thing that can fail, children before those that name them.
+    """Return the alarms that notify: one for each thing that can fail, each after the alarms that it refers to.
 
-    What a service needs may take it down: then the one that it needs notifies, and the service does not.
+    If a dependency takes a service down, the dependency notifies, and the service does not.
     """
     settings = model.environment["aws"]["monitoring"]
     named = {name: names.aws_name(model, name) for name in (*model.databases, *model.services)}
@@ -410,17 +415,17 @@ def composites(model: Model) -> list[dict[str, Any]]:
 
 
 def suppressed_by(suppressor: str, seconds: int) -> dict[str, Any]:
-    """Return what makes an alarm silent while another is raised, and for as long after."""
+    """Return the settings that suppress an alarm while another is raised, and for some time after."""
     return {"actions_suppressor": suppressor, "actions_suppressor_extension_period": seconds}
 
 
 def of_environment(model: Model, thing: str) -> str:
-    """Return the name of an alarm that belongs to no service; services have no slash in their names."""
+    """Return the name of an alarm that does not belong to a service; names of services contain no slash."""
     return f"{model.environment['name']}/{thing}"
 
 
 def composite(model: Model, name: str, what: str, children: Iterable[str], service: str = "") -> dict[str, Any]:
-    """Return a composite alarm that is raised by any of these alarms."""
+    """Return a composite alarm that any of these alarms raises."""
     return {
         "name": name,
         "description": f"{model.environment['name']}: {what}",
@@ -432,7 +437,7 @@ def composite(model: Model, name: str, what: str, children: Iterable[str], servi
 
 
 def any_of(names: Iterable[str]) -> str:
-    """Return the rule that one of these alarms is enough for."""
+    """Return the rule that is true if any of these alarms is raised."""
     return " OR ".join(f'ALARM("{name}")' for name in names)
 
 
@@ -474,7 +479,7 @@ def graph(
 
 
 def verify_row(model: Model) -> list[dict[str, Any]]:
-    """Return what the synthetic check says."""
+    """Return the widgets of the synthetic check."""
     own = namespace(model)
     return [
         graph(model, "Login, signup and co-editing work", [[own, "VerifySucceeded"]], "Minimum"),
@@ -522,7 +527,7 @@ def request_graphs(model: Model, name: str) -> list[dict[str, Any]]:
 
 
 def host_row(model: Model) -> list[dict[str, Any]]:
-    """Return how full the hosts are. Hosts come and go, so they are searched for."""
+    """Return the widgets of the hosts' usage. Hosts come and go, so they are searched for."""
     settings = model.environment["aws"]["monitoring"]
     row = []
     for thing, metric in HOST_METRICS.items():
@@ -533,7 +538,7 @@ def host_row(model: Model) -> list[dict[str, Any]]:
 
 
 def of_hosts(model: Model, metric: str, service: str, identity: str) -> list[dict[str, Any]]:
-    """Return a metric of a service on each of its hosts, whatever dimensions it has beside that."""
+    """Return a metric of a service on each of its hosts, with any further dimensions."""
     terms = f'Namespace="{namespace(model)}" MetricName="{metric}" Service="{service}" InstanceId'
     return [{"expression": f"SEARCH('{terms}', 'Maximum', 60)", "id": identity}]
 
@@ -552,7 +557,7 @@ def connections(model: Model, database: str) -> tuple[str, list[Any], str, list[
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
     """Return the C(log_groups) to create or change, and alarms and dashboard as C(complete) returns them.
 
-    there: C(log_groups) of the environment, C(caller) (the ARN of who asks), its C(instances), all C(certificates) of
+    there: C(log_groups) of the environment, C(caller) (the ARN of the caller), its C(instances), all C(certificates) of
     the region, and the C(host_alarms) that exist.
     """
     of_domain = [item for item in there["certificates"] if item["domain_name"] == derived["certificate"]]
@@ -569,12 +574,12 @@ def complete(
     certificates: Sequence[Mapping[str, Any]],
     host_alarms: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return the alarms with what only the account knows, and the dashboard that shows their states.
+    """Return the alarms with the data of the account, and the dashboard that shows their states.
 
-    :param caller: the ARN of who asks; it tells partition and account.
+    :param caller: the ARN of the caller; it contains partition and account.
     :param instances: as C(amazon.aws.ec2_instance_info) returns them.
     :param certificates: as C(community.aws.acm_certificate_info) returns them.
-    :param host_alarms: the alarms of hosts that there are, as C(amazon.aws.cloudwatch_metric_alarm_info) returns them.
+    :param host_alarms: the existing alarms of hosts, as C(amazon.aws.cloudwatch_metric_alarm_info) returns them.
     """
     partition, account = caller.split(":")[1], caller.split(":")[4]
 
@@ -630,11 +635,11 @@ def _raised_by(derived: Mapping[str, Any], thing: str, own: Sequence[Mapping[str
 
 
 def status_alarm(derived: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the alarm on EC2's own checks of a host."""
+    """Return the alarm on the EC2 status checks of a host."""
     name = (host.get("tags") or {}).get("Name", host["instance_id"])
     return alarm(
         f"{derived['environment']}/hosts/{host['instance_id']}",
-        f"EC2's own checks of {name} fail",
+        f"the EC2 status checks of {name} fail",
         ("AWS/EC2", "StatusCheckFailed", {"InstanceId": host["instance_id"]}),
         "Maximum",
         1,
@@ -643,7 +648,7 @@ def status_alarm(derived: Mapping[str, Any], host: Mapping[str, Any]) -> dict[st
 
 
 def certificate_alarm(derived: Mapping[str, Any], certificate: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return the alarm of a certificate that is about to expire."""
+    """Return the alarm on a certificate that is about to expire."""
     days = derived["settings"]["certificate_days"]
     return alarm(
         f"{derived['environment']}/certificate-expiry-{index + 1}",
@@ -663,9 +668,9 @@ TERM = re.compile(r"(?P<name>\w+)(?:=\"(?P<value>[^\"]*)\")?")
 
 
 def missing_metrics(body: Mapping[str, Any], known: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what a dashboard shows of metrics that do not exist: each as its words, or as its search.
+    """Return the metrics of a dashboard that do not exist: each as text, or as its search.
 
-    :param known: as C(ListMetrics) answers.
+    :param known: as C(ListMetrics) returns them.
     """
     there = [
         {"Namespace": item["Namespace"], "MetricName": item["MetricName"]}
@@ -688,5 +693,5 @@ def missing_metrics(body: Mapping[str, Any], known: Iterable[Mapping[str, Any]])
 
 
 def _found(terms: Mapping[str, str | None], metric: Mapping[str, str]) -> bool:
-    """Return whether a metric has all that is searched for; a term without a value is the name of a dimension."""
+    """Return whether a metric matches all terms of a search; a term without a value is the name of a dimension."""
     return all(key in metric and value in (None, metric[key]) for key, value in terms.items())

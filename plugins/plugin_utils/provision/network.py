@@ -1,10 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The network of an environment: a VPC with public and private subnets over two zones, or one that exists. Pure.
+"""The network of an environment: a VPC with public and private subnets in two zones, or an existing one. Pure.
 
-Hosts and databases are in private subnets, the load balancer is in public ones. A VPC that is named in the settings
-is used as it is: nothing in it is made or changed by this layer.
+Hosts and databases are in private subnets, the load balancer is in public ones. A VPC that is set in the
+configuration is used as it is: this layer creates and changes nothing in it.
 """
 
 from __future__ import annotations
@@ -29,26 +29,28 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names i
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError, lacks
 
 ZONES = 2
-# Sixteen parts of the VPC: two public, two private, and twelve for what else is put there.
+# The VPC is divided into sixteen: two public parts, two private ones, and twelve for other uses.
 PARTS = 4
-# What hosts ask of AWS. With a NAT gateway they reach it without endpoints, which cost by the hour.
+# AWS services that hosts call. With a NAT gateway they need no endpoints, which cost money by the hour.
 INTERFACES = ("ssm", "ssmmessages", "ec2messages", "logs", "monitoring", "secretsmanager")
 
 
 def vpc_network(report: Report, path: str, value: Any) -> str | None:
-    """The addresses of a VPC: large enough for sixteen subnets that AWS takes."""
+    """Check the addresses of a VPC: large enough for sixteen subnets that AWS accepts."""
     try:
         found = ipaddress.IPv4Network(value if isinstance(value, str) else "")
     except ValueError:
         found = ipaddress.IPv4Network("0.0.0.0/0")
     if 16 <= found.prefixlen <= 24 and found.is_private:
         return str(found)
-    report.add(path, value, "this is no network for a VPC", "Write a private one from /16 to /24: 10.20.0.0/16.")
+    report.add(
+        path, value, "this is not a valid network for a VPC", "Write a private one from /16 to /24: 10.20.0.0/16."
+    )
     return None
 
 
 def reference(pattern: str, example: str, several: bool = False) -> Check:
-    """What exists already: an id (or a list of ids), or the tags by which it is found."""
+    """Check a reference to existing resources: an id (or a list of ids), or the tags to find them by."""
     one = text(pattern, f"an id such as {example}, or tags such as {{Name: main}}")
 
     def check(report: Report, path: str, value: Any) -> Any:
@@ -70,7 +72,7 @@ SUBNET_KEYS: dict[str, Key] = {
     kind: Key(
         reference(r"subnet-[0-9a-f]{8,17}", "subnet-0abc12345678def01", several=True),
         required=True,
-        hint=f"Add the ids of the {kind} subnets, or the tags by which they are found.",
+        hint=f"Add the ids of the {kind} subnets, or the tags to find them by.",
     )
     for kind in ("public", "private")
 }
@@ -78,7 +80,7 @@ SUBNET_KEYS: dict[str, Key] = {
 KEYS: dict[str, Key] = {
     "cidr": Key(vpc_network, "10.20.0.0/16"),
     "zones": Key(items(text(r"[a-z]{2}(?:-[a-z]+)+-\d[a-z]", "a zone such as ap-northeast-2a"), "a list of zones"), []),
-    "nat": Key(choice(("one", "each_zone", "none"), "a way out for hosts"), "one"),
+    "nat": Key(choice(("one", "each_zone", "none"), "a valid kind of NAT"), "one"),
     "endpoints": Key(items(choice(INTERFACES, "an endpoint"), "a list such as [ssm, logs]")),
     "vpc": Key(reference(r"vpc-[0-9a-f]{8,17}", "vpc-0abc12345678def01")),
     "subnets": Key(keys(SUBNET_KEYS, "a mapping with public and private")),
@@ -86,21 +88,21 @@ KEYS: dict[str, Key] = {
 
 
 def CHECK(report: Report, path: str, value: Any) -> dict[str, Any] | None:  # noqa: N802 - a check, like the others
-    """The settings of the network: how it is made, or what is used instead."""
+    """Check the settings of the network: how to create it, or what to use instead."""
     checked = keys(KEYS, "a mapping such as {cidr: 10.20.0.0/16}")(report, path, value)
     if checked is None:
         return None
     if ("vpc" in value) != ("subnets" in value):
         missing, stated = ("subnets", "vpc") if "vpc" in value else ("vpc", "subnets")
-        fix = "Add it: a network that exists is used as a whole. Or remove both, and one is made."
-        report.add(f"{path}.{missing}", None, f"'{stated}' is stated without '{missing}'", fix)
+        fix = "Add it, to use an existing network; or remove both, to create one."
+        report.add(f"{path}.{missing}", None, f"'{stated}' is set without '{missing}'", fix)
     if "vpc" in value:
         for key in ("cidr", "zones", "nat", "endpoints"):
             if key in value:
-                problem = f"'{key}' means nothing for a VPC that exists, which is used as it is"
+                problem = f"'{key}' is not supported for an existing VPC, which is used as it is"
                 report.add(f"{path}.{key}", value[key], problem, "Remove it, or remove 'vpc' and 'subnets'.")
     if checked["zones"] and len(set(checked["zones"])) != ZONES:
-        report.add(f"{path}.zones", checked["zones"], "the subnets lie in two zones", "Write two different ones.")
+        report.add(f"{path}.zones", checked["zones"], "the subnets need two zones", "Write two different zones.")
     return checked
 
 
@@ -111,7 +113,7 @@ def settings(model: Model) -> dict[str, Any]:
 
 
 def subnets(model: Model) -> list[dict[str, Any]]:
-    """Return the subnets to make: public and private, one in each zone. `zone` counts from 0."""
+    """Return the subnets to create: public and private, one in each zone. `zone` counts from 0."""
     parts = list(ipaddress.ip_network(settings(model)["cidr"]).subnets(PARTS))
     return [
         {
@@ -127,7 +129,7 @@ def subnets(model: Model) -> list[dict[str, Any]]:
 
 
 def interfaces(model: Model) -> list[str]:
-    """Return the endpoints by which hosts reach AWS without a way out: all, where there is no other way."""
+    """Return the endpoints through which hosts reach AWS: all by default, if there is no NAT gateway."""
     network = settings(model)
     if network["vpc"]:
         return []
@@ -137,7 +139,7 @@ def interfaces(model: Model) -> list[str]:
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return the VPC with all that belongs to it; where one exists, only how it is found."""
+    """Return the VPC with all its parts; for an existing one, only how to find it."""
     network = settings(model)
     if network["vpc"]:
         return {
@@ -201,7 +203,7 @@ def _filters(key: str, value: str | Mapping[str, str]) -> dict[str, str]:
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
     """Return the network as AWS has it, and which parts of it to create or fix.
 
-    there: C(vpcs) that its filters found, and the C(subnets) of that VPC; later also its C(nat_gateways),
+    there: C(vpcs) found by its filters, and the C(subnets) of that VPC; later also its C(nat_gateways),
     C(route_tables) and C(endpoints), as the info modules return them.
     Returns what C(existing) returns, and for each later key the resources of that name to create or fix.
     """
@@ -220,27 +222,27 @@ def existing(
 ) -> dict[str, Any]:
     """Return the VPC and its subnets as AWS has them, with what is missing.
 
-    derived: what `derive` returned. vpcs: those that its filters found. there: all subnets of that VPC.
-    Returns vpc (empty if it is to be made), public and private (ids in the order of the zones), zones (of the private
+    derived: the result of `derive`. vpcs: those found by its filters. there: all subnets of that VPC.
+    Returns vpc (empty if it must be created), public and private (ids in the order of the zones), zones (of the private
     ones), and missing: the subnets to create or to tag.
     """
     where = ", ".join(f"{key}={value}" for key, value in derived["vpc_filters"].items())
     if len(vpcs) > 1:
         several = ", ".join(str(vpc["vpc_id"]) for vpc in vpcs)
         raise FoundError(
-            f"{len(vpcs)} VPCs have {where}: {several}. State which: aws.network.vpc: {vpcs[0]['vpc_id']}."
+            f"{len(vpcs)} VPCs have {where}: {several}. Set the one to use: aws.network.vpc: {vpcs[0]['vpc_id']}."
         )
     if derived["adopted"]:
         if not vpcs:
-            raise FoundError(f"aws.network.vpc: no VPC has {where}. Correct it; or remove it, and one is made.")
+            raise FoundError(f"aws.network.vpc: no VPC has {where}. Correct it, or remove it to create one.")
         return {"vpc": vpcs[0]["vpc_id"], "missing": [], **_adopted(derived["kinds"], there, vpcs[0]["vpc_id"])}
     if not vpcs:
         return {"vpc": "", "public": [], "private": [], "zones": [], "missing": derived["subnets"]}
     if vpcs[0]["tags"].get("ManagedBy") != MANAGED_BY:
         raise FoundError(
-            f"The VPC {vpcs[0]['vpc_id']} has {where}, and not the tag ManagedBy={MANAGED_BY}, so it was made by "
-            "others. State another aws.network.cidr; use it as it is with aws.network.vpc and aws.network.subnets; "
-            "or give it that tag, if its tag was lost."
+            f"The VPC {vpcs[0]['vpc_id']} has {where}, but not the tag ManagedBy={MANAGED_BY}, so it was created "
+            "by others. Set another aws.network.cidr; use it as it is with aws.network.vpc and aws.network.subnets; "
+            "or add the tag, if it was lost."
         )
     by_cidr = {subnet["cidr_block"]: subnet for subnet in there}
     ids = {kind: [by_cidr[cidr]["id"] for cidr in cidrs if cidr in by_cidr] for kind, cidrs in derived["kinds"].items()}
@@ -257,7 +259,7 @@ def existing(
 
 
 def _adopted(kinds: Mapping[str, Any], there: Sequence[Mapping[str, Any]], vpc: str) -> dict[str, list[str]]:
-    """Return the subnets of each kind that exist, by the settings' ids or tags."""
+    """Return the existing subnets of each kind, by the configured ids or tags."""
     chosen: dict[str, list[Mapping[str, Any]]] = {}
     for kind, wanted in kinds.items():
         if isinstance(wanted, Mapping):
@@ -271,7 +273,7 @@ def _adopted(kinds: Mapping[str, Any], there: Sequence[Mapping[str, Any]], vpc: 
         if len(set(zones)) < ZONES:
             raise FoundError(
                 f"aws.network.subnets.{kind}: found {[subnet['id'] for subnet in chosen[kind]]} in the zones {zones}; "
-                "the load balancer and the database want subnets in two zones. Name at least one of each zone."
+                "the load balancer and the database need subnets in two zones. Set at least one of each zone."
             )
     return {
         **{kind: [str(subnet["id"]) for subnet in found] for kind, found in chosen.items()},
@@ -286,7 +288,7 @@ def _zones(found: Iterable[Mapping[str, Any]]) -> list[str]:
 def missing_nat_gateways(
     derived: Mapping[str, Any], network: Mapping[str, Any], there: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the NAT gateways to create or to tag, each with its `subnet`. there: those of the VPC that live."""
+    """Return the NAT gateways to create or to tag, each with its `subnet`. there: the active ones of the VPC."""
     by_subnet = {nat["subnet_id"]: nat for nat in there}
     wanted = [{**nat, "subnet": network["public"][nat["zone"]]} for nat in derived["nat"]]
     return [
@@ -304,7 +306,7 @@ def missing_route_tables(
 ) -> list[dict[str, Any]]:
     """Return the route tables to create or to change, each with `id` (empty if it is new), `subnet_ids` and `routes`.
 
-    A table is known by its name, or by a subnet that it serves. Routes and subnets that others added stay.
+    A table is identified by its name, or by one of its subnets. Routes and subnets that others added are kept.
     """
     by_subnet = {nat["subnet_id"]: nat["nat_gateway_id"] for nat in nats}
     ids = {f"{kind}-{zone + 1}": name for kind in ("public", "private") for zone, name in enumerate(network[kind])}
@@ -341,7 +343,7 @@ def missing_route_tables(
 
 
 def _leads(route: Mapping[str, Any], way: str) -> bool:
-    """Whether a route leads everything else to a gateway; `igw` stands for the internet gateway of the VPC."""
+    """Return whether a default route points to a gateway; `igw` means the internet gateway of the VPC."""
     gateway = str(route.get("nat_gateway_id") or route.get("gateway_id") or "")
     ends_there = gateway.startswith("igw-") if way == "igw" else gateway == way
     return route.get("destination_cidr_block") == "0.0.0.0/0" and route.get("state") == "active" and ends_there

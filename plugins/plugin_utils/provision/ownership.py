@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Whose a resource is, by its tags: this environment's, another environment's, or somebody else's. Pure functions."""
+"""Who owns a resource, by its tags: this environment's, another environment's, or somebody else's. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ class FoundError(ValueError):
 
 
 def lacks(found: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Whether a resource lacks one of the tags that it shall have. What others put there stays."""
+    """Return whether a resource lacks one of the desired tags. Other tags are kept."""
     return any(found.get(key) != value for key, value in wanted.items())
 
 
 def foreign(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """Return why a resource that has the wanted name is not this environment's; empty if its tags say that it is.
+    """Return why a resource with the desired name is not this environment's; empty if its tags say that it is.
 
-    The names of two environments can meet: service eu-api of production, and api of production-eu.
+    The names of two environments can collide: service eu-api of production, and api of production-eu.
     """
     if found.get("ManagedBy") != MANAGED_BY:
-        return f"has no tag ManagedBy={MANAGED_BY}, so it was made by others"
+        return f"has no tag ManagedBy={MANAGED_BY}, so it was created by others"
     return elsewhere(found, wanted["Environment"])
 
 
 def elsewhere(found: Mapping[str, str], environment: str) -> str:
-    """Return of which other environment a resource is, as its tags say; empty if it is not."""
+    """Return why a resource belongs to another environment, according to its tags; empty if it does not."""
     other = found.get("Environment", environment)
     if found.get("ManagedBy") != MANAGED_BY or other == environment:
         return ""
-    return f"has the tag Environment={other}, so it is of that environment and not of {environment}"
+    return f"has the tag Environment={other}, so it belongs to that environment and not to {environment}"
 
 
 def of_environment(found: Sequence[Mapping[str, Any]], environment: str) -> list[Mapping[str, Any]]:

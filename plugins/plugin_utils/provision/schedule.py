@@ -1,7 +1,7 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Layer C(schedule): the hours in which an environment runs, and what of it is started and stopped."""
+"""The layer C(schedule): the hours in which an environment runs, and what is started and stopped."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ TARGETS = "arn:aws:scheduler:::aws-sdk"
 
 
 def days(report: Report, path: str, value: Any) -> list[str] | None:
-    """Days of the week, such as mon-fri or mon,wed."""
+    """Check days of the week, such as mon-fri or mon,wed."""
     found: list[str] = []
     for part in value.split(",") if isinstance(value, str) else [""]:
         first, dash, last = part.strip().lower().partition("-")
         last = last if dash else first
         if first not in DAYS or last not in DAYS or DAYS.index(last) < DAYS.index(first):
-            report.add(path, value, "these are no days", "Write days from mon to sun, such as mon-fri or mon,wed,fri.")
+            report.add(
+                path, value, "these are not valid days", "Write days from mon to sun, such as mon-fri or mon,wed,fri."
+            )
             return None
         found += DAYS[DAYS.index(first) : DAYS.index(last) + 1]
     return [day for day in DAYS if day in found]
 
 
 def timezone(report: Report, path: str, value: Any) -> str | None:
-    """A time zone by its name in the IANA database; looked up where this machine has the database."""
+    """Check a time zone by its name in the IANA database, if this machine has the database."""
     if isinstance(value, str) and re.fullmatch(r"[A-Z][A-Za-z0-9_+/-]*", value):
         known = available_timezones()
         if not known or value in known:
             return value
     fix = f"Write a name such as Asia/Seoul, or UTC.{report.suggest(value, available_timezones())}"
-    report.add(path, value, "this is not a time zone", fix)
+    report.add(path, value, "this is not a known time zone", fix)
     return None
 
 
@@ -58,17 +60,17 @@ KEYS: dict[str, Key] = {
 
 
 def CHECK(report: Report, path: str, value: Any) -> dict[str, Any] | None:  # noqa: N802 - named as every layer's
-    """The hours; nothing stated is no schedule."""
+    """Check the hours; without settings there is no schedule."""
     if value is None or value == {}:
         return {}
     checked = keys(KEYS, 'a mapping such as {start: "08:00", stop: "20:00", timezone: Asia/Seoul}')(report, path, value)
     if checked and checked["start"] and checked["start"] == checked["stop"]:
-        report.add(f"{path}.stop", checked["stop"], "it starts and stops at the same time", "Write another time.")
+        report.add(f"{path}.stop", checked["stop"], "start and stop are the same time", "Write another time.")
     return checked
 
 
 def problems(report: Report, model: Model) -> None:
-    """Production runs at all hours."""
+    """Require that production always runs."""
     stated = (model.environment["aws"] or {}).get("schedule")
     name = str(model.environment["name"])
     if stated and is_production(name):
@@ -81,7 +83,7 @@ def problems(report: Report, model: Model) -> None:
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return the cron expressions of start and stop, empty without a schedule, and how things are named."""
+    """Return the cron expressions of start and stop, empty without a schedule, and the names of resources."""
     stated = model.environment["aws"]["schedule"]
     return {
         "name": aws_name(model, "schedule"),
@@ -95,13 +97,13 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def cron(time_of_day: str, on: Sequence[str]) -> str:
-    """Return the expression. Days are listed: a week begins on Sunday there, so that MON-SUN would be none."""
+    """Return the cron expression. Days are listed, since weeks start on Sunday there, and MON-SUN would be empty."""
     hour, _colon, minute = time_of_day.partition(":")
     return f"cron({int(minute)} {int(hour)} ? * {'*' if len(on) == len(DAYS) else ','.join(on).upper()} *)"
 
 
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the C(schedules), and their C(role), which may start and stop exactly these instances.
+    """Return the C(schedules), and their C(role), which is allowed to start and stop exactly these instances.
 
     there: the environment's C(instances) and all C(databases) of the region, as ec2_instance_info and rds_instance_info
     return them; C(caller); and the C(roles) that have the role's name. Returns also the C(roles) to create or change
@@ -119,7 +121,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
         statements.append(_allow("rds:StartDBInstance", "rds:StopDBInstance", resources=resources))
     for item in own:
         name = item["db_instance_identifier"]
-        # The parameter as the AWS SDK for Java has it, which is what EventBridge Scheduler takes.
+        # Parameters are named as in the AWS SDK for Java, which EventBridge Scheduler requires.
         targets.append((name, "rds", "DBInstance", {"DbInstanceIdentifier": name}))
     role = iam.scheduler_role(derived["name"], "Starts and stops the environment", derived["tags"], account, statements)
     return {
@@ -130,7 +132,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
                 "name": f"{action}-{name}",
                 "expression": expression,
                 "arn": f"{TARGETS}:{api}:{action}{noun}",
-                # Text, or Ansible would sort its keys.
+                # As text, since Ansible would sort the keys.
                 "input": json.dumps(given),
             }
             for action, expression in derived["expressions"].items()

@@ -1,10 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Security groups of an environment: one for each service, rules between groups as the flows say. Pure.
+"""Security groups of an environment: one for each service, with rules between groups from the flows. Pure.
 
-A host has the groups of all services that it carries. Rules refer to groups by name, never to addresses; only what
-users reach is open to the world.
+A host has the groups of all its services. Rules refer to groups by name, never to addresses; only the public entry is
+open to the internet.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ow
 )
 
 DATABASE_ACCESS, ENDPOINTS = "database-access", "endpoints"
-# Groups of their own, whose names services and databases cannot have; those of flows are reserved anyway.
+# Further groups, whose names are reserved; those of flows are reserved anyway.
 OWN = (DATABASE_ACCESS, ENDPOINTS)
 EVERYBODY = "0.0.0.0/0"
 HTTPS = 443
@@ -64,24 +64,24 @@ CHECK = keys(KEYS, "a mapping such as {adopt: {api: name of a group}}")
 
 
 def limits(model: Model) -> dict[str, int]:
-    """Return what the account allows: rules of a group in one direction, groups of a host."""
+    """Return the quotas of the account: rules of a group per direction, groups of a host."""
     stated = model.environment["aws"]["security_groups"]["limits"] or {}
     return {key: stated.get(key) or field.default for key, field in LIMIT_KEYS.items()}
 
 
 def group_name(model: Model, thing: str) -> str:
-    """Return the name of the group of a service, a database, edge, load-balancer and so on."""
+    """Return the name of the group of a service, database, edge, load-balancer and so on."""
     adopted: dict[str, str] = model.environment["aws"]["security_groups"]["adopt"] or {}
     return adopted.get(thing, aws_name(model, thing))
 
 
 def on_hosts(model: Model) -> list[str]:
-    """Return what hosts carry: every service, and the edge."""
+    """Return what hosts run: every service, and the edge."""
     return [EDGE, *model.services]
 
 
 def openings(model: Model) -> list[tuple[str, str, int]]:
-    """Return (source, target, port) for each rule: the flows, with every host named, and hosts to endpoints."""
+    """Return (source, target, port) for each rule: the flows, with every host listed, and hosts to endpoints."""
     found: list[tuple[str, str, int]] = []
     for flow in flows(model):
         targets = on_hosts(model) if flow.target == HOSTS else [flow.target]
@@ -94,8 +94,8 @@ def openings(model: Model) -> list[tuple[str, str, int]]:
 def derive(model: Model) -> dict[str, Any]:
     """Return the groups with their rules, each complete.
 
-    A group without `rules` is filled by others; one without `egress` may connect to anything: hosts fetch packages
-    and ask AWS, whose addresses nobody can list, and what they reach in the VPC is ruled by the other side's group.
+    The rules of a group without `rules` are managed elsewhere; one without `egress` may connect to anything: hosts
+    download packages and call AWS, whose addresses cannot be listed, and inside the VPC the target's group decides.
     """
     opened = openings(model)
     things = [LOAD_BALANCER] if model.environment["tls"]["mode"] == "load_balancer" else []
@@ -120,7 +120,7 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def _rule(model: Model, end: str, port: int) -> dict[str, Any]:
-    """Return a rule as the module takes it. A group that is not there yet is made by the module on the way."""
+    """Return a rule in the format of the module, which creates a referenced group that does not exist yet."""
     if end == WORLD:
         return {"proto": "tcp", "ports": [str(port)], "cidr_ip": [EVERYBODY]}
     name = group_name(model, end)
@@ -133,11 +133,11 @@ def _rule(model: Model, end: str, port: int) -> dict[str, Any]:
 
 
 def problems(report: Report, model: Model) -> None:
-    """No name is taken twice, and no group has more rules than AWS takes."""
+    """Require unique names, and no more rules in a group than AWS allows."""
     for name in [*model.services, *model.databases]:
         if name in OWN:
             path = f"{'services' if name in model.services else 'databases'}.{name}"
-            report.add(path, name, f"the security group '{name}' is another's", "Choose another name.")
+            report.add(path, name, f"the security group '{name}' is already used", "Choose another name.")
     root = "platform_environment.aws.security_groups"
     known = [*model.services, *model.databases, EDGE, LOAD_BALANCER, DATABASE_ACCESS]
     adopted: dict[str, str] = model.environment["aws"]["security_groups"]["adopt"] or {}
@@ -146,11 +146,11 @@ def problems(report: Report, model: Model) -> None:
         owners.setdefault(group_name(model, thing), thing)
     for thing, name in adopted.items():
         if thing not in known:
-            problem = f"the catalogue has no '{thing}'"
+            problem = f"unknown service or database '{thing}'"
             report.add(f"{root}.adopt.{thing}", thing, problem, f"Use one of: {listed(known)}.")
         elif owners[name] != thing:
-            problem = f"this is the group of '{owners[name]}' already, and each has one of its own"
-            report.add(f"{root}.adopt.{thing}", name, problem, f"Remove it, and '{aws_name(model, thing)}' is made.")
+            problem = f"this is already the group of '{owners[name]}', and groups cannot be shared"
+            report.add(f"{root}.adopt.{thing}", name, problem, f"Remove it to create '{aws_name(model, thing)}'.")
     most = limits(model)["rules"]
     opened = openings(model)
     for side, direction in ((1, "in"), (0, "out")):
@@ -162,8 +162,8 @@ def problems(report: Report, model: Model) -> None:
                     f"{root}.limits.rules",
                     most,
                     f"the security group of '{end}' would have {count} rules for what goes {direction}",
-                    f"Let fewer services need it; or have AWS raise the quota 'rules per security group', and state "
-                    f"it: rules: {count}.",
+                    f"Let fewer services need it; or have AWS raise the quota 'rules per security group', and set "
+                    f"rules: {count}.",
                 )
 
 
@@ -171,9 +171,9 @@ def problems(report: Report, model: Model) -> None:
 
 
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ids of the groups by name and, once the interfaces were looked up, what to do about the groups.
+    """Return the ids of the groups by name and, once the interfaces are looked up, what to do about the groups.
 
-    there: C(groups) of the VPC; then C(interfaces), the network interfaces that have a group which is to be deleted,
+    there: C(groups) of the VPC; then C(interfaces), the network interfaces that have a group to delete,
     and C(remove), the names of these groups.
     """
     found: dict[str, Any] = {"ids": ids(derived, there["groups"])}
@@ -188,11 +188,11 @@ def compare(
     remove: Iterable[str] = (),
     interfaces: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return what is to be done about the groups of a VPC.
+    """Return what to do about the groups of a VPC.
 
     there: all groups of the VPC, as the info module returns them. remove: names of groups to delete; interfaces: the
-    network interfaces that have one of these. Returns make (groups to make, or to tag anew), change (groups whose
-    rules differ, with `differs` in words), remove, and notices.
+    network interfaces that have one of these. Returns make (groups to create or to tag again), change (groups whose
+    rules differ, with `differs` as text), remove, and notices.
     """
     by_name = {group["group_name"]: group for group in there}
     wanted = list(derived["groups"].values())
@@ -211,7 +211,7 @@ def compare(
     names = {group["name"] for group in wanted}
     removed = _removable(list(remove), names, by_name, interfaces)
     notices += [
-        f"security group {name} serves nothing in the catalogue; to delete it: -e remove={name}"
+        f"security group {name} does not belong to anything in the catalogue; to delete it: -e remove={name}"
         for name, group in by_name.items()
         if group["tags"].get("ManagedBy") == MANAGED_BY
         and group["tags"].get("Environment") == derived["environment"]
@@ -226,21 +226,21 @@ def _refuse_foreign(wanted: Sequence[Mapping[str, Any]], by_name: Mapping[str, M
         found = by_name.get(group["name"])
         if group["adopted"] and not found:
             raise FoundError(
-                f"aws.security_groups.adopt.{group['thing']}: the VPC has no group '{group['name']}'. Correct the "
-                "name; or remove the line, and a group is made."
+                f"aws.security_groups.adopt.{group['thing']}: group '{group['name']}' not found in the VPC. Correct "
+                "the name, or remove the line to create a group."
             )
     refuse_taken(wanted, by_name)
 
 
 def ids(derived: Mapping[str, Any], there: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the ids of groups by name; refuse a name that others have."""
+    """Return the ids of groups by name; reject names of others' groups."""
     by_name = {group["group_name"]: group for group in there}
     refuse_taken(derived["groups"].values(), by_name)
     return {name: str(group["group_id"]) for name, group in by_name.items()}
 
 
 def refuse_taken(wanted: Iterable[Mapping[str, Any]], by_name: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse groups of others, and of another environment."""
+    """Reject groups of others, and of other environments."""
     for group in wanted:
         found = by_name.get(group["name"])
         if not found:
@@ -249,19 +249,19 @@ def refuse_taken(wanted: Iterable[Mapping[str, Any]], by_name: Mapping[str, Mapp
         if other:
             raise FoundError(
                 f"The security group {found['group_id']} is named '{group['name']}' and {other}. Rename "
-                f"'{group['thing']}' in the catalogue, or have the environments in VPCs of their own."
+                f"'{group['thing']}' in the catalogue, or use separate VPCs for the environments."
             )
         reason = "" if group["adopted"] else foreign(found["tags"], group["tags"])
         if reason:
             raise FoundError(
-                f"The security group {found['group_id']} is named '{group['name']}' and {reason}. Take it in with "
-                f"aws.security_groups.adopt: {{{group['thing']}: {group['name']}}}: rules are added and none is "
-                "removed. Or give it that tag: then its rules become those of the catalogue."
+                f"The security group {found['group_id']} is named '{group['name']}' and {reason}. Adopt it with "
+                f"aws.security_groups.adopt: {{{group['thing']}: {group['name']}}}: rules are added, and none are "
+                "removed. Or add the tag: then its rules are replaced with those of the catalogue."
             )
 
 
 def _differs(group: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Return the rules that a group lacks, and those that nobody asked for, in words."""
+    """Return the missing and the surplus rules of a group, as text."""
     found = by_name.get(group["name"], {})
     names = {entry["group_id"]: name for name, entry in by_name.items()}
     added, surplus = [], []
@@ -276,7 +276,7 @@ def _differs(group: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]])
         added += sorted(wanted - actual)
         surplus += sorted(actual - wanted)
         if not found and not wanted and key == "egress":
-            added.append("nothing goes out")
+            added.append("no egress")
     return added, surplus
 
 
@@ -302,15 +302,19 @@ def _removable(
     by_name: Mapping[str, Mapping[str, Any]],
     interfaces: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """Return the groups to delete; refuse those that are not ours, still wanted, or in use."""
+    """Return the groups to delete; reject those that are not ours, still needed, or in use."""
     for name in names:
         found = by_name.get(name)
         if not found:
-            raise FoundError(f"remove: the VPC has no security group '{name}'. It has: {listed(by_name)}.")
+            raise FoundError(f"remove: security group '{name}' not found in the VPC. It has: {listed(by_name)}.")
         if found["tags"].get("ManagedBy") != MANAGED_BY:
-            raise FoundError(f"remove: '{name}' was made by others (no tag ManagedBy={MANAGED_BY}): delete it there.")
+            raise FoundError(
+                f"remove: '{name}' was created by others (no tag ManagedBy={MANAGED_BY}), so delete it there."
+            )
         if name in wanted:
-            raise FoundError(f"remove: the catalogue needs '{name}'. Remove what it belongs to from there first.")
+            raise FoundError(
+                f"remove: the catalogue needs '{name}'. Remove its service or database from the catalogue first."
+            )
         users = [
             other
             for other, entry in by_name.items()
@@ -326,5 +330,5 @@ def _removable(
             if any(group["group_id"] == found["group_id"] for group in interface["groups"])
         ]
         if users:
-            raise FoundError(f"remove: '{name}' is in use by {listed(dict.fromkeys(users))}. Take it off there first.")
+            raise FoundError(f"remove: '{name}' is in use by {listed(dict.fromkeys(users))}. Detach it first.")
     return list(names)

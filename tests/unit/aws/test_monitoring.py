@@ -311,7 +311,7 @@ def test_pages_of_queries_are_read_to_the_end(capsys: pytest.CaptureFixture, mon
         assert not run(capsys, "cloudwatch_query_definitions", **wanted)["changed"]
         failed = run(capsys, "cloudwatch_query_definitions", **wanted)
         assert failed["failed"]
-        assert "The query definition q cannot be made present" in failed["msg"]
+        assert "Cannot create or update the query definition q" in failed["msg"]
 
 
 class Retrying:

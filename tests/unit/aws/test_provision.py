@@ -257,7 +257,7 @@ def test_a_group_made_by_others_is_refused_until_it_is_taken_in(load: Load) -> N
     ]  # fmt: skip
     assert found["notices"] == ["security group old api is adopted and keeps all from 10.0.0.0/8"]
     assert "old api" in str(derived["groups"]["database"]["rules"])
-    with pytest.raises(FoundError, match="no group 'old api'"):
+    with pytest.raises(FoundError, match="group 'old api' not found"):
         aws_security_groups.compare(derived, [])
 
 
@@ -301,7 +301,7 @@ def test_whose_a_resource_is_stands_in_its_tags() -> None:
     """Both tags have to be there; one that was never tagged is of nobody here."""
     assert ownership.foreign(OURS, OURS) == ""
     assert ownership.foreign({**OURS, "Environment": "other"}, OURS).startswith("has the tag Environment=other")
-    assert "made by others" in ownership.foreign({"Environment": "staging"}, OURS)
+    assert "created by others" in ownership.foreign({"Environment": "staging"}, OURS)
     assert ownership.elsewhere({"Environment": "other"}, "staging") == ""
 
 
@@ -335,7 +335,7 @@ def test_a_group_that_serves_nothing_is_reported_and_deleted_by_name_only(load: 
     found = aws_security_groups.compare(derived, there)
     assert found["remove"] == []
     assert found["notices"] == [
-        "security group staging-old serves nothing in the catalogue; to delete it: -e remove=staging-old"
+        "security group staging-old does not belong to anything in the catalogue; to delete it: -e remove=staging-old"
     ]
     assert aws_security_groups.compare(derived, there, remove=["staging-old"])["remove"] == ["staging-old"]
     pair = {"ip_protocol": "tcp", "user_id_group_pairs": [{"group_id": "sg-old"}]}
@@ -343,9 +343,9 @@ def test_a_group_that_serves_nothing_is_reported_and_deleted_by_name_only(load: 
     one(there, "staging-database")["ip_permissions"].append(pair)
     for name, message in (
         ("staging-old", "in use by staging-database, eni-1"),
-        ("office", "made by others"),
+        ("office", "created by others"),
         ("staging-api", "catalogue needs"),
-        ("staging-none", "no security group"),
+        ("staging-none", "not found in the VPC"),
     ):
         with pytest.raises(FoundError, match=message):
             aws_security_groups.compare(derived, there, remove=[name], interfaces=[interface])
@@ -418,7 +418,7 @@ def test_what_the_network_lacks_is_found(load: Load) -> None:
     assert [subnet["name"] for subnet in missing] == ["staging-public-1", "staging-private-2"]
     assert aws_network.existing(derived, [], [])["missing"] == derived["subnets"]
     vpcs[0]["tags"] = {}
-    with pytest.raises(FoundError, match=r"vpc-1 has tag:Name=staging, cidr=10\.20\.0\.0/16, and not the tag"):
+    with pytest.raises(FoundError, match=r"vpc-1 has tag:Name=staging, cidr=10\.20\.0\.0/16, but not the tag"):
         aws_network.existing(derived, vpcs, subnets)
 
 
@@ -563,7 +563,7 @@ def test_fewer_hosts_are_refused_until_one_is_named(world: World) -> None:
     assert (found["terminate"], found["launch"], found["tag"]) == (["i-00000002"], [], [])
     replaced = world.found(HOSTS, terminate=["i-00000002"])
     assert [(host["name"], host["subnet"]) for host in replaced["launch"]] == [("staging-api-1", "subnet-a")]
-    with pytest.raises(FoundError, match="i-0000ffff is no host that was made here"):
+    with pytest.raises(FoundError, match="i-0000ffff is not a host that was created here"):
         world.found(HOSTS, terminate=["i-0000ffff"])
 
 
@@ -573,8 +573,8 @@ def test_a_host_keeps_its_type_and_one_without_group_is_reported(world: World) -
     world.there.append({**copy.deepcopy(world.there[2]), "instance_id": "i-old"})
     world.there[5]["tags"].update(Name="staging-old-1", Services="old")
     notices = world.found(HOSTS)["notices"]
-    assert "staging-more-1 (i-00000004) is a t3.large, and aws.hosts.more.type is t3.small" in notices[0]
-    assert "staging-old-1 (i-old) belongs to no group" in notices[1]
+    assert "staging-more-1 (i-00000004) is a t3.large, but aws.hosts.more.type is t3.small" in notices[0]
+    assert "staging-old-1 (i-old) does not belong to any group" in notices[1]
 
 
 def test_hosts_made_by_hand_are_taken_in_and_never_terminated(load: Load) -> None:
@@ -603,10 +603,10 @@ def test_hosts_made_by_hand_are_taken_in_and_never_terminated(load: Load) -> Non
     with pytest.raises(FoundError, match="never terminated here"):
         world.found(hosts, terminate=["i-0000abcd"])
     world.aws = {}
-    with pytest.raises(FoundError, match=r"has office, and with 5 groups .* more than AWS takes \(5\)"):
+    with pytest.raises(FoundError, match=r"has office, and with 5 groups .* more than AWS allows \(5\)"):
         world.found(hosts)
     world.there = []
-    with pytest.raises(FoundError, match="has no instance i-0000abcd"):
+    with pytest.raises(FoundError, match="instance i-0000abcd not found"):
         world.found(hosts)
 
 
@@ -651,7 +651,7 @@ def test_roles_that_are_right_are_left_alone(load: Load) -> None:
         assert iam.compare([wanted], [{**found, **drift}], "")["roles"] == [wanted], drift
     others = {**found, "tags": {"Owner": "others"}}
     assert iam.compare([wanted], [others], "Rename it.")["refusals"] == [
-        f"The role {wanted['name']} has no tag ManagedBy=fivepointers.platform, so it was made by others. Rename it."
+        f"The role {wanted['name']} has no tag ManagedBy=fivepointers.platform, so it was created by others. Rename it."
     ]
 
 
@@ -674,11 +674,11 @@ ALL = ["edge", "frontend", "api", "sites", "collab"]
 @pytest.mark.parametrize(
     ("aws", "path", "problem"),
     [
-        ({"network": {"cidr": "10.0.0.0/8"}}, "network.cidr", "no network for a VPC"),
-        ({"network": {"cidr": "8.8.0.0/16"}}, "network.cidr", "no network for a VPC"),
-        ({"network": {"vpc": "vpc-00000001"}}, "network.subnets", "'vpc' is stated without 'subnets'"),
+        ({"network": {"cidr": "10.0.0.0/8"}}, "network.cidr", "not a valid network for a VPC"),
+        ({"network": {"cidr": "8.8.0.0/16"}}, "network.cidr", "not a valid network for a VPC"),
+        ({"network": {"vpc": "vpc-00000001"}}, "network.subnets", "'vpc' is set without 'subnets'"),
         ({"network": {"zones": ["ap-northeast-2a"]}}, "network.zones", "two zones"),
-        ({"network": {"nat": "many"}}, "network.nat", "a way out"),
+        ({"network": {"nat": "many"}}, "network.nat", "kind of NAT"),
         ({"network": {"endpoints": ["ec2"]}}, "network.endpoints[0]", "not an endpoint"),
         (
             {"network": {"vpc": {"Name": "x"}, "subnets": {"public": ["subnet-1"], "private": {"a": "b"}}}},
@@ -688,25 +688,25 @@ ALL = ["edge", "frontend", "api", "sites", "collab"]
         (
             {"network": {"vpc": {"Name": "x"}, "nat": "one", "subnets": {"public": {"a": "b"}, "private": {"a": "b"}}}},
             "network.nat",
-            "means nothing for a VPC that exists",
+            "is not supported for an existing VPC",
         ),
-        ({"security_groups": {"adopt": {"apis": "x"}}}, "security_groups.adopt.apis", "no 'apis'"),
-        ({"security_groups": {"adopt": {"api": "staging-sites"}}}, "security_groups.adopt.api", "of 'sites' already"),
-        ({"security_groups": {"adopt": {"sites": "x", "api": "x"}}}, "security_groups.adopt.sites", "of 'api' already"),
+        ({"security_groups": {"adopt": {"apis": "x"}}}, "security_groups.adopt.apis", "or database 'apis'"),
+        ({"security_groups": {"adopt": {"api": "staging-sites"}}}, "security_groups.adopt.api", "group of 'sites'"),
+        ({"security_groups": {"adopt": {"sites": "x", "api": "x"}}}, "security_groups.adopt.sites", "group of 'api'"),
         ({"security_groups": {"adopt": {"api": "staging-endpoints"}}}, "security_groups.adopt.api", "of 'endpoints'"),
         ({"security_groups": {"adopt": {"api": "sg-0abc1234"}}}, "security_groups.adopt.api", "not valid"),
-        ({"hosts": {"all": {"services": ["apis"]}}}, "hosts.all.services", "no service 'apis'"),
+        ({"hosts": {"all": {"services": ["apis"]}}}, "hosts.all.services", "unknown service 'apis'"),
         ({"hosts": {"all": {"services": [*ALL, "edge"]}}, "security_groups": {"limits": {"groups": 4}}},
          "hosts.all.services", "5 security groups"),
-        ({"hosts": {"all": {"services": ALL[1:]}}}, "hosts", "no host would carry 'edge'"),
-        ({"hosts": {"all": {"services": ALL, "count": 0}}}, "hosts", "no host would carry 'api'"),
-        ({"hosts": {"all": {"services": []}}}, "hosts.all.services", "carry nothing"),
+        ({"hosts": {"all": {"services": ALL[1:]}}}, "hosts", "no host would run 'edge'"),
+        ({"hosts": {"all": {"services": ALL, "count": 0}}}, "hosts", "no host would run 'api'"),
+        ({"hosts": {"all": {"services": []}}}, "hosts.all.services", "have no services"),
         ({"hosts": {"all": {"services": ALL, "disk": 4}}}, "hosts.all.disk", "out of range"),
         ({"hosts": {"all": {"services": ALL, "image": "debian"}}}, "hosts.all.image", "not valid"),
         ({"hosts": {"all": {"services": ALL, "reads": ["artifacts"]}}}, "hosts.all.reads", "where artifacts are"),
         ({"hosts": {"all": {"services": ALL, "adopt": ["i-1"]}}}, "hosts.all.adopt[0]", "not valid"),
         ({"hosts": {name: {"services": ALL, "adopt": ["i-00000001"]} for name in "ab"}}, "hosts.b.adopt",
-         "'a' has this instance already"),
+         "already in 'a'"),
         ({"hosts": {"all": {"services": ALL, "count": 7}}}, "hosts.all.count", "allows 120 (80 % of 150)"),
     ],
 )  # fmt: skip

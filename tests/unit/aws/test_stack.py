@@ -74,7 +74,7 @@ def test_production_is_protected_unless_it_says_otherwise(load: Load, environmen
     ("aws", "words"),
     [
         ({"database": {"parameters": {"require_secure_transport": 0}}}, ("require_secure_transport", "TLS is always")),
-        ({"database": {"parameters": {"max_connections": 9}}}, ("max_connections", "stands below databases")),
+        ({"database": {"parameters": {"max_connections": 9}}}, ("max_connections", "is set in databases")),
         ({"database": {"backups": 0}}, ("aws.database.backups", "from 1 to 35")),
         ({"database": {"adopt": {"databse": "my-rds"}}}, ("adopt.databse", "Did you mean 'database'?")),
         ({"database": {"adopt": "my-rds"}}, ("aws.database.adopt", "{database: identifier}")),
@@ -140,7 +140,7 @@ def test_what_an_adopted_database_lacks_is_said(
         ([GOOD], "149", "allows 149 at most"),
         ([GOOD], "{DBInstanceClassMemory/12582880}", "allows 85 at most"),
         ([GOOD], "GREATEST(100, x)", ""),
-        ([], "150", "no RDS instance 'my-rds'"),
+        ([], "150", "RDS instance 'my-rds' not found"),
         ([{**GOOD, "engine": "postgres"}], "150", "runs postgres"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_parameter_group_is_made_told_and_mended(account: None, capsys: pytest
     assert said["changed"] and said["diff"]["before"] == {"require_secure_transport": "0"}
     assert said["parameters"] == {"require_secure_transport": "1", "wait_timeout": "60"}
     said = run(rds_parameter_group, capsys, name="nothing")
-    assert said["failed"] and "state family" in said["msg"]
+    assert said["failed"] and "Set family" in said["msg"]
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_more_connections_than_there_is_memory_for_are_refused(
     """RDS itself gives 85 to a GiB. Nothing is made."""
     wanted = {"name": "trial", "family": "mysql8.4", "instance_class": "db.t4g.micro", "bytes_per_connection": 12582880}
     said = run(rds_parameter_group, capsys, **wanted, parameters={"max_connections": "86"})
-    assert said["failed"] and "max_connections is 86, and db.t4g.micro has memory for 85" in said["msg"]
+    assert said["failed"] and "max_connections is 86, but db.t4g.micro has memory for 85" in said["msg"]
     rds: Any = boto3.client("rds", region_name=REGION)
     assert rds.describe_db_parameter_groups()["DBParameterGroups"] == []
     assert run(rds_parameter_group, capsys, **wanted, parameters={"max_connections": "85"})["memory_mib"] == 1024
@@ -213,8 +213,8 @@ def test_static_parameters_wait_and_unknown_ones_are_refused() -> None:
         "max_conections": "immediate",
     }
     assert rds_parameter_group.refused(changes, found) == [
-        "'basedir' cannot be changed",
-        "there is no parameter 'max_conections'",
+        "parameter 'basedir' cannot be modified",
+        "unknown parameter 'max_conections'",
     ]
 
 
@@ -222,7 +222,7 @@ def test_static_parameters_wait_and_unknown_ones_are_refused() -> None:
 def test_the_master_password_goes_to_secrets_manager_once(account: None, capsys: pytest.CaptureFixture[str]) -> None:
     """And the module says where it is, never what it is."""
     rds: Any = boto3.client("rds", region_name=REGION)
-    assert "make it first" in run(rds_managed_password, capsys, db_instance_identifier="trial")["msg"]
+    assert "Create it first" in run(rds_managed_password, capsys, db_instance_identifier="trial")["msg"]
     assert run(rds_managed_password, capsys, db_instance_identifier="trial", _ansible_check_mode=True)["changed"]
     rds.create_db_instance(
         DBInstanceIdentifier="trial", DBInstanceClass="db.t4g.micro", Engine="mysql", MasterUsername="admin",
@@ -361,7 +361,7 @@ def test_the_certificate_that_covers_all_names_longest_is_chosen(load: Load) -> 
     problem = aws_load_balancer.choose_certificate(found, stated)["problem"]
     assert "does not cover example.com" in problem
     problem = aws_load_balancer.choose_certificate(found, {**wanted, "certificate": "gone"})["problem"]
-    assert "is not there, or not issued" in problem
+    assert "does not exist, or is not issued" in problem
 
 
 def test_edges_are_registered_and_only_what_is_gone_is_taken_out() -> None:
@@ -403,7 +403,7 @@ def test_drift_of_the_target_group_is_told(load: Load) -> None:
     assert aws_load_balancer.target_group_changes(wanted, {**found, "tags": {**wanted["tags"], "Service": "x"}}) == [
         "staging-edge: tags {'Service': 'edge'} instead of {'Service': 'x'}"
     ]
-    assert aws_load_balancer.target_group_changes(wanted, {}) == ["staging-edge, a group of targets"]
+    assert aws_load_balancer.target_group_changes(wanted, {}) == ["staging-edge, a target group"]
 
 
 # --- dns ---------------------------------------------------------------------------

@@ -106,17 +106,17 @@ def look(kind: str, **facts: list[dict[str, Any]]) -> list[unused.Verdict]:
 # kind, facts → (price a month, or None) of what is unused, or the words that say why it is in use.
 CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
     ("volume", {"volumes": [volume()]}, 9.12),
-    ("volume", {"volumes": [volume(days=6.9999)]}, "made 6 days ago, and 7 are the limit"),
+    ("volume", {"volumes": [volume(days=6.9999)]}, "created only 6 days ago (the limit is 7)"),
     ("volume", {"volumes": [volume(VolumeType="io2")]}, None),
     ("volume", {"volumes": [volume(Attachments=[{"InstanceId": "i-1"}], State="in-use")]}, "attached to i-1"),
     ("volume", {"volumes": [volume(State="creating")]}, "it is creating"),
-    ("volume", {"volumes": [volume(Tags=tags(Keep=""))]}, "its tag Keep says so"),
+    ("volume", {"volumes": [volume(Tags=tags(Keep=""))]}, "it has the tag Keep"),
     ("volume", {"volumes": [volume(Tags=[{"Key": "aws:backup:x", "Value": "y"}])]}, "remove it there"),
     ("instance", {"instances": [instance()], "volumes": [volume()]}, 9.12),
     ("instance", {"instances": [instance()]}, 0.0),
-    ("instance", {"instances": [instance(days=29.9999)]}, "stopped 29 days ago"),
+    ("instance", {"instances": [instance(days=29.9999)]}, "stopped only 29 days ago"),
     ("instance", {"instances": [instance(StateTransitionReason="")]}, 0.0),
-    ("instance", {"instances": [instance(StateTransitionReason="", LaunchTime=ago(29))]}, "stopped 29 days ago"),
+    ("instance", {"instances": [instance(StateTransitionReason="", LaunchTime=ago(29))]}, "stopped only 29 days ago"),
     ("instance", {"instances": [instance(state="running")]}, "it is running"),
     (
         "instance",
@@ -124,7 +124,7 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
         "aws:autoscaling",
     ),
     ("environment", {"instances": [running("a", "dev", 14), running("b", "dev", 20)]}, 37.96),
-    ("environment", {"instances": [running("a", "dev", 13.9999), running("b", "dev", 20)]}, "started 13 days ago"),
+    ("environment", {"instances": [running("a", "dev", 13.9999), running("b", "dev", 20)]}, "started only 13 days ago"),
     ("environment", {"instances": [running("a", "production", 400)]}, "it is production"),
     ("environment", {"instances": [running("a", "dev", 14, InstanceType="x9.huge")]}, None),
     ("address", {"addresses": [{"PublicIp": "192.0.2.1", "AllocationId": "e"}]}, 3.65),
@@ -132,7 +132,7 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
     ("address", {"addresses": [{"PublicIp": "192.0.2.1", "NetworkInterfaceId": "eni"}]}, "associated with eni"),
     ("snapshot", {"snapshots": [snapshot()]}, 2.0),
     ("snapshot", {"snapshots": [snapshot(StorageTier="archive")]}, 0.5),
-    ("snapshot", {"snapshots": [snapshot(days=89.9999)]}, "made 89 days ago"),
+    ("snapshot", {"snapshots": [snapshot(days=89.9999)]}, "created only 89 days ago"),
     ("snapshot", {"snapshots": [snapshot()], "images": [image()]}, 2.0),
     ("snapshot", {"snapshots": [snapshot()], "images": [image()], "instances": [instance(ImageId="ami-1")]}, "ami-1"),
     ("snapshot", {"snapshots": [snapshot()], "images": [image(days=89)]}, "ami-1 needs it"),
@@ -145,23 +145,27 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
         "lt-1 needs it",
     ),
     ("image", {"images": [image()]}, 0.0),
-    ("image", {"images": [image(days=89.9999)]}, "made 89 days ago"),
-    ("image", {"images": [image()], "instances": [instance(ImageId="ami-1")]}, "i-1 runs it"),
+    ("image", {"images": [image(days=89.9999)]}, "created only 89 days ago"),
+    ("image", {"images": [image()], "instances": [instance(ImageId="ami-1")]}, "i-1 runs from it"),
     ("image", {"images": [image()], "instances": [instance(state="terminated", ImageId="ami-1")]}, 0.0),
-    ("image", {"images": [image()], "launch_templates": [template(ImageId="ami-1")]}, "lt-1 starts it"),
+    ("image", {"images": [image()], "launch_templates": [template(ImageId="ami-1")]}, "lt-1 uses it"),
     ("image", {"images": [image(Public=True)]}, "it is public"),
     ("load_balancer", {"load_balancers": [balancer()], "target_groups": [group()]}, 16.43),
-    ("load_balancer", {"load_balancers": [balancer(days=6)], "target_groups": [group()]}, "made 6 days ago"),
+    ("load_balancer", {"load_balancers": [balancer(days=6)], "target_groups": [group()]}, "created only 6 days ago"),
     ("load_balancer", {"load_balancers": [balancer()], "target_groups": [group("unhealthy", "unused")]}, 16.43),
     ("load_balancer", {"load_balancers": [balancer()], "target_groups": [group("unhealthy", "healthy")]}, "serves i-1"),
     ("load_balancer", {"load_balancers": [balancer()], "target_groups": [group("initial")]}, "serves i-0"),
-    ("load_balancer", {"load_balancers": [balancer()]}, "it answers by itself: redirect"),
+    ("load_balancer", {"load_balancers": [balancer()]}, "it responds without targets: redirect"),
     ("load_balancer", {"load_balancers": [balancer(Actions=[])]}, 16.43),
-    ("load_balancer", {"load_balancers": [balancer(Type="gateway")]}, "not looked at"),
+    ("load_balancer", {"load_balancers": [balancer(Type="gateway")]}, "not checked"),
     ("target_group", {"target_groups": [group(of="")]}, 0.0),
     ("target_group", {"target_groups": [group("unhealthy", of="")]}, "it has 1 targets"),
     ("target_group", {"target_groups": [group()], "load_balancers": [balancer()]}, 0.0),
-    ("target_group", {"target_groups": [group()], "load_balancers": [balancer(days=1)]}, "the balancer lb sends to it"),
+    (
+        "target_group",
+        {"target_groups": [group()], "load_balancers": [balancer(days=1)]},
+        "load balancer lb forwards to it",
+    ),
     ("security_group", {"security_groups": [security_group("a")]}, 0.0),
     ("security_group", {"security_groups": [security_group("a", ["sg-a"])]}, 0.0),
     ("security_group", {"security_groups": [security_group("default")]}, "default"),
@@ -177,7 +181,7 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
             "security_groups": [security_group("a")],
             "databases": [{"DBInstanceIdentifier": "db", "VpcSecurityGroups": [{"VpcSecurityGroupId": "sg-a"}]}],
         },
-        "db has it",
+        "db uses it",
     ),
     (
         "security_group",
@@ -187,19 +191,19 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
     ("log_group", {"log_groups": [{"logGroupName": "/a", "storedBytes": 100_000_000_000}]}, 3.14),
     ("log_group", {"log_groups": [{"logGroupName": "/a", "retentionInDays": 30}]}, "for 30 days"),
     ("database_snapshot", {"database_snapshots": [database_snapshot()]}, 1.9),
-    ("database_snapshot", {"database_snapshots": [database_snapshot(days=89)]}, "made 89 days ago"),
+    ("database_snapshot", {"database_snapshots": [database_snapshot(days=89)]}, "created only 89 days ago"),
     ("nat_gateway", {"nat_gateways": [gateway()]}, 43.07),
-    ("nat_gateway", {"nat_gateways": [gateway(days=6)]}, "made 6 days ago"),
+    ("nat_gateway", {"nat_gateways": [gateway(days=6)]}, "created only 6 days ago"),
     (
         "nat_gateway",
         {
             "nat_gateways": [gateway()],
             "route_tables": [{"RouteTableId": "rtb-1", "Routes": [{"NatGatewayId": "nat-1"}]}],
         },
-        "rtb-1 leads to it",
+        "route table rtb-1 uses it",
     ),
     ("endpoint", {"endpoints": [endpoint()], "interfaces": [interface("eni-own")]}, 18.98),
-    ("endpoint", {"endpoints": [endpoint(days=6)]}, "made 6 days ago"),
+    ("endpoint", {"endpoints": [endpoint(days=6)]}, "created only 6 days ago"),
     ("endpoint", {"endpoints": [endpoint()], "interfaces": [interface("eni-2")]}, "eni-2 in the same network"),
 ]
 
@@ -238,7 +242,7 @@ def test_every_kind_and_every_limit_has_a_case() -> None:
 def test_groups_that_refer_to_each_other_keep_each_other() -> None:
     """Whoever wants both gone removes the rules first: that a group is named must never be guessed away."""
     verdicts = look("security_group", security_groups=[security_group("a", ["sg-b"]), security_group("b", ["sg-a"])])
-    assert [item.used for item in verdicts] == ["the rules of b name it", "the rules of a name it"]
+    assert [item.used for item in verdicts] == ["the rules of b refer to it", "the rules of a refer to it"]
 
 
 def test_the_last_snapshot_of_a_volume_is_told() -> None:
@@ -260,7 +264,7 @@ def test_dearest_first_and_unknown_prices_are_said() -> None:
         ["volume", "odd", "unknown"],
     ]
     assert lines[-1] == "9.21 USD a month, at list prices of ap-northeast-2, October 2026."
-    assert "prices differ" in module.summary(entries, "eu-west-1")[1][-1]
+    assert "Prices in eu-west-1 differ" in module.summary(entries, "eu-west-1")[1][-1]
 
 
 def planned(kind: str, **facts: Any) -> list[dict[str, Any]]:
@@ -272,10 +276,10 @@ def planned(kind: str, **facts: Any) -> list[dict[str, Any]]:
     [
         (volume(), volume(), None),
         (volume(), volume(Attachments=[{"InstanceId": "i-7"}], State="in-use"), "it is in use: attached to i-7"),
-        (volume(), volume(Size=200), "it is not what the plan describes: size changed"),
-        (volume(), volume(days=8), "it is not what the plan describes: created changed"),
-        (volume(), volume(Tags=tags(Keep="yes")), "it is in use: its tag Keep says so"),
-        (volume(), volume("vol-2"), "it is gone already"),
+        (volume(), volume(Size=200), "it has changed since the plan: size"),
+        (volume(), volume(days=8), "it has changed since the plan: created"),
+        (volume(), volume(Tags=tags(Keep="yes")), "it is in use: it has the tag Keep"),
+        (volume(), volume("vol-2"), "it no longer exists"),
     ],
 )
 def test_only_what_is_as_it_was_may_go(then: dict[str, Any], now: dict[str, Any], why: str | None) -> None:
@@ -295,7 +299,7 @@ def test_what_is_protected_is_left() -> None:
 def test_a_snapshot_waits_for_its_image() -> None:
     facts = {"snapshots": [snapshot()], "images": [image()]}
     plan = planned("snapshot", **facts)
-    assert unused.decide(plan, look("snapshot", **facts), [])[1] == ["snapshot snap-1: ami-1 would have to go first"]
+    assert unused.decide(plan, look("snapshot", **facts), [])[1] == ["snapshot snap-1: ami-1 must be removed first"]
     assert unused.decide(plan, look("snapshot", **facts), ["ami-1"])[1] == []
     assert unused.decide(plan, look("snapshot", snapshots=[snapshot()]), [])[1] == []
 
@@ -322,9 +326,9 @@ def test_a_plan_is_read() -> None:
         ("id: vol-1", "id: [vol-1]", "resources[0].id"),
         ("evidence: {size: 1}, ", "", "resources[0].evidence"),
         ("reason: because", "reason: because, removed: true", "unknown key 'removed'"),
-        ("'123456789012'", "'999999999999'", "account = 999999999999: this is 123456789012"),
-        ("region: ap-northeast-2", "region: eu-west-1", "region = eu-west-1: this is ap-northeast-2"),
-        ("resources:", "resources: [", "it is not YAML"),
+        ("'123456789012'", "'999999999999'", "account = 999999999999: the account is 123456789012"),
+        ("region: ap-northeast-2", "region: eu-west-1", "region = eu-west-1: the region is ap-northeast-2"),
+        ("resources:", "resources: [", "not valid YAML"),
         ("resources:", "things:", "resources"),
         ("because}", "because}\n- {remove: false, kind: volume, id: vol-1, evidence: {}}", "more than once"),
     ],

@@ -141,7 +141,7 @@ def test_whatever_is_derived_fits_the_published_schema(
 
 
 WRONG: list[tuple[dict[str, Any], list[str]]] = [
-    ({"retention_days": 31}, ["collect_list[0].retention_in_days: 31 is not a time", "30, 60"]),
+    ({"retention_days": 31}, ["collect_list[0].retention_in_days: 31 is not a retention", "30, 60"]),
     ({"metrics": {"memory": {"measurement": ["used"]}}}, ["metrics_collected.memory: unknown collector"]),
     (
         {"metrics": {"mem": {"measurement": ["used_percnt"]}}},
@@ -149,39 +149,39 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"metrics": {"mem": {"measurement": ["mem_usd"]}}}, ["unknown name 'mem_usd'; did you mean mem_used?"]),
     ({"metrics": {"mem": {"measurement": [{"name": "fre"}]}}}, ["unknown name 'fre'; did you mean free?"]),
-    ({"metrics": {"mem": {}}}, ["metrics_collected.mem.measurement: missing"]),
+    ({"metrics": {"mem": {}}}, ["metrics_collected.mem.measurement: value is missing"]),
     ({"metrics": {"procstat": {"exe": "nginx", "measurement": ["pid"]}}}, ["procstat: must be a list of mappings"]),
     ({"metrics": {"mem": [{"measurement": ["used"]}]}}, ["mem: must be a mapping"]),
     ({"additional": {"metric": {}}}, ["metric: unknown key; did you mean metrics?"]),
     ({"additional": {"agent": {"regoin": "x"}}}, ["agent.regoin: unknown key; did you mean region?"]),
     (
         {"additional": {"logs": {"logs_collected": {"journald": {"collect_list": [{"units": ["a"]}]}}}}},
-        ["journald.collect_list[1].log_group_name: missing"],
+        ["journald.collect_list[1].log_group_name: value is missing"],
     ),
     ({"metrics": {"mem": {"measurement": ["x"]}}, "retention_days": 2}, ["retention_in_days", "unknown name 'x'"]),
     ({"colour": "blue"}, ["colour"]),
-    ({"processes": {"api": "^api("}}, ["procstat[0].pattern: '^api(' is no regular expression", "correct it"]),
+    ({"processes": {"api": "^api("}}, ["procstat[0].pattern: '^api(' is not a valid regular expression", "correct it"]),
     ({"processes": {"api": "^(?!x)api"}}, ["procstat[0].pattern", "no look-around"]),
-    ({"processes": {"api": r"(a)\1"}}, ["procstat[0].pattern", "no back references"]),
+    ({"processes": {"api": r"(a)\1"}}, ["procstat[0].pattern", "back references"]),
     (
         {"metrics": {"procstat": [{"exe": "nginx", "measurement": ["pid_count"]}]}},
         ["procstat[0].exe: 'nginx' would never match", "cwagent", "use pattern"],
     ),
     (
         {"metrics": {"procstat": [{"pid_file": "nginx.pid", "measurement": ["pid_count"]}]}},
-        ["procstat[0].pid_file: 'nginx.pid' is no absolute path"],
+        ["procstat[0].pid_file: 'nginx.pid' is not an absolute path"],
     ),
     ({"files": [{"path": "access.log", "log_group": "a"}]}, ["files.collect_list[0].file_path: 'access.log'"]),
-    ({"files": [{"path": "/a.log"}]}, ["files.collect_list[0].log_group_name: missing"]),
-    ({"files": [{"path": "/a.log", "log_group": "a b"}]}, ["log_group_name: 'a b' is no name", "letters"]),
-    ({"files": [ACCESS, {**ACCESS, "log_group": "b"}]}, ["/var/log/nginx/access.log stands 2 times", "remove one"]),
-    ({"files": [{**ACCESS, "timestamp_format": "%F %T"}]}, ["timestamp_format: %F, %T means nothing", "%Y"]),
-    ({"log_stream": "api:1"}, ["journald.collect_list[0].log_stream_name: 'api:1'", "leave : and * out"]),
-    ({"namespace": "AWS/EC2"}, ["metrics.namespace: 'AWS/EC2' is refused by CloudWatch"]),
-    ({"statsd": ":8125"}, ["statsd.service_address: ':8125' takes metrics from everybody", "127.0.0.1:8125"]),
+    ({"files": [{"path": "/a.log"}]}, ["files.collect_list[0].log_group_name: value is missing"]),
+    ({"files": [{"path": "/a.log", "log_group": "a b"}]}, ["log_group_name: 'a b' is not a valid name", "letters"]),
+    ({"files": [ACCESS, {**ACCESS, "log_group": "b"}]}, ["/var/log/nginx/access.log is listed 2 times", "remove one"]),
+    ({"files": [{**ACCESS, "timestamp_format": "%F %T"}]}, ["timestamp_format: %F, %T is not supported", "%Y"]),
+    ({"log_stream": "api:1"}, ["journald.collect_list[0].log_stream_name: 'api:1'", "remove : and *"]),
+    ({"namespace": "AWS/EC2"}, ["metrics.namespace: 'AWS/EC2' is rejected by CloudWatch"]),
+    ({"statsd": ":8125"}, ["statsd.service_address: ':8125' accepts metrics from anyone", "127.0.0.1:8125"]),
     (
         {"additional": {"metrics": {"append_dimensions": {"Host": "api-1"}}}},
-        ["metrics.append_dimensions.Host: 'api-1' is left out by the agent", "${aws:InstanceId}"],
+        ["metrics.append_dimensions.Host: 'api-1' is ignored by the agent", "${aws:InstanceId}"],
     ),
 ]
 
@@ -245,7 +245,7 @@ def test_what_hosts_share_is_paid_once() -> None:
     assert monthly_cost(hosts)["metrics"] == 2 * 8 + 8
     said = cloudwatch_agent_cost(hosts)
     assert said.startswith("2 hosts publish 24 metrics: about 7.20 USD a month (list prices of us-east-1")
-    assert "logs, 0.50 USD for each GB" in said
+    assert "logs, 0.50 USD per ingested GB" in said
 
 
 def test_names_are_those_of_cloudwatch() -> None:

@@ -21,11 +21,11 @@ FINE = module.Found(installed=True, live=CONFIG, translated=True, active=True, e
         (FINE, [], []),
         (replace(FINE, installed=False, live=None, active=False), ["the agent is not installed yet"], []),
         (replace(FINE, live=None), ["the agent does not have this configuration"], []),
-        (replace(FINE, live={}), ["the agent runs with another configuration"], []),
+        (replace(FINE, live={}), ["the agent is running with another configuration"], []),
         (replace(FINE, translated=False), ["the agent has not translated its configuration"], []),
         (replace(FINE, missing_groups=("a", "b")), ["cwagent is not a member of a, b"], []),
-        (replace(FINE, active=False), [], ["the agent does not run"]),
-        (replace(FINE, enabled=False), [], ["the agent does not start with the host"]),
+        (replace(FINE, active=False), [], ["the agent is not running"]),
+        (replace(FINE, enabled=False), [], ["the agent does not start at boot"]),
     ],
 )
 def test_the_plan_names_each_reason(found: module.Found, apply: list[str], start: list[str]) -> None:

@@ -238,7 +238,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]] = [
     (changed("virtual_hosts", 0, "locations", 0, "path", to="x"), FILES, {}, "has the path 'x'"),
     (changed("virtual_hosts", 0, "locations", 0, "path", to='/"'), FILES, {}, "use letters, digits"),
     (changed("upstreams", to={}), FILES, {}, "nginx_proxy_edge.upstreams has no 'api', which api.example.test serves"),
-    ({"virtual_hosts": []}, FILES, {}, "nginx_proxy_edge lacks the key"),
+    ({"virtual_hosts": []}, FILES, {}, "nginx_proxy_edge has no key"),
     (limited(request="POST"), FILES, {}, "limits 'POST'; write a method and a path: POST /login"),
     (limited(request="POST login"), FILES, {}, "limits 'POST login'"),
     (limited(request='POST /a" evil;'), FILES, {}, "write a method and a path"),

@@ -104,7 +104,7 @@ def test_services_on(host: str, kind: Any, tags: Any, names: list[str], stack: A
 
 
 def test_services_on_an_unknown_host(stack: Any) -> None:
-    with pytest.raises(AnsibleFilterError, match=r"no host 'web-9'.*edge-1, web-1"):
+    with pytest.raises(AnsibleFilterError, match=r"unknown host 'web-9'.*edge-1, web-1"):
         selection.services_on(stack.plan(), "web-9")
 
 
@@ -130,7 +130,7 @@ def test_select_services_of_some(stack: Any) -> None:
     plan = stack.plan()
     assert selection.select_services(plan, ["all"], "sites, api") == ["api", "sites"]
     assert selection.select_services(plan, ["nextjs"], ["sites", "api"]) == ["sites"]
-    with pytest.raises(AnsibleFilterError, match="no service 'sits'"):
+    with pytest.raises(AnsibleFilterError, match="unknown service 'sits'"):
         selection.select_services(plan, ["all"], "sits")
 
 
@@ -198,7 +198,7 @@ def test_provision_changes_names_the_layers(stack: Any) -> None:
     stack.environment["aws"] = {}
     desired = FILTERS["provision"](stack.catalogue, stack.environment)
     assert FILTERS["provision_changes"](desired, "artifacts", {"buckets": []}) == {"ours": True, "changes": []}
-    with pytest.raises(AnsibleFilterError, match=r"no layer 'netwrk'.*network, security_groups"):
+    with pytest.raises(AnsibleFilterError, match=r"unknown layer 'netwrk'.*network, security_groups"):
         FILTERS["provision_changes"](desired, "netwrk", {})
     with pytest.raises(AnsibleFilterError, match="2 VPCs have"):
         FILTERS["provision_changes"](desired, "network", {"vpcs": [{"vpc_id": "a"}, {"vpc_id": "b"}], "subnets": []})
