@@ -120,6 +120,8 @@ PLANS: dict[str, dict[str, Any]] = {
         }
     ),
 }
+# The large one takes as long as all others together.
+EACH_PLAN = [pytest.param(name, marks=pytest.mark.slow) if name == "300 names" else name for name in PLANS]
 SCANNED = ["the usual services", "behind a load balancer", "all kinds under one name", "limits for clients"]
 
 
@@ -130,7 +132,7 @@ def prefix(tmp_path: Path, nginx: str, certificate: Path) -> Prefix:
     return it
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", EACH_PLAN)
 def test_nginx_accepts_what_is_rendered(prefix: Prefix, name: str) -> None:
     prefix.render(PLANS[name])
     assert prefix.test() == ""
@@ -151,7 +153,7 @@ def test_nginx_refuses_what_is_broken(prefix: Prefix) -> None:
     assert 'unknown directive "nonsense"' in prefix.test()
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", EACH_PLAN)
 def test_no_variable_is_left_empty_or_unrendered(name: str) -> None:
     for path, text in render(PLANS[name]).items():
         assert "{{" not in text and "{%" not in text and "None" not in text, path
@@ -159,7 +161,7 @@ def test_no_variable_is_left_empty_or_unrendered(name: str) -> None:
         assert "\n\n\n" not in text, path
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", EACH_PLAN)
 def test_no_map_captures_and_what_a_name_captured_stands_alone(prefix: Prefix, name: str) -> None:
     """nginx before 1.30.4 measures a text and then copies it; a map that captures meanwhile makes it longer.
 

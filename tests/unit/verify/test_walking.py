@@ -100,6 +100,7 @@ def test_each_fault_is_found(fault: str, walk: Walking, door: FrontDoor) -> None
     assert sorted(failed(walk(timeout=1.0))) == sorted(CASES[fault])
 
 
+@pytest.mark.slow
 def test_what_follows_a_failed_step_is_not_tried(walk: Walking, door: FrontDoor) -> None:
     door.faults.add("login fails")
     steps = [item for item in walk() if item.get("journey")]
@@ -124,6 +125,7 @@ def test_a_failure_says_what_and_where(walk: Walking, door: FrontDoor) -> None:
     assert "FAILED" in table(results, 1.0)
 
 
+@pytest.mark.slow
 def test_secrets_are_shown_nowhere(walk: Walking, door: FrontDoor) -> None:
     door.faults.update({"login fails", "anyone may call"})
     results = walk()
@@ -136,6 +138,7 @@ def test_secrets_are_shown_nowhere(walk: Walking, door: FrontDoor) -> None:
         assert secret not in shown
 
 
+@pytest.mark.slow
 def test_cookies_are_kept_as_a_browser_does(walk: Walking, door: FrontDoor) -> None:
     door.faults.add("cookies are needed")
     assert failed(walk()) == []
@@ -194,6 +197,7 @@ def test_without_a_front_door_each_check_says_so(authority: Authority) -> None:
 # --- other applications -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_application_without_journeys(walk: Walking, door: FrontDoor) -> None:
     content = {**catalogue(), "journeys": []}
     results = walk(checks_of(content))
@@ -203,6 +207,7 @@ def test_an_application_without_journeys(walk: Walking, door: FrontDoor) -> None
     assert "api: answers its health check" in failed(walk(checks_of(content)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode, room, fault",
     [
@@ -220,6 +225,7 @@ def test_modes_of_a_socket(walk: Walking, door: FrontDoor, mode: str, room: str,
     assert failed(walk([check], timeout=0.5)) == ["collab: talk"]
 
 
+@pytest.mark.slow
 def test_a_socket_that_must_be_refused(walk: Walking, door: FrontDoor) -> None:
     step = {"name": "be refused", "service": "collab", "websocket": "open", "room": "a", "status": 401}
     check = journey_step(plan_of(catalogue()), step)
