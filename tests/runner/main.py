@@ -123,6 +123,7 @@ def soak_stages() -> list[Stage]:
             Stage(name, [*UNIT, *everything, f"tests/{path}"], timeout=2400, junit=True, sandboxes=sandboxes)
             for name, path, sandboxes in (
                 ("deployments", "integration/test_25_deployments.py", "test."),
+                ("refusals", "integration/test_50_refusals.py", "test."),
                 ("provision", "provision", ""),
                 ("sandbox", "sandbox", "hardy"),
             )
