@@ -340,10 +340,20 @@ class Client:
         """Send bytes as they are, with a name in the handshake."""
         number = port or (443 if tls else 80)
         number = self.ports.get(number, number)
-        connection = self.connect(name, number, tls)
-        connection.sendall(request)
-        response = http.client.HTTPResponse(connection, method=request.split(b" ", 1)[0].decode())
-        response.begin()
+        method = request.split(b" ", 1)[0].decode()
+        while True:
+            kept = (name, number) in self.sockets
+            connection = self.connect(name, number, tls)
+            try:
+                connection.sendall(request)
+                response = http.client.HTTPResponse(connection, method=method)
+                response.begin()
+                break
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                # A kept connection may have been closed as idle meanwhile; RFC 9112, 9.3.1: ask again on a new one.
+                connection.close()
+                if not kept:
+                    raise
         body = b"" if response.status == 101 else response.read()
         if response.will_close or response.status == 101:
             connection.close()
