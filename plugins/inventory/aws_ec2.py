@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
-
 DOCUMENTATION = r"""
 ---
 name: aws_ec2
@@ -77,6 +75,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable
 from ansible.plugins.loader import inventory_loader
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import tagged_services
 
 ASKS = "amazon.aws.aws_ec2"
 OWN = ("plugin", "environment")

@@ -35,7 +35,7 @@ LOCAL_PORT = 10000
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007 - pylint of ansible-test knows no other
 # Documentation networks: nobody has these addresses, so that the manual's examples can be tried.
-DOCUMENTATION = [ipaddress.ip_network(item) for item in
+RESERVED_FOR_EXAMPLES = [ipaddress.ip_network(item) for item in
                  ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _kind(address: Address, networks: Sequence[str]) -> str:
     ):
         if applies:
             return f"this is {word}"
-    if _inside(str(address), networks) or any(address in network for network in DOCUMENTATION):
+    if _inside(str(address), networks) or any(address in network for network in RESERVED_FOR_EXAMPLES):
         return ""
     if address.is_global and not address.is_reserved:
         return ""
