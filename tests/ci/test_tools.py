@@ -219,7 +219,7 @@ def test_a_runtime_that_is_not_here_is_named(checkout: Checkout) -> None:
     content["services"]["old"]["node"] = "16"
     checkout.commit({"inventories/services.yml": content, "old/package.json": package("exit 0")})
     done = checkout.run("tools/ci/test_services", "old", check=False)
-    assert done.returncode == 1 and "old: There is no Node.js 16" in done.stderr
+    assert done.returncode == 1 and "old: No Node.js 16" in done.stderr
 
 
 # --- reports -----------------------------------------------------------------------
