@@ -63,7 +63,8 @@ def play(*arguments: str, **variables: Any) -> tuple[int, str]:
 
 def deploy(version: str, *arguments: str) -> tuple[int, str]:
     """Build the application as a version, and release it."""
-    return play(str(SHARED / "build.yml"), *arguments, version=version)
+    # Options come first: ansible-playbook takes its playbooks in one piece.
+    return play(*arguments, str(SHARED / "build.yml"), version=version)
 
 
 def live_slot(host: Host) -> str:
