@@ -11,16 +11,13 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import CatalogueError, load
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.models import load_model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import grants
 
 
 def database_access_request(catalogue: Any, environment: Any, asked: Mapping[str, Any], now: str) -> dict[str, Any]:
     """Return the request, validated."""
-    try:
-        model = load(catalogue, environment)
-    except CatalogueError as error:
-        raise AnsibleFilterError(f"\n{error}") from None
+    model = load_model(catalogue, environment)
     if model.environment["aws"] is None:
         raise AnsibleFilterError(
             "\nplatform_environment.aws is missing, so there is no security group to grant access "

@@ -10,18 +10,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import CatalogueError, load
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.models import load_model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import plan as whole
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import building, names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import JourneyError
-
-
-def load_model(catalogue: Any, environment: Any, hosts: Any = None) -> Any:
-    """Return the checked model; fail with all mistakes."""
-    try:
-        return load(catalogue, environment, hosts)
-    except CatalogueError as error:
-        raise AnsibleFilterError(f"\n{error}") from None
 
 
 def plan(catalogue: Any, environment: Any, hosts: Any = None) -> dict[str, Any]:

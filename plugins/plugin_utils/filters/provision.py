@@ -13,13 +13,10 @@ from ansible.errors import AnsibleFilterError
 
 def provision(catalogue: Any, environment: Any) -> dict[str, Any]:
     """Return the desired state of each layer; hosts may not exist yet, so they are not read."""
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.loading import CatalogueError, load
+    from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.models import load_model
     from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers
 
-    try:
-        model = load(catalogue, environment)
-    except CatalogueError as error:
-        raise AnsibleFilterError(f"\n{error}") from None
+    model = load_model(catalogue, environment)
     if model.environment["aws"] is None:
         raise AnsibleFilterError(
             "\nplatform_environment.aws is missing, so there is nothing to provision. Add it, even if only `aws: {}`: "

@@ -192,11 +192,6 @@ def synthetic(model: Model) -> dict[str, Any]:
     }
 
 
-def health_checks(model: Model) -> dict[str, dict[str, Any]]:
-    """Return the health check of each service."""
-    return {name: dict(service["health"]) for name, service in model.services.items()}
-
-
 def virtual_hosts(model: Model) -> list[dict[str, Any]]:
     """Return the edge's virtual hosts: exact names first, longest path first."""
     found: dict[str, dict[str, Any]] = {}
