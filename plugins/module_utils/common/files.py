@@ -84,6 +84,17 @@ def write_file(path: str, content: str | bytes, mode: int) -> None:
     sync_directory(os.path.dirname(path))
 
 
+def write_link(path: str, target: str) -> None:
+    """Replace a symbolic link atomically, and sync its directory."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    temporary = path + ".new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
+
+
 @contextlib.contextmanager
 def locked(
     path: str,

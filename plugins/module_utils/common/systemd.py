@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import processes
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_link
 
 UNITS = "/etc/systemd/system"
 WANTS = UNITS + "/multi-user.target.wants"
@@ -231,15 +231,8 @@ def is_enabled(unit: str) -> bool:
 
 def enable(unit: str) -> None:
     """Start a unit at boot."""
-    os.makedirs(WANTS, 0o755, exist_ok=True)
-    path = os.path.join(WANTS, unit)
-    temporary = path + ".new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    os.symlink(os.path.join(UNITS, unit), temporary)
-    os.rename(temporary, path)
     # On disk before anything depends on it: after a power loss the live slot has to start.
-    sync_directory(WANTS)
+    write_link(os.path.join(WANTS, unit), os.path.join(UNITS, unit))
 
 
 def disable(unit: str) -> None:

@@ -23,6 +23,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
     read_record,
     sync_directory,
     write_file,
+    write_link,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
@@ -46,13 +47,7 @@ RESERVE = 64 << 20
 
 def point_slot(name: str, slot: str, release: str) -> None:
     """Point a slot to a release, atomically."""
-    path = slot_path(name, slot)
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + ".new")
-    os.symlink("../releases/" + release, path + ".new")
-    os.rename(path + ".new", path)
-    sync_directory(os.path.dirname(path))
+    write_link(slot_path(name, slot), "../releases/" + release)
 
 
 def set_flag(name: str, slot: str) -> None:
