@@ -35,8 +35,8 @@ LOCAL_PORT = 10000
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007 - pylint of ansible-test knows no other
 # Documentation networks: nobody has these addresses, so that the manual's examples can be tried.
-RESERVED_FOR_EXAMPLES = [ipaddress.ip_network(item) for item in
-                 ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]  # fmt: skip
+DOCUMENTATION_NETWORKS = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+RESERVED_FOR_EXAMPLES = [ipaddress.ip_network(item) for item in DOCUMENTATION_NETWORKS]
 
 
 class AccessError(Exception):
