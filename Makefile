@@ -12,34 +12,34 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-up: python3 ## Set the machine up, start the sandbox, build the applications, release them, draw a picture
+up: python3 ## Set up the machine, start the sandbox, build the applications, deploy them, draw a picture
 	@python3 -m sandbox stack --name $(NAME)
 
-setup: python3 ## Install packages, the virtual environment, Node.js and what tests need, and nothing else
+setup: python3 ## Install packages, the virtual environment, Node.js and the test tools
 	@python3 -m sandbox setup
 
-down: ## Take the sandbox away; keys, certificates and secrets stay
+down: ## Remove the sandbox; keys, certificates and secrets are kept
 	@python3 -m sandbox down --name $(NAME)
 
-status: ## Say what of the sandbox runs and answers
+status: ## Show what is running and answering
 	@python3 -m sandbox status --name $(NAME)
 
-clean: ## Take every sandbox away, and all images, caches and keys
+clean: ## Remove all sandboxes, images, caches and keys
 	@if [ -x .venv/bin/python ]; then python3 -m sandbox down --all; fi
 	@rm -rf .venv .cache .sandbox .artifacts
 
-check: setup ## Lint, types and unit tests
+check: setup ## Run lint, type checks and the quick unit tests
 	@tests/run check
 
-test: python3 ## All tests, on hosts that they make themselves
+test: python3 ## Run all tests, on hosts of their own
 	@python3 -m sandbox setup --images
 	@tests/run test
 
-soak: python3 ## Kills and losses at every step, again and again, for docs/reliability.md
+soak: python3 ## Repeat kills and losses at every step; the figures of docs/reliability.md
 	@python3 -m sandbox setup --images
 	@tests/run soak
 
-bench: setup ## Measure what docs/performance.md states
+bench: setup ## Measure the figures of docs/performance.md
 	@tests/run bench
 
 .PHONY: python3

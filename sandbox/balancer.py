@@ -156,7 +156,7 @@ def _condition(condition: Mapping[str, Any]) -> str:
     if field == "path-pattern":
         values = (condition.get("PathPatternConfig") or condition)["Values"]
         return f"{{ path -m reg {_patterns(values)} }}"
-    raise SandboxError(f"The load balancer's stand-in does not know rules by {field}; it knows host and path.")
+    raise SandboxError(f"The load balancer's stand-in does not support rules by {field}, only host and path.")
 
 
 def _patterns(values: Iterable[str]) -> str:
@@ -170,13 +170,13 @@ def _action(actions: Sequence[Mapping[str, Any]], names: Mapping[str, str], when
     if action["Type"] == "forward":
         groups = action.get("ForwardConfig", {}).get("TargetGroups") or [action]
         if len(groups) > 1:
-            raise SandboxError("The load balancer's stand-in does not know weighted target groups.")
+            raise SandboxError("The load balancer's stand-in does not support weighted target groups.")
         name = names[groups[0]["TargetGroupArn"]]
         return f"  use_backend {name} {when}"
     if action["Type"] == "redirect":
         config = action["RedirectConfig"]
         if (config.get("Path", "/#{path}"), config.get("Query", "#{query}")) != ("/#{path}", "#{query}"):
-            raise SandboxError("The load balancer's stand-in does not know redirects to another path.")
+            raise SandboxError("The load balancer's stand-in does not support redirects to another path.")
         scheme = {"#{protocol}": "https" if secure else "http"}.get(config["Protocol"], config["Protocol"].lower())
         host = config.get("Host", "#{host}").replace("#{host}", "%[req.hdr(host),field(1,:)]")
         code = config["StatusCode"].removeprefix("HTTP_")
@@ -186,7 +186,7 @@ def _action(actions: Sequence[Mapping[str, Any]], names: Mapping[str, str], when
         body = re.sub(r'(["\\$])', r"\\\1", config.get("MessageBody", "")).replace("\n", "\\n")
         kind = config.get("ContentType", "text/plain")
         return f'  http-request return status {config["StatusCode"]} content-type {kind} string "{body}" {when}'
-    raise SandboxError(f"The load balancer's stand-in does not know the action {action['Type']}.")
+    raise SandboxError(f"The load balancer's stand-in does not support the action {action['Type']}.")
 
 
 def _backend(name: str, group: Mapping[str, Any]) -> list[str]:
@@ -197,7 +197,7 @@ def _backend(name: str, group: Mapping[str, Any]) -> list[str]:
     """
     attributes = group["Attributes"]
     if attributes.get("stickiness.enabled") == "true":
-        raise SandboxError("The load balancer's stand-in does not know stickiness.")
+        raise SandboxError("The load balancer's stand-in does not support stickiness.")
     fewest = attributes.get("load_balancing.algorithm.type") == "least_outstanding_requests"
     port = group["HealthCheckPort"]
     check = "check" if port == "traffic-port" else f"check port {port}"
@@ -247,7 +247,7 @@ def check(path: Path) -> None:
     """Raise a SandboxError unless HAProxy takes the configuration."""
     answer = subprocess.run([HAPROXY, "-c", "-f", path], capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise SandboxError(f"HAProxy does not take {path}:\n{answer.stderr}")
+        raise SandboxError(f"HAProxy rejected {path}:\n{answer.stderr}")
 
 
 class Balancer:
@@ -305,5 +305,5 @@ class Balancer:
         until = time.monotonic() + START_LIMIT
         while self._loaded() <= known:
             if time.monotonic() > until or self.process is None or self.process.poll() is not None:
-                raise SandboxError(f"HAProxy did not start. What it said: {self.log}")
+                raise SandboxError(f"HAProxy did not start. Its log: {self.log}")
             time.sleep(0.02)

@@ -37,15 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox", description="The integration environment.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    setup = commands.add_parser("setup", help="install packages, the virtual environment, Node.js and the tests' tools")
-    setup.add_argument("--images", action="store_true", help="make the images of hosts too")
+    setup = commands.add_parser("setup", help="install packages, the virtual environment, Node.js and the test tools")
+    setup.add_argument("--images", action="store_true", help="build the host images too")
     setup.set_defaults(run=_setup)
 
     stack = commands.add_parser("stack", help="setup and up, then build the applications and release them")
     stack.add_argument("--name", default=DEFAULT_NAME)
     stack.set_defaults(run=_stack)
 
-    up = commands.add_parser("up", help="bring a sandbox up")
+    up = commands.add_parser("up", help="start a sandbox")
     up.add_argument("--name", default=DEFAULT_NAME, help="several sandboxes may be up, each with its name")
     up.add_argument("--topology", type=Path, help="YAML file with the hosts; default: by the name, or five hosts")
     up.add_argument("--bare", action="store_true", help="hosts only: no database, no AWS API, no certificates")
@@ -56,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.set_defaults(run=_up)
 
-    down = commands.add_parser("down", help="take a sandbox away; keys, certificates and secrets stay")
+    down = commands.add_parser("down", help="remove a sandbox; keys, certificates and secrets are kept")
     down.add_argument("--name", default=DEFAULT_NAME)
-    down.add_argument("--all", action="store_true", help="every sandbox of this clone, the images and all caches")
+    down.add_argument("--all", action="store_true", help="all sandboxes of this clone, the images and all caches")
     down.set_defaults(run=_down)
 
-    status = commands.add_parser("status", help="say what runs and answers; exit status 3 unless all is up")
+    status = commands.add_parser("status", help="show what is running and answering; exit status 3 unless all of it is")
     status.add_argument("--name", default=DEFAULT_NAME)
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)

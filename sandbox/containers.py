@@ -43,7 +43,7 @@ class Container:
         return f"{sandbox}.{self.host}"
 
     def spec(self, identity: str) -> str:
-        """Changes when the container must be made anew. A newer image alone is no reason to lose a disk."""
+        """Changes when the container must be recreated. A newer image alone is no reason to lose a disk."""
         content = json.dumps([identity, self.host, self.kind, self.address, self.options, self.command])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -114,7 +114,7 @@ def remove_network(sandbox: str) -> None:
 
 
 def ensure_network(sandbox: str, subnet: str) -> None:
-    """Make the sandbox's network; one with another subnet, or whose making was interrupted, is made anew."""
+    """Make the sandbox's network; one with another subnet, or whose creation was interrupted, is recreated."""
     found = inspect_network(sandbox)
     made = ([item["subnet"] for item in found["subnets"]], found["network_interface"]) if found else None
     if made == ([subnet], bridge_name(sandbox)):
@@ -134,8 +134,19 @@ def rows(sandbox: str | None = None) -> list[dict[str, Any]]:
 
 
 def running(row: dict[str, Any]) -> bool:
-    """Whether the container of this row really runs: its process is there."""
-    return row["State"] == "running" and Path(f"/proc/{row['Pid']}").exists()
+    """Whether the container of this row is running: its process is alive, and no other one that got its number.
+
+    podman does not know where it was killed together with its watcher.
+    """
+    if row["State"] != "running":
+        return False
+    process = Path("/proc") / str(row["Pid"])
+    try:
+        # pid (command) state …: a command may contain a parenthesis.
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return state not in "ZX" and row["Id"] in (process / "cgroup").read_text()
+    except OSError:
+        return False
 
 
 def settled(wanted: Sequence[Container], state: State) -> bool:
@@ -152,7 +163,7 @@ def converge(wanted: Sequence[Container], state: State) -> None:
     for container in wanted:
         row = existing.get(container.name(state.name))
         if row and row["Labels"].get(SPEC) != container.spec(state.identity):
-            remove([row], "is made anew, since its description changed")
+            remove([row], "is recreated, because its description changed")
             row = None
         if row and running(row):
             continue
@@ -220,7 +231,7 @@ def _restart(row: dict[str, Any], container: Container, state: State) -> bool:
         runtime.note_exit(row["Id"])
     result = _attempt_start(name)
     if result.returncode:
-        say(f"  {container.host} cannot be started and is made anew: {result.stderr.strip().splitlines()[-1]}")
+        say(f"  {container.host} cannot be started and is recreated: {result.stderr.strip().splitlines()[-1]}")
     return not result.returncode
 
 
@@ -265,5 +276,5 @@ def wait_for_ssh(addresses: dict[str, str], state: State) -> None:
         raise SandboxError(
             f"No SSH within {BOOT_LIMIT:.0f} s on {', '.join(failed)} ({errors[failed[0]]}). See "
             f"`python3 -m sandbox podman logs {first}` and `python3 -m sandbox podman exec {first} journalctl`, "
-            f"or make it anew with `python3 -m sandbox down --name {state.name}` and up again."
+            f"or recreate it with `python3 -m sandbox down --name {state.name}` and up again."
         )

@@ -75,7 +75,7 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisio
                 cloudwatch_agent.build(state.directory / "amazon-cloudwatch-agent.deb")
             account = aws.Account(_aws_endpoint(state), state.secrets())
             if provisioned:
-                with steps.step("Start the hosts that the account has"):
+                with steps.step("Start the hosts in the account"):
                     topology, instances = _follow(state, topology, account, images)
             else:
                 with steps.step("Register the hosts with the AWS API"):
@@ -85,7 +85,7 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisio
 
 
 def down(name: str) -> None:
-    """Take the sandbox away: its containers, network, and what it told. Keys and secrets stay for the next up."""
+    """Remove the sandbox: containers, network and endpoints file. Keys and secrets are kept for the next `up`."""
     check_name(name)
     if not runtime.installed():
         return
@@ -104,13 +104,13 @@ def down(name: str) -> None:
 
 
 def down_all() -> None:
-    """Take every sandbox of this clone away, then images, caches and state."""
+    """Remove all sandboxes of this clone, then images, caches and state."""
     if runtime.installed() and runtime.STORE.exists():
         with runtime.session(last=True):
             names = {row["Labels"][containers.SANDBOX] for row in containers.rows()}
             names |= {name.removesuffix(containers.NETWORK) for name in containers.networks()}
             for name in sorted(names):
-                say(f"- Take down {name}")
+                say(f"- Remove {name}")
                 down(name)
             # What an interrupted build left.
             for row in runtime.podman_json("ps", "--all", "--external", "--format", "json"):
@@ -249,7 +249,7 @@ def _write_certificates(state: State, topology: Topology) -> None:
     title = f"Five Pointers sandbox {state.name} {state.identity}"
     names = [topology.domain, f"*.{topology.domain}"]
     if certificates.ensure(tls / "ca.pem", tls / "certificate.pem", tls / "key.pem", names, title):
-        say(f"  made a certificate for {' and '.join(names)}")
+        say(f"  created a certificate for {' and '.join(names)}")
     database = state.directory / "database"
     names = ["database", _part(state, network.DATABASE)]
     certificates.ensure(tls / "ca.pem", database / "certificate.pem", database / "key.pem", names, title)
@@ -302,7 +302,7 @@ def _follow(
         addresses = {item.name: item.address for item in found.values()}
         moved = [name for name, address in addresses.items() if state.addresses.get(name, address) != address]
         if moved:
-            say(f"  {', '.join(moved)}: another address in the account, so made anew")
+            say(f"  {', '.join(moved)}: another address in the account, so recreated")
         state.addresses = addresses
         state.save()
         _start(state, topology, images)

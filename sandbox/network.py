@@ -46,7 +46,7 @@ def choose(name: str, wanted: Network | None, taken: Mapping[Network, str]) -> N
     for subnet in subnets[start:] + subnets[:start]:
         if not any(subnet.overlaps(network) for network in taken):
             return subnet
-    raise SandboxError(f"No free network is left in {POOL}. Take sandboxes down, or set `subnet` in the topology file.")
+    raise SandboxError(f"No free network is left in {POOL}. Remove sandboxes, or set `subnet` in the topology file.")
 
 
 def refuse_overlap(subnet: Network, taken: Mapping[Network, str]) -> None:

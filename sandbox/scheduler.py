@@ -70,7 +70,7 @@ def is_due(schedule: Mapping[str, Any], after: datetime, now: datetime) -> bool:
                 return True
             minute -= MINUTE
         return False
-    raise SandboxError(f"The stand-in for EventBridge Scheduler does not know {expression}. See sandbox/scheduler.py.")
+    raise SandboxError(f"The stand-in for EventBridge Scheduler does not support {expression}. See sandbox/scheduler.py.")
 
 
 def days(field: str) -> set[str]:
@@ -87,7 +87,7 @@ def invoke(client: Callable[[str], Any], schedule: str, target: Mapping[str, Any
     match = ACTION.fullmatch(target["Arn"])
     if not match:
         raise SandboxError(
-            f"{schedule}: the stand-in for EventBridge Scheduler does not know the target {target['Arn']}."
+            f"{schedule}: the stand-in for EventBridge Scheduler does not support the target {target['Arn']}."
         )
     api = client(match[1])
     operations = {name[0].lower() + name[1:]: name for name in api.meta.service_model.operation_names}

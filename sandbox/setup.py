@@ -91,7 +91,7 @@ def disk_gigabytes(path: Path) -> float:
 
 
 def check_disk(free: float, first: bool | None = None) -> None:
-    """Raise a SandboxError when the disk will not do.
+    """Raise a SandboxError if the disk has too little space.
 
     :param first: whether images and packages have yet to be fetched; found out by default.
     """

@@ -27,14 +27,14 @@ def stack(name: str) -> None:
     """Set the machine up, make an account by provision.yml, start its hosts, build the applications, release them."""
     steps = Steps()
     setup(steps, images=True)
-    with steps.step("Bring the AWS API and the database up"):
+    with steps.step("Start the AWS API and the database"):
         endpoints = _up(name)
     # Neither needs the other, and Ansible keeps one core busy.
     with steps.step("Provision the account and build the applications"), ThreadPoolExecutor(1) as pool:
         account = pool.submit(_provision, endpoints)
         _play(endpoints, BUILD)
         account.result()
-    with steps.step("Bring the hosts up"):
+    with steps.step("Start the hosts"):
         endpoints = _up(name)
     with steps.step("Configure, release and verify"):
         _play(endpoints, SITE)

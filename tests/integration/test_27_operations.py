@@ -194,8 +194,10 @@ def test_a_wrong_password_of_the_database_is_told_by_the_candidates_last_words(s
     store, name = stack.sandbox.aws("secretsmanager"), "fivepointers/sandbox/database"
     right = store.get_secret_value(SecretId=name)["SecretString"]
     store.put_secret_value(SecretId=name, SecretString="not the password")
+    # The application retries until start_period ends: 5 s, not a minute.
+    health = {"path": "/api/health", "start_period": 5}
     try:
-        run = stack.deploy()
+        run = stack.deploy(api={"health": health})
     finally:
         store.put_secret_value(SecretId=name, SecretString=right)
     assert run.rc != 0

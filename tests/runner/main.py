@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from runner.machine import Machine, leftovers
@@ -186,13 +186,25 @@ def run_groups(groups: Sequence[tuple[Sequence[Stage], int]], names: Sequence[st
 
 
 def run_all(groups: Sequence[tuple[Sequence[Stage], int]], started: float) -> list[Outcome]:
-    """Run the groups one after the other, each with so many of its stages at a time."""
+    """Run the groups one after the other, each in so many lanes. A stage starts when its lanes are free, in order."""
     outcomes = []
     for group, lanes in groups:
-        with ThreadPoolExecutor(lanes) as pool:
-            for future in as_completed([pool.submit(stage.run) for stage in group]):
+        running: dict[Future[Outcome], int] = {}
+
+        def finish(running: dict[Future[Outcome], int] = running) -> None:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
                 tell(future.result())
                 outcomes.append(future.result())
+
+        with ThreadPoolExecutor(lanes) as pool:
+            for stage in group:
+                taken = min(stage.lanes, lanes)
+                while sum(running.values()) + taken > lanes:
+                    finish()
+                running[pool.submit(stage.run)] = taken
+            while running:
+                finish()
     print(f"\n{time.monotonic() - started:.0f} s", flush=True)
     return outcomes
 

@@ -53,6 +53,8 @@ class Stage:
     name: str
     command: Sequence[str]
     timeout: float = 600
+    # How many lanes of a group it takes: 2 where others beside it would spoil what it measures.
+    lanes: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: Path = ROOT
     junit: bool = False
