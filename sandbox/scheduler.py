@@ -70,7 +70,9 @@ def is_due(schedule: Mapping[str, Any], after: datetime, now: datetime) -> bool:
                 return True
             minute -= MINUTE
         return False
-    raise SandboxError(f"The stand-in for EventBridge Scheduler does not support {expression}. See sandbox/scheduler.py.")
+    raise SandboxError(
+        f"The stand-in for EventBridge Scheduler does not support {expression}. See sandbox/scheduler.py."
+    )
 
 
 def days(field: str) -> set[str]:

@@ -109,6 +109,28 @@ def test_one_failure_fails_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.report([]) == 1
 
 
+def test_stages_run_side_by_side_in_their_order_as_far_as_there_are_lanes(tmp_path: Path) -> None:
+    # Each writes when it began and when it ended.
+    script = f'echo "$0 begins" >> {tmp_path}/log; sleep 0.3; echo "$0 ends" >> {tmp_path}/log'
+    lanes = {"a": 1, "wide": 2, "b": 1, "c": 1, "d": 1, "too wide": 9}
+    stages = [Stage(name, ["sh", "-c", script, name], lanes=taken) for name, taken in lanes.items()]
+    outcomes = main.run_all([(stages, 3)], time.monotonic())
+    assert sorted(it.name for it in outcomes) == sorted(lanes) and all(it.ok for it in outcomes)
+    running: list[str] = []
+    began: list[str] = []
+    for line in (tmp_path / "log").read_text().splitlines():
+        name, _, what = line.rpartition(" ")
+        if what == "begins":
+            running.append(name)
+            began.append(name)
+            assert sum(min(lanes[it], 3) for it in running) <= 3, running
+        else:
+            running.remove(name)
+    assert {*began[:2]} == {"a", "wide"} and began[-1] == "too wide"
+    # Three narrow ones fit in, unlike one after the other.
+    assert {*began[2:5]} == {"b", "c", "d"}
+
+
 def test_what_a_stage_leaves_running_is_found_and_ended() -> None:
     before = machine.Machine.now()
     command = ["sh", "-c", "setsid sleep 986 >/dev/null 2>&1 &"]

@@ -31,7 +31,7 @@ def check_stages(*, slow: bool = True) -> list[Stage]:
     return [
         Stage(
             "unit",
-            [*UNIT, "-n", "2", "--dist", "worksteal", *chosen, "tests/unit"],
+            [*UNIT, "-n", "4", "--dist", "worksteal", *chosen, "tests/unit"],
             timeout=1500,
             environment={} if slow else {"EXAMPLES": "quick"},
             junit=True,
@@ -99,7 +99,9 @@ def host_stages() -> list[Stage]:
         ("zones", 2400, "test-zones."),
         ("integration", 3600, "test."),
     ):
-        stages.append(Stage(name, [*UNIT, f"tests/{name}"], timeout=timeout, junit=True, sandboxes=sandboxes))
+        lanes = 2 if name == "zones" else 1
+        command = [*UNIT, f"tests/{name}"]
+        stages.append(Stage(name, command, timeout=timeout, lanes=lanes, junit=True, sandboxes=sandboxes))
     return stages
 
 
@@ -159,11 +161,12 @@ def main(argv: Sequence[str], usage: str) -> int:
 def test(names: Sequence[str]) -> int:
     """All stages, or those that are named."""
     *quick, faults, sandbox, awkward, provision, zones, integration = host_stages()
-    # Stages that run side by side are independent of each other; two suit two processors. What measures runs alone.
-    # The longest goes first and takes one lane for most of the time. What tells most about a mistake comes next, then
-    # the other long ones, so that none is left alone at the end.
-    stages = [integration, *check_stages(), zones, provision, *quick, *molecule_stages(), awkward, sandbox]
-    return run_groups([([faults], 1), (stages, 2)], names)
+    # What measures runs alone, and zones beside the integration tests only. Other stages are independent of each other,
+    # and wait half of their time: three lanes keep two processors busy. The longest goes first and takes one lane for
+    # most of the time. What tells most about a mistake comes next, then the other long ones, so that none is left alone
+    # at the end.
+    stages = [integration, zones, *check_stages(), provision, *quick, *molecule_stages(), awkward, sandbox]
+    return run_groups([([faults], 1), (stages, 3)], names)
 
 
 def run_groups(groups: Sequence[tuple[Sequence[Stage], int]], names: Sequence[str]) -> int:
