@@ -323,6 +323,17 @@ def test_artifacts_come_from_a_bucket(stack: Stack) -> None:
     elsewhere = ["-e", f"platform_artifacts={stack.folder}/elsewhere"]
     stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere, "--check", "--diff").succeeded()
     stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere).unchanged()
+    # Who may write there does not choose what is written here.
+    newest = f"{stack.folder}/elsewhere/frontend/latest.json"
+    manifest = json.loads(Path(newest).read_text())
+    for extension in ("json", "tar.gz"):
+        bucket.put_object(Bucket="builds", Key=f"app/planted.{extension}", Body=b"- hosts: localhost")
+    hostile = json.dumps({**manifest, "id": "../planted"}).encode()
+    bucket.put_object(Bucket="builds", Key="app/frontend/latest.json", Body=hostile)
+    run = stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere)
+    assert run.rc != 0 and "id is '../planted'" in run.output and "s3://builds/app/frontend/latest.json" in run.output
+    assert not list(Path(stack.folder).glob("elsewhere/planted.*"))
+    bucket.put_object(Bucket="builds", Key="app/frontend/latest.json", Body=json.dumps(manifest).encode())
     # What arrives damaged is never unpacked.
     identifier = json.loads((stack.folder / "elsewhere/frontend/latest.json").read_text())["id"]
     bucket.put_object(Bucket="builds", Key=f"app/frontend/{identifier}.tar.gz", Body=b"damaged")

@@ -250,7 +250,7 @@ def prune(wanted: Wanted) -> list[str]:
     # What is needed counts first: the others share what it leaves.
     for release in sorted(newest, key=lambda release: release not in needed):
         # Releases with the same code share its files.
-        sizes = {records[item].get("artifact"): _unpacked(records[item]) for item in [*kept, release]}
+        sizes = {records[item].get("parts", {}).get("code"): _unpacked(records[item]) for item in [*kept, release]}
         fits = len(kept) < wanted.keep["releases"] and sum(sizes.values()) <= wanted.keep["bytes"]
         if fits or release in needed:
             kept.append(release)

@@ -27,6 +27,7 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read, read_record
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.identifiers import is_release_id
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
     Placeholder,
     parse,
@@ -129,7 +130,8 @@ def load_wanted(name: str, release: str) -> Wanted:
     Raises ReleaseError if the host does not keep it.
     """
     directory = release_path(name, release)
-    record = read_record(os.path.join(directory, "release.json")).get("wanted")
+    # It comes from the controller, which has it from a person or from hosts' journals.
+    record = read_record(os.path.join(directory, "release.json")).get("wanted") if is_release_id(release) else None
     if not record:
         kept = ", ".join(item for item in listed(release_path(name)) if not item.startswith(archives.TEMPORARY))
         raise ReleaseError(
@@ -374,7 +376,8 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
     )
     stage = ""
     if reasons and wanted.release not in seen.releases:
-        same = (key for key, record in seen.releases.items() if record.get("artifact") == wanted.artifact)
+        code = wanted.parts["code"]
+        same = (key for key, record in seen.releases.items() if record.get("parts", {}).get("code") == code)
         stage = next(same, "archive")
     repairs = _repairs(wanted, seen, live) if live and not reasons else []
     front = seen.front != wanted.front

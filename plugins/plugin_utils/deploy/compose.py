@@ -169,7 +169,8 @@ def compose(
     }
     front = front_text(spec) if spec["port"] else ""
     parts = {
-        "code": manifest["id"],
+        # The id says what went into the build, and the digest what came out.
+        "code": "%s:%s" % (manifest["id"], manifest["archive_sha256"][:16]),
         "environment": variables,
         "unit": digest("".join([*texts.values(), *(files.values() if process else ())])),
         "front": digest(front),

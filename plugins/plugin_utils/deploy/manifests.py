@@ -7,23 +7,61 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import typing as t
 from collections.abc import Mapping
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.identifiers import is_artifact_id
 
+SIZES = ("archive_size", "unpacked_size", "files_count")
+IDS = "An id is 16 to 64 hexadecimal digits; playbooks/releases.yml and the artifact store list them."
 BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
+
+
+def parse_manifest(text: str, service: str, artifact: str | None, origin: str) -> dict[str, t.Any]:
+    """Return a manifest, checked: its id becomes a part of paths, and its sizes are what unpacking may take.
+
+    :param artifact: the id that it has to have, which is its file's name; None for that of the newest artifact.
+    :param origin: where it comes from, for messages.
+    :raises ArchiveError: naming the service, the value and what to do.
+    """
+    try:
+        manifest = json.loads(text)
+    except ValueError as error:
+        raise ArchiveError("%s: %s is not a manifest: %s. %s" % (service, origin, error, BUILD_FIRST)) from error
+    if not isinstance(manifest, dict):
+        raise ArchiveError("%s: %s is not a manifest: it is no mapping. %s" % (service, origin, BUILD_FIRST))
+    lacking = [key for key in ("id", "archive_sha256", *SIZES) if key not in manifest]
+    if lacking:
+        raise ArchiveError("%s: the manifest %s lacks %s. %s" % (service, origin, ", ".join(lacking), BUILD_FIRST))
+    wrong = [key for key in SIZES if type(manifest[key]) is not int or manifest[key] < 0]
+    if not re.fullmatch("[0-9a-f]{64}", str(manifest["archive_sha256"])):
+        wrong.append("archive_sha256")
+    identifier = manifest["id"]
+    if not is_artifact_id(identifier) or (artifact and identifier != artifact):
+        wrong.insert(0, "id")
+    if manifest.get("service", service) != service:
+        wrong.insert(0, "service")
+    if wrong:
+        # Its content may be hostile: it is shown as Python writes it, and not at length.
+        said = ", ".join("%s is %.80r" % (key, manifest[key]) for key in wrong)
+        raise ArchiveError(
+            "%s: the manifest %s is not one that a build of this service wrote: %s. Find out who can write there. "
+            "Then build it again: ansible-playbook playbooks/build.yml -e service=%s" % (service, origin, said, service)
+        )
+    return manifest
 
 
 def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[str, t.Any]:
     """Return the manifest of a service's newest artifact, or of the requested one; raise ArchiveError."""
+    if artifact and not is_artifact_id(artifact):
+        raise ArchiveError("%s: %.80r is not the id of an artifact. %s" % (service, artifact, IDS))
     directory = os.path.join(artifacts, service)
     path = os.path.join(directory, (artifact or "latest") + ".json")
     try:
         with open(path, encoding="utf-8") as handle:
-            manifest = json.load(handle)
-        needed = ("id", "archive_sha256", "archive_size", "unpacked_size", "files_count")
-        lacking = [key for key in needed if key not in manifest]
+            text = handle.read()
     except FileNotFoundError:
         if artifact:
             known = sorted(name[:-5] for name in _listed(directory) if name.endswith(".json") and name != "latest.json")
@@ -34,10 +72,9 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
         raise ArchiveError(
             "%s: no artifact found (%s is missing). %s -e service=%s" % (service, path, BUILD_FIRST, service)
         ) from None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ArchiveError("%s: %s is not a manifest: %s. %s" % (service, path, error, BUILD_FIRST)) from error
-    if lacking:
-        raise ArchiveError("%s: the manifest %s lacks %s. %s" % (service, path, ", ".join(lacking), BUILD_FIRST))
+    manifest = parse_manifest(text, service, artifact, path)
     archive = archive_path(artifacts, service, manifest)
     if not os.path.isfile(archive):
         raise ArchiveError("%s: the archive %s is missing. %s -e service=%s" % (service, archive, BUILD_FIRST, service))

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.manifests import parse_manifest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.selection import named
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
+
+
+def artifact_id(manifest: str, service: str, origin: str, artifact: str | None = None) -> str:
+    """Return the id in a manifest that was fetched, checked before anything is read or written by it."""
+    try:
+        return str(parse_manifest(manifest, service, artifact, origin)["id"])
+    except ArchiveError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 def artifact_store(address: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.identifiers import is_artifact_id
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import waves
 
@@ -61,7 +62,7 @@ def secret_references(plan: Any, services: Sequence[str] | None = None) -> list[
 
 
 def artifact_choice(artifact: str | None, service: str | None = None) -> dict[str, str]:
-    """Return the artifacts that an operator chose, by service, from 'api:1a2b,sites:3c4d' or a single id."""
+    """Return the artifacts that an operator chose, by service, from 'api:ID,sites:ID' or a single id."""
     chosen = {}
     for item in str(artifact or "").split(","):
         name, colon, identifier = item.strip().rpartition(":")
@@ -73,6 +74,11 @@ def artifact_choice(artifact: str | None, service: str | None = None) -> dict[st
             raise AnsibleFilterError(
                 f"artifact: '{item.strip()}' does not name its service. Write -e artifact=api:{identifier}, "
                 f"or add -e service=NAME."
+            )
+        if not is_artifact_id(identifier):
+            raise AnsibleFilterError(
+                f"artifact: {identifier!r:.80} is not an artifact's id, which has 16 to 64 hexadecimal digits. "
+                "playbooks/releases.yml lists those on the hosts."
             )
         chosen[name] = identifier
     return chosen

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
 from ansible.template import trust_as_template
 from ansible_collections.fivepointers.platform.plugins.filter.platform import FilterModule
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import planning, selection
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import releases as release_filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -186,12 +188,56 @@ def test_a_host_without_variables_is_refused_by_the_plan(stack: Any) -> None:
 
 
 def test_artifact_choice() -> None:
-    assert selection.artifact_choice("api:1a2b, sites:3c4d") == {"api": "1a2b", "sites": "3c4d"}
-    assert selection.artifact_choice("1a2b", "api") == {"api": "1a2b"}
+    api, sites = "5d41402abc4b2a76", "7d793037a0760186"
+    assert selection.artifact_choice(f"api:{api}, sites:{sites}") == {"api": api, "sites": sites}
+    assert selection.artifact_choice(api, "api") == {"api": api}
     assert selection.artifact_choice("", "api") == selection.artifact_choice(None) == {}
     for service in (None, "api,sites"):
-        with pytest.raises(AnsibleFilterError, match="-e artifact=api:1a2b"):
-            selection.artifact_choice("1a2b", service)
+        with pytest.raises(AnsibleFilterError, match=f"-e artifact=api:{api}"):
+            selection.artifact_choice(api, service)
+
+
+@pytest.mark.parametrize(
+    "artifact", ["1a2b", "latest", "../../etc/x", "5D41402ABC4B2A76", "5d41402abc4b2a 76", "g" * 16]
+)
+def test_only_ids_are_chosen(artifact: str) -> None:
+    with pytest.raises(AnsibleFilterError, match="is not an artifact's id, which has 16 to 64 hexadecimal digits"):
+        selection.artifact_choice(f"api:{artifact}")
+
+
+ESCAPE = "../../inventories/production/group_vars/all/zz"
+
+
+def test_the_id_in_a_fetched_manifest_is_checked_before_it_is_a_path() -> None:
+    manifest = {"id": "a" * 16, "service": "api", "archive_sha256": "b" * 64}
+    manifest |= {"archive_size": 1, "unpacked_size": 1, "files_count": 1}
+    origin = "s3://builds/api/latest.json"
+
+    def read(artifact: str | None = None, **changes: Any) -> str:
+        return release_filters.artifact_id(json.dumps(manifest | changes), "api", origin, artifact)
+
+    assert read() == read("a" * 16) == "a" * 16
+    for changes in ({"id": ESCAPE}, {"id": ["a" * 16]}, {"id": "a" * 15}, {"id": None}, {"id": "a" * 16 + "\n"}):
+        with pytest.raises(AnsibleFilterError, match=f"api: the manifest {origin} is not one that a build .*id is"):
+            read(**changes)
+    for changes, key in (
+        ({"archive_sha256": "../x"}, "archive_sha256"),
+        ({"archive_size": "1"}, "archive_size"),
+        ({"unpacked_size": -1}, "unpacked_size"),
+        ({"files_count": True}, "files_count"),
+        ({"service": "sites"}, "service"),
+    ):
+        with pytest.raises(AnsibleFilterError, match=f"{key} is "):
+            read(**changes)
+    with pytest.raises(AnsibleFilterError, match="id is 'aaaa"):
+        read("c" * 16)
+    for text in ("", "[]", "3", '{"id": "'):
+        with pytest.raises(AnsibleFilterError, match=f"{origin} is not a manifest"):
+            release_filters.artifact_id(text, "api", origin)
+    # What is hostile is not repeated at length.
+    with pytest.raises(AnsibleFilterError) as error:
+        read(id="x" * 10_000)
+    assert len(str(error.value)) < 500
 
 
 def test_provision_changes_names_the_layers(stack: Any) -> None:

@@ -196,6 +196,9 @@ def test_the_newest_artifact_is_taken_unless_one_is_named(artifacts: Path) -> No
         ("orders", None, "manifest", "is not a manifest"),
         ("orders", None, "key", "lacks archive_sha256"),
         ("orders", None, "archive", "is missing"),
+        ("orders", "a" * 16, "another", "id is 'ffff"),
+        ("orders", None, "escape", "id is '../../x'"),
+        ("orders", "../latest", "", "is not the id of an artifact"),
     ],
 )
 def test_an_artifact_that_is_not_there_is_told_with_the_fix(
@@ -206,6 +209,10 @@ def test_an_artifact_that_is_not_there_is_told_with_the_fix(
         latest.write_text("{")
     elif spoil == "key":
         latest.write_text(json.dumps({key: value for key, value in make_manifest().items() if key != "archive_sha256"}))
+    elif spoil == "another":
+        (artifacts / f"orders/{artifact}.json").write_text(json.dumps(make_manifest(id="f" * 16)))
+    elif spoil == "escape":
+        latest.write_text(json.dumps(make_manifest(id="../../x")))
     elif spoil == "archive":
         os.unlink(artifacts / f"orders/{'a' * 16}.tar.gz")
     with pytest.raises(archive.ArchiveError, match=told) as error:

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
-from .conftest import make_request, make_spec
+from .conftest import make_manifest, make_request, make_spec
 
 RUNNING = systemd.UnitState("u", load="loaded", active="active", sub="running", pid=7)
 STOPPED = systemd.UnitState("u", load="loaded")
@@ -77,6 +77,16 @@ def test_another_release_goes_into_the_other_slot(live: str) -> None:
     assert plan.stage == old.release
     assert f"from slot {live} (release {old.release})" in plan.steps[-2]
     assert plan.steps[-1] == f"stop fivepointers-orders@{live}.service after 10 s"
+
+
+def test_another_archive_of_the_same_artifact_is_other_code() -> None:
+    """The id is a digest of what went into a build. What came out may be another thing, by chance or on purpose."""
+    old = wanted()
+    new = releases.Wanted(**make_request(manifest=make_manifest(archive_sha256="c" * 64)))
+    plan = releases.plan(new, seen(old))
+    assert (new.artifact, new.release == old.release) == (old.artifact, False)
+    assert plan.stage == "archive", "its files are not those on the host"
+    assert plan.reasons == (f"its code differs ({'a' * 16}:{'c' * 16}, was {'a' * 16}:{'b' * 16})",)
 
 
 def test_every_part_that_differs_is_named() -> None:
