@@ -28,7 +28,7 @@ TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
-    "allow_contract_migrations", "adopt", "lacking", "environment_digests",
+    "allow_contract_migrations", "adopt", "lacking", "environment_digests", "artifact_keys",
 }  # fmt: skip
 
 
@@ -122,7 +122,8 @@ class ActionModule(ActionBase):
         for spec in specs:
             name = spec["name"]
             try:
-                manifest = read_manifest(args["artifacts"], name, (args.get("artifact_ids") or {}).get(name))
+                artifact = (args.get("artifact_ids") or {}).get(name)
+                manifest = read_manifest(args["artifacts"], name, artifact, args.get("artifact_keys") or [])
                 node = ""
                 if spec["slots"]:
                     node = choose(args.get("nodejs_archives") or {}, spec["node"], TABLE)["version"]

@@ -125,6 +125,10 @@ options:
       - Each entry has C(version), C(url), C(sha256), and C(strip), the number of leading folders to strip (default 1).
     type: dict
     default: {}
+  signing_key:
+    description:
+      - Private key that signs the manifests, Ed25519 in PEM. An artifact that it did not sign is built again.
+    type: str
   keep:
     description:
       - How many artifacts to keep per service.
@@ -213,6 +217,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import SignatureError, Signer
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
 
 SERVICE_OPTIONS = {
@@ -280,6 +285,17 @@ def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
     }
 
 
+def signer(key: str | None) -> Signer | None:
+    """Return what signs with this key; None without a key."""
+    try:
+        return Signer(key) if key else None
+    except SignatureError as error:
+        raise BuildError(
+            f"The private key of platform_environment.artifact_signing cannot be used: {error}. Make one with: "
+            "openssl genpkey -algorithm ed25519 -out signing.pem"
+        ) from error
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -287,6 +303,7 @@ def main() -> None:
             "artifacts": {"type": "path", "required": True},
             "cache": {"type": "path", "required": True},
             "runtimes": {"type": "dict", "default": {}},
+            "signing_key": {"type": "str", "no_log": True},
             "keep": {"type": "int", "default": 10},
             "timeout": {"type": "float", "default": 1800},
         },
@@ -303,6 +320,7 @@ def main() -> None:
             archives=params["runtimes"],
             keep=params["keep"],
             timeout=params["timeout"],
+            signer=signer(params["signing_key"]),
         )
         answer = report(builder, module.check_mode)
     except BuildError as error:

@@ -46,6 +46,13 @@ options:
       - Artifacts to release instead of the newest ones, by service.
     type: dict
     default: {}
+  artifact_keys:
+    description:
+      - Public keys, one of which has to have signed an artifact, as C(platform_environment.artifact_signing.keys).
+      - Nobody has to sign artifacts if there are none.
+    type: list
+    elements: str
+    default: []
   environment_digests:
     description:
       - RV(environment_digests) of an earlier phase with the same services and secrets. It is expensive to compute.
@@ -381,6 +388,7 @@ def main() -> None:
             "services": {"type": "list", "elements": "dict", "required": True},
             "artifacts": {"type": "path"},
             "artifact_ids": {"type": "dict", "default": {}},
+            "artifact_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "environment_digests": {"type": "dict", "default": {}},
             "targets": {"type": "dict", "default": {}},
             "lacking": {"type": "list", "elements": "str", "default": []},

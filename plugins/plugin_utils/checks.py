@@ -93,6 +93,19 @@ def check_tls(report: Report, model: Model) -> None:
             )
 
 
+def check_artifacts(report: Report, model: Model) -> None:
+    """Artifacts from a store are signed: what is in one runs on every host."""
+    store = model.environment["artifacts"]
+    if store and "artifact_signing" not in model.environment["stated"]:
+        report.add(
+            "platform_environment.artifact_signing",
+            None,
+            f"who may write to {store} could run any code on the hosts, since artifacts are not signed",
+            "Create a key (docs/ci.md, Signed artifacts) and write {keys: [MCow…], private_key: {secretsmanager: …}}. "
+            "Write `artifact_signing: off` to trust everybody who may write there.",
+        )
+
+
 def check_origins(report: Report, model: Model) -> None:
     """Origins without TLS are for development only."""
     if model.environment["name"] in ENVIRONMENTS_WITH_HTTP_ORIGINS:
@@ -447,6 +460,7 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_tls,
+    check_artifacts,
     check_origins,
     check_databases,
     check_node,

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer
 
 from tests.integration.harness import ROOT, Run, Sandbox
 
@@ -334,6 +335,15 @@ def test_artifacts_come_from_a_bucket(stack: Stack) -> None:
     assert run.rc != 0 and "id is '../planted'" in run.output and "s3://builds/app/frontend/latest.json" in run.output
     assert not list(Path(stack.folder).glob("elsewhere/planted.*"))
     bucket.put_object(Bucket="builds", Key="app/frontend/latest.json", Body=json.dumps(manifest).encode())
+    # Nor what runs on the hosts, where artifacts are signed.
+    key = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True)
+    signing = {"keys": [Signer(key.stdout).public_key], "private_key": {"variable": "signing_key"}}
+    signed = ["-e", json.dumps({"platform_sandbox_artifact_signing": signing, "signing_key": key.stdout})]
+    run = stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere, *signed)
+    assert run.rc != 0 and "s3://builds/app/frontend/latest.json is not signed" in " ".join(run.output.split())
+    stack.sandbox.playbook("playbooks/build.yml", *store, *elsewhere, *signed).succeeded()
+    run = stack.sandbox.playbook("playbooks/deploy.yml", *store, *elsewhere, *signed).unchanged()
+    assert "PRIVATE KEY" not in run.output
     # What arrives damaged is never unpacked.
     identifier = json.loads((stack.folder / "elsewhere/frontend/latest.json").read_text())["id"]
     bucket.put_object(Bucket="builds", Key=f"app/frontend/{identifier}.tar.gz", Body=b"damaged")

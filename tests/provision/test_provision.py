@@ -53,6 +53,7 @@ ENVIRONMENT: dict[str, Any] = {
         }
     },
     "artifacts": "s3://trial-builds",
+    "artifact_signing": False,
     "aws": {
         "network": {"nat": "none", "endpoints": []},
         "hosts": {"all": {"services": ["edge", "api"]}},

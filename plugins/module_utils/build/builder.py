@@ -35,6 +35,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtim
     fetch_runtime,
     find_runtime,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
     SourceFile,
     Spec,
@@ -75,9 +76,10 @@ class Builder:
         archives: Mapping[str, Mapping[str, Any]] | None = None,
         keep: int = 10,
         timeout: float = 1800,
+        signer: Signer | None = None,
     ) -> None:
         self.spec = spec
-        self.store = Store(artifacts / spec.name)
+        self.store = Store(artifacts / spec.name, signer)
         self.cache = cache
         self.archives = archives or {}
         self.keep = keep

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, parents, read
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
 
 #: Earliest and latest modification time of files in an archive, in seconds since 1970: 2001 and 2020.
@@ -95,8 +96,13 @@ def write_archive(layout: Layout, file: BinaryIO) -> dict[str, Any]:
 class Store:
     """The artifacts of one service: ``<id>.tar.gz``, ``<id>.json``, and ``latest.json``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signer: Signer | None = None) -> None:
+        """Keep artifacts in a folder.
+
+        :param signer: signs manifests. Artifacts that it did not sign do not count then.
+        """
         self.folder = folder
+        self.signer = signer
 
     def manifest(self, name: str) -> dict[str, Any] | None:
         """Return a manifest by id, or ``latest``; None if it is missing or unreadable."""
@@ -107,9 +113,11 @@ class Store:
         return content if isinstance(content, dict) else None
 
     def complete(self, name: str) -> dict[str, Any] | None:
-        """Return the manifest of an artifact if its archive exists and is intact."""
+        """Return the manifest of an artifact if it is ours, and its archive exists and is intact."""
         manifest = self.manifest(name)
         if not manifest or manifest.get("id") != name:
+            return None
+        if self.signer and not signed_by(manifest, [self.signer.public_key]):
             return None
         digest = hashlib.sha256()
         try:
@@ -130,6 +138,8 @@ class Store:
             written = write_archive(layout, file)
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         manifest = {**about, "id": name, "created": created, **written}
+        if self.signer:
+            manifest = self.signer.sign(manifest)
         self._write_json(f"{name}.json", manifest)
         return manifest
 

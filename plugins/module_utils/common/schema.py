@@ -221,6 +221,15 @@ def optional(inner: Check) -> Check:
     return check
 
 
+def unless_off(inner: Check) -> Check:
+    """The inner check; an empty mapping for `off`, which YAML reads as false."""
+
+    def check(report: Report, path: str, value: Any) -> Any:
+        return {} if value is False else inner(report, path, value)
+
+    return check
+
+
 def items(inner: Check, wanted: str) -> Check:
     """A list; items that fail are left out."""
 

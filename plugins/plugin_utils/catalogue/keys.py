@@ -21,6 +21,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     optional,
     table,
     text,
+    unless_off,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
@@ -238,6 +239,17 @@ SENTRY_KEYS: dict[str, Key] = {
     ),
 }
 
+SIGNING_KEYS: dict[str, Key] = {
+    "keys": Key(
+        items(values.public_key, "a list of public keys"),
+        required=True,
+        hint="Add the public key, in a list.",
+    ),
+    "private_key": Key(
+        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/signing}."
+    ),
+}
+
 SYNTHETIC_KEYS: dict[str, Key] = {
     "enabled": Key(boolean, True),
     "interval": Key(integer(60, 86400), 900),
@@ -269,6 +281,9 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     "error_page": Key(optional(values.html_file)),
     "artifacts": Key(
         optional(text(r"s3://[a-z0-9][a-z0-9.-]+(?:/[A-Za-z0-9._/-]*)?", "an S3 location such as s3://bucket/prefix"))
+    ),
+    "artifact_signing": Key(
+        unless_off(keys(SIGNING_KEYS, "off, or a mapping such as {keys: [MCow…], private_key: {secretsmanager: …}}"))
     ),
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),

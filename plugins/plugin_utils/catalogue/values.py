@@ -277,6 +277,16 @@ def pem(report: Report, path: str, value: Any) -> str | dict[str, Any] | None:
     return checked
 
 
+def public_key(report: Report, path: str, value: Any) -> str | None:
+    """A public key of Ed25519 in base64. A wrong value is not shown: it may be the private key."""
+    # What says that it is such a key comes first, and is always the same.
+    if not isinstance(value, str) or not re.fullmatch(r"MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=", value):
+        fix = "Write the line between the first and the last that `openssl pkey -in signing.pem -pubout` prints."
+        report.add(path, HIDDEN, "this is not a public key of Ed25519", fix)
+        return None
+    return value
+
+
 def secret_name(report: Report, path: str, value: Any) -> str | None:
     """The name of one of the environment's secrets. A wrong one is not shown: it may be the secret itself."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):

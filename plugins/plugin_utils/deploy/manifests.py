@@ -9,8 +9,9 @@ import json
 import os
 import re
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import SIGNATURE, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.identifiers import is_artifact_id
 
@@ -19,11 +20,14 @@ IDS = "An id is 16 to 64 hexadecimal digits; playbooks/releases.yml and the arti
 BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
 
 
-def parse_manifest(text: str, service: str, artifact: str | None, origin: str) -> dict[str, t.Any]:
+def parse_manifest(
+    text: str, service: str, artifact: str | None, origin: str, keys: Sequence[str] = ()
+) -> dict[str, t.Any]:
     """Return a manifest, checked: its id becomes a part of paths, and its sizes are what unpacking may take.
 
     :param artifact: the id that it has to have, which is its file's name; None for that of the newest artifact.
     :param origin: where it comes from, for messages.
+    :param keys: public keys, one of which has to have signed it; none if nobody has to.
     :raises ArchiveError: naming the service, the value and what to do.
     """
     try:
@@ -50,10 +54,17 @@ def parse_manifest(text: str, service: str, artifact: str | None, origin: str) -
             "%s: the manifest %s is not one that a build of this service wrote: %s. Find out who can write there. "
             "Then build it again: ansible-playbook playbooks/build.yml -e service=%s" % (service, origin, said, service)
         )
+    if keys and not signed_by(manifest, keys):
+        what = "has a signature of another key, or was changed" if SIGNATURE in manifest else "is not signed"
+        raise ArchiveError(
+            "%s: the manifest %s %s. platform_environment.artifact_signing.keys says who may sign. If it was built "
+            "before that was set, build it again: ansible-playbook playbooks/build.yml -e service=%s. Otherwise find "
+            "out who can write there." % (service, origin, what, service)
+        )
     return manifest
 
 
-def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[str, t.Any]:
+def read_manifest(artifacts: str, service: str, artifact: str | None, keys: Sequence[str] = ()) -> dict[str, t.Any]:
     """Return the manifest of a service's newest artifact, or of the requested one; raise ArchiveError."""
     if artifact and not is_artifact_id(artifact):
         raise ArchiveError("%s: %.80r is not the id of an artifact. %s" % (service, artifact, IDS))
@@ -74,7 +85,7 @@ def read_manifest(artifacts: str, service: str, artifact: str | None) -> dict[st
         ) from None
     except ValueError as error:
         raise ArchiveError("%s: %s is not a manifest: %s. %s" % (service, path, error, BUILD_FIRST)) from error
-    manifest = parse_manifest(text, service, artifact, path)
+    manifest = parse_manifest(text, service, artifact, path, keys)
     archive = archive_path(artifacts, service, manifest)
     if not os.path.isfile(archive):
         raise ArchiveError("%s: the archive %s is missing. %s -e service=%s" % (service, archive, BUILD_FIRST, service))

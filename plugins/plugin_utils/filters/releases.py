@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -16,10 +17,10 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
 
 
-def artifact_id(manifest: str, service: str, origin: str, artifact: str | None = None) -> str:
+def artifact_id(manifest: str, service: str, origin: str, artifact: str | None = None, keys: Sequence[str] = ()) -> str:
     """Return the id in a manifest that was fetched, checked before anything is read or written by it."""
     try:
-        return str(parse_manifest(manifest, service, artifact, origin)["id"])
+        return str(parse_manifest(manifest, service, artifact, origin, plain(keys))["id"])
     except ArchiveError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -246,6 +246,8 @@ def plan(model: Model) -> dict[str, Any]:
             # The CloudWatch dashboard that marks deployments; empty if provision.yml creates none.
             "dashboard": aws_name(model, "platform") if environment["aws"] is not None else "",
             "artifacts": artifact_store(environment["artifacts"]),
+            # The public keys, one of which has to have signed an artifact; empty if none has to.
+            "artifact_keys": (environment["artifact_signing"] or {}).get("keys", []),
         },
         "batches": deploy_order(model),
         "services": specs,

@@ -613,6 +613,7 @@ def test_hosts_made_by_hand_are_taken_in_and_never_terminated(load: Load) -> Non
 def test_a_host_may_do_what_hosts_do_and_no_more(load: Load, environment: dict[str, Any]) -> None:
     """Secrets and releases come from the controller; only hosts whose settings ask for it read them from AWS."""
     environment["artifacts"] = "s3://builds/staging"
+    environment["artifact_signing"] = False
     hosts = copy.deepcopy(HOSTS)
     hosts["api"]["reads"] = ["secrets", "artifacts"]
     derived = aws_hosts.derive(load(hosts=hosts))

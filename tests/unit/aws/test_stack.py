@@ -277,6 +277,7 @@ def test_what_a_bucket_lacks_is_told_without_check_mode(
 ) -> None:
     """The modules for buckets have none."""
     environment["artifacts"] = "s3://staging-builds/x"
+    environment["artifact_signing"] = False
     wanted = derived(load(), "artifacts")
     plan = aws_artifacts.changes(wanted, {"buckets": bucket(wanted, **changes)})
     assert plan["ours"]
@@ -288,6 +289,7 @@ def test_what_a_bucket_lacks_is_told_without_check_mode(
 def test_a_bucket_of_others_is_left_alone(load: Load, environment: dict[str, Any]) -> None:
     """Its policy may be what something else lives on."""
     environment["artifacts"] = "s3://staging-builds"
+    environment["artifact_signing"] = False
     wanted = derived(load(), "artifacts")
     plan = aws_artifacts.changes(wanted, {"buckets": bucket(wanted, bucket_tagging={})})
     assert not plan["ours"]

@@ -24,6 +24,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
 
 from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, spec, unpacked, write, write_lock
@@ -187,6 +188,26 @@ def test_a_damaged_archive_is_built_again(project: Path, builder: Make) -> None:
     assert again["built"]
     assert again["reason"] == "the artifact is missing or damaged"
     assert again["manifest"]["archive_sha256"] == manifest["archive_sha256"]
+
+
+def test_an_artifact_of_somebody_else_is_built_again(project: Path, builder: Make) -> None:
+    """A script of another service's build writes here: archive and manifest fit each other."""
+    pem = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True)
+    ours = Signer(pem.stdout)
+    make = builder(spec(project), signer=ours)
+    manifest = make.build()["manifest"]
+    assert signed_by(manifest, [ours.public_key]) and not make.build()["changed"]
+    archive = make.store.folder / f"{manifest['id']}.tar.gz"
+    good = archive.read_bytes()
+    archive.write_bytes(b"hostile")
+    forged = {**manifest, "archive_sha256": hashlib.sha256(b"hostile").hexdigest(), "archive_size": 7}
+    for name in (manifest["id"], "latest"):
+        write(make.store.folder, {f"{name}.json": forged})
+    # Without signatures it would be taken for ours.
+    assert not builder(spec(project)).build()["built"]
+    again = make.build()
+    assert again["built"] and archive.read_bytes() == good
+    assert signed_by(make.store.manifest("latest") or {}, [ours.public_key])
 
 
 def test_old_artifacts_go(project: Path, builder: Make) -> None:

@@ -570,6 +570,24 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "0.0.0.0/0",
         ("every address", "10.0.0.0/16"),
     ),
+    "store whose artifacts nobody signs": (
+        {"e.artifacts": "s3://builds"},
+        "platform_environment.artifact_signing",
+        "null",
+        ("s3://builds could run any code", "artifact_signing: off"),
+    ),
+    "signing with a private key": (
+        {"e.artifact_signing": {"keys": ["-----BEGIN " + "PRIVATE KEY-----"], "private_key": {"variable": "x"}}},
+        "platform_environment.artifact_signing.keys[0]",
+        "(not shown)",
+        ("openssl pkey -in signing.pem -pubout",),
+    ),
+    "signing that is on": (
+        {"e.artifact_signing": True},
+        "platform_environment.artifact_signing",
+        "true",
+        ("off, or a mapping",),
+    ),
     "TLS key without value": ({"e.tls.key": ""}, "platform_environment.tls.key", "", ("PEM",)),
     "bad network": (
         {"e.tls": {"mode": "load_balancer", "trusted": ["10.0.0.1/8"]}},

@@ -21,7 +21,7 @@ MODULE_UTILS = {
 OURS, AWS = "fivepointers.platform", "amazon.aws"
 OTHERS: dict[str, dict[str, set[str]]] = {
     "module_utils": {"ansible_collections": {OURS}},
-    "module_utils/build": {"ansible": set()},
+    "module_utils/build": {"ansible": set(), "cryptography": set()},
     "module_utils/aws": {"ansible_collections": {OURS, AWS}, "ansible": set(), "botocore": set(), "yaml": set()},
     "modules": {"ansible_collections": {OURS, AWS}, "ansible": set(), "botocore": set(), "yaml": set()},
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.nextjs import KEEP_TITLE
@@ -218,6 +219,25 @@ def test_an_artifact_that_is_not_there_is_told_with_the_fix(
     with pytest.raises(archive.ArchiveError, match=told) as error:
         manifests.read_manifest(str(artifacts), service, artifact)
     assert artifact or "ansible-playbook playbooks/build.yml" in str(error.value)
+
+
+def test_only_signed_artifacts_are_taken_where_keys_are_stated(artifacts: Path) -> None:
+    pem = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True)
+    signer = Signer(pem.stdout)
+    latest = artifacts / "orders/latest.json"
+    manifest = json.loads(latest.read_text())
+
+    def read() -> dict[str, Any]:
+        return manifests.read_manifest(str(artifacts), "orders", None, [signer.public_key])
+
+    with pytest.raises(archive.ArchiveError, match=r"latest\.json is not signed\. .*artifact_signing\.keys"):
+        read()
+    signed = signer.sign(manifest)
+    latest.write_text(json.dumps(signed))
+    assert read() == signed
+    latest.write_text(json.dumps({**signed, "archive_sha256": "c" * 64}))
+    with pytest.raises(archive.ArchiveError, match="has a signature of another key, or was changed"):
+        read()
 
 
 @pytest.mark.parametrize(
