@@ -103,7 +103,9 @@ def _hosts(value: Any, mistakes: list[str]) -> tuple[Host, ...]:
         wrong = [item for item in services if "," in item]
         repeated = sorted({item for item in services if services.count(item) > 1})
         if wrong or repeated:
-            mistakes.append(f"hosts.{name}: {(wrong or repeated)[0]!r} stands twice or holds a comma; name each once.")
+            mistakes.append(
+                f"hosts.{name}: {(wrong or repeated)[0]!r} is listed twice or contains a comma; name each once."
+            )
             continue
         hosts.append(Host(name, tuple(services)))
     return tuple(hosts)

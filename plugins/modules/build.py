@@ -108,6 +108,18 @@ options:
         type: list
         elements: str
         default: []
+      include:
+        description:
+          - Files and folders below O(service.source) to pack too. They are not searched for credentials.
+        type: list
+        elements: str
+        default: []
+      exclude:
+        description:
+          - Files and folders to leave out of the artifact, by their paths in it.
+        type: list
+        elements: str
+        default: []
   artifacts:
     description:
       - Folder of all artifacts, with one subfolder per service.
@@ -235,6 +247,8 @@ SERVICE_OPTIONS = {
     "standalone": {"type": "bool", "default": True},
     "node": {"type": "str", "default": "24"},
     "start": {"type": "list", "elements": "str", "default": []},
+    "include": {"type": "list", "elements": "str", "default": []},
+    "exclude": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -268,6 +282,8 @@ def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
         words = "would be built" if check_mode else f"built in {seconds} s"
     else:
         words = "was built before, and is the latest again" if outcome["changed"] else "unchanged"
+    if outcome["built"] and manifest and manifest["left_out"]:
+        words += f", without {', '.join(manifest['left_out'])} (build.include packs them)"
     if manifest:
         words += f", {size(manifest['archive_size'])}, {manifest['files_count']} files"
     return {

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
@@ -29,11 +29,11 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
     GREEN,
     HIGHEST,
     INTERNAL,
+    OWN_PORTS,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import UnknownFactError
 
 ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
-SSH_PORT = 22
 # Let's Encrypt's limit for one set of names, in seven days.
 MOST_ACME_EDGES = 5
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|secret_key|private_key|access_key)$")
@@ -351,11 +351,13 @@ def check_ports(report: Report, model: Model) -> None:
             fix = f"Use a port up to {HIGHEST - INTERNAL}."
             report.add(place(model.services[name], "port"), port, problem, fix)
     for host, entry in (model.hosts or {}).items():
-        taken = {SSH_PORT: "SSH"}
+        taken = dict(OWN_PORTS)
         if "edge" in entry["services"]:
             taken.update(dict.fromkeys(EDGE_PORTS, "the edge"))
         names = [name for name in entry["services"] if name in usable]
-        for name, port, what in _listeners(model, names, usable):
+        for name, port, what in ec2.listeners(model, names):
+            if name not in usable:
+                continue
             first = taken.setdefault(port, what)
             if first is not what:
                 report.add(
@@ -364,19 +366,6 @@ def check_ports(report: Report, model: Model) -> None:
                     f"on host '{host}', port {port} is used by {first} and {what}",
                     f"Give '{name}' another port (its slots are 10000 and 20000 higher, its internal address 30000).",
                 )
-
-
-def _listeners(model: Model, names: list[str], usable: Collection[str]) -> Iterator[tuple[str, int, str]]:
-    """Yield service, port and purpose of each listener that a host has for its services."""
-    for name in names:
-        port = model.services[name]["port"]
-        yield name, port, f"the front of '{name}'"
-        if model.is_process(name):
-            for slot, slot_port in ec2.slots(port).items():
-                yield name, slot_port, f"the {slot} slot of '{name}'"
-    for name in ec2.called_services(model, names):
-        if name in usable:
-            yield name, INTERNAL + model.services[name]["port"], f"the internal address of '{name}'"
 
 
 def check_budget(report: Report, model: Model) -> None:

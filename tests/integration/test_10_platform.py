@@ -66,6 +66,12 @@ def test_a_service_is_closed_for_maintenance_and_opened_again(platform: Sandbox)
     assert processes(platform) == before
 
 
+def test_outgoing_connections_do_not_get_ports_of_services(platform: Sandbox) -> None:
+    for host in platform.hosts_of("sites"):
+        # The pages call the API at port 33001 of their own host.
+        assert "33001" in platform.ssh(host, "cat /proc/sys/net/ipv4/ip_local_reserved_ports")
+
+
 def test_slots_listen_on_the_loopback_only(platform: Sandbox) -> None:
     for service, port in (("api", 3001), ("sites", 3002), ("collab", 3003)):
         for host in platform.hosts_of(service):

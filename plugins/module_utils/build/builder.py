@@ -135,7 +135,13 @@ class Builder:
             self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
         built = Built(spec, self.tree, command, packages)
         layout = make_layout(built, self._brotli(environment))
-        about = {"service": spec.name, "layout": spec.layout, "node": self.runtime.version, "inputs": plan["inputs"]}
+        about = {
+            "service": spec.name,
+            "layout": spec.layout,
+            "node": self.runtime.version,
+            "inputs": plan["inputs"],
+            "left_out": layout.left_out,
+        }
         return self.store.put(plan["id"], about, layout)
 
     def _copy_source(self, files: list[SourceFile]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
     ArrangeError,
     arrange,
@@ -36,7 +37,7 @@ COMPRESSIBLE = {
 }  # fmt: skip
 COMPRESS_FROM = 1024
 #: Never part of an artifact, even if the whole source is: they may hold credentials.
-PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.env(\..+)?\.local|\.env\.local|\.git)(/|$)")
+PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.git)(/|$)")
 
 
 class ArtifactError(Exception):
@@ -49,6 +50,8 @@ class Layout:
     def __init__(self) -> None:
         self.files: dict[str, Path | bytes] = {}
         self.links: dict[str, str] = {}
+        #: Environment files that are not part of it.
+        self.left_out: list[str] = []
         self._mapped: list[tuple[Path, str]] = []
         self._pending: list[tuple[str, Path]] = []
 
@@ -212,12 +215,7 @@ def next_server(built: Built, layout: Layout) -> None:
     layout.add_tree(output, built.spec.output, lambda path: path.split("/")[0] in ("cache", "standalone", "trace"))
     if (built.app / "public").is_dir():
         layout.add_tree(built.app / "public", "public")
-    for name in (
-        "package.json",
-        ".env",
-        ".env.production",
-        *(path.name for path in built.app.glob("next.config.*")),
-    ):
+    for name in ("package.json", *(path.name for path in built.app.glob("next.config.*"))):
         layout.add_file(built.app / name, name)
     add_modules(built, layout)
 
@@ -336,6 +334,30 @@ def traced_packages(standalone: Path) -> dict[str, Any]:
     return packages
 
 
+def include(built: Built, layout: Layout, path: str) -> None:
+    """Add what build.include names."""
+    source = built.app / path
+    if not source.exists():
+        raise ArtifactError(f"build.include names {path}, which is not in {built.spec.source}")
+    if source.is_dir():
+        layout.add_tree(source, path, lambda below: below.split("/")[0] == "node_modules")
+    else:
+        layout.add_file(source, path)
+
+
+def refuse_credentials(spec: Spec, layout: Layout) -> None:
+    """Leave environment files and excluded files out; refuse an artifact with credentials."""
+    layout.left_out, found = keep_out(layout.files, spec.include, spec.exclude)
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise BuildError(
+            f"The artifact of {spec.name} would hold what looks like credentials: {', '.join(found[:5])}{more}. Hosts, "
+            "the artifact store and CI's caches would have them. Remove them from the repository, and replace them if "
+            f"they were ever pushed; or leave them out with build.exclude: [{found[0]}]. If {found[0]} is harmless, "
+            "name it in build.include."
+        )
+
+
 class How(NamedTuple):
     """How a layout is filled, and which files browsers get: the name of a folder, "" for all, None for none."""
 
@@ -359,9 +381,12 @@ def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> L
     layout = Layout()
     try:
         how.fill(built, layout)
+        for path in built.spec.include:
+            include(built, layout, path)
         layout.settle()
     except (ArtifactError, ArrangeError) as error:
         raise BuildError(f"The artifact of {built.spec.name} cannot be created: {error}.") from error
+    refuse_credentials(built.spec, layout)
     check_start(built.spec, layout)
     below = how.compressed(built.spec)
     if below is not None:

@@ -31,7 +31,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import sha256_of
 
 #: Increased when the same inputs would give a different artifact.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Spec:
     standalone: bool = True
     node: str = "24"
     start: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     @property
     def app(self) -> str:
@@ -245,6 +247,8 @@ def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
                 spec.standalone,
                 spec.install_scripts,
                 spec.lockfile,
+                spec.include,
+                spec.exclude,
             ]
         ),
         "environment": digest_of(dict(spec.environment)),
@@ -296,4 +300,6 @@ def spec_of(service: Mapping[str, Any]) -> Spec:
         standalone=service.get("standalone") is not False,
         node=str(service.get("node") or "24"),
         start=tuple(str(word) for word in service.get("start") or ()),
+        include=tuple(str(path) for path in service.get("include") or ()),
+        exclude=tuple(str(path) for path in service.get("exclude") or ()),
     )

@@ -74,6 +74,8 @@ BUILD_KEYS: dict[str, Key] = {
     "install_scripts": Key(boolean, True),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
     "standalone": Key(boolean),
+    "include": Key(items(values.path_below, "a list of paths in the source")),
+    "exclude": Key(items(values.path_below, "a list of paths in the artifact")),
 }
 
 PUBLIC_KEYS: dict[str, Key] = {

@@ -13,7 +13,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import service_spec
 
-BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone")
+BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone", "include", "exclude")
 
 
 class NotBuiltError(ValueError):

@@ -25,7 +25,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build import
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 
 from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, spec, unpacked, write, write_lock
 
@@ -344,7 +344,7 @@ import sys
 from pathlib import Path
 from ansible_collections.fivepointers.platform.plugins.modules import build
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 import json, signal
 signal.signal(signal.SIGTERM, build.stop)
 Builder(spec_of(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])).build()
@@ -598,6 +598,72 @@ def test_a_relay_that_is_one_script(tmp_path: Path, builder: Make) -> None:
     assert not [name for name in manifest["files"] if "npmrc" in name or "env" in name], "credentials went along"
     app = unpacked(make, manifest, tmp_path / "host")
     assert node(app, "server.js") == "needs-old@1.0.0 leaf@1.0.0"
+
+
+KEY = "-----BEGIN {}PRIVATE KEY-----\n" + "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n" * 3
+
+
+def relay(source: Path, **other: Any) -> Spec:
+    """A project of which everything is packed, with files of all sorts."""
+    about = {"name": "relay", "version": "1.0.0"}
+    write(source, {"package.json": about, "server.js": "1;\n"})
+    write_lock(source, {})
+    return spec(source, command=None, script_required=False, output=".", start=("node", "server.js"), **other)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("id_rsa", "x"), ("keys/id_ed25519", "x"), ("tls/server.pem", KEY.format("")), ("a/b.txt", KEY.format("RSA ")),
+        ("config.json", json.dumps({"key": KEY.format("EC ")})), (".aws/credentials", "x"), (".netrc", "x"),
+        ("infra/terraform.tfstate", "{}"), ("infra/prod.tfvars", "x"), ("release.keystore", "x"), ("c.p12", "x"),
+        (".docker/config.json", "{}"), (".git-credentials", "x"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_credential_is_refused_by_its_path(
+    tmp_path: Path, builder: Make, name: str, content: str
+) -> None:
+    source = tmp_path / "relay"
+    write(source, {name: content})
+    with pytest.raises(BuildError) as error:
+        builder(relay(source)).build()
+    said = str(error.value)
+    assert name in said and f"build.exclude: [{name}]" in said
+    assert "MIIE" not in said and not list((tmp_path / "artifacts").rglob("*.tar.gz"))
+    folder = name.partition("/")[0]
+    assert name not in builder(relay(source, exclude=(folder,))).build()["manifest"]["files"]
+    assert name in builder(relay(source, include=(name,))).build()["manifest"]["files"]
+
+
+def test_what_only_resembles_one_is_packed(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "relay"
+    harmless = {
+        "rds-bundle.pem": "-----BEGIN CERTIFICATE-----\nMIIE\n",
+        "id_rsa.pub": "ssh-rsa AAAA",
+        "read.js": f"if (pem.startsWith('{KEY.format('').splitlines()[0]}\\n')) parse(pem);\n",
+        ".env.example": "PASSWORD=\n",
+        "environment.ts": "1;",
+    }
+    write(source, harmless)
+    assert harmless.keys() <= builder(relay(source)).build()["manifest"]["files"].keys()
+
+
+def test_environment_files_are_left_out_and_named(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "relay"
+    write(source, {".env": "A=1", ".env.production": "A=2", "app/.env.local": "A=3"})
+    manifest = builder(relay(source)).build()["manifest"]
+    assert manifest["left_out"] == [".env", ".env.production", "app/.env.local"]
+    assert not [name for name in manifest["files"] if "env" in name]
+    manifest = builder(relay(source, include=(".env.production",))).build()["manifest"]
+    assert ".env.production" in manifest["files"] and ".env" not in manifest["files"]
+
+
+def test_what_is_to_be_included_must_be_there(project: Path, builder: Make) -> None:
+    write(project, {"mails/welcome.html": "<p>", "mails/node_modules/x.js": "1;"})
+    manifest = builder(spec(project, include=("mails",))).build()["manifest"]
+    assert "mails/welcome.html" in manifest["files"] and "mails/node_modules/x.js" not in manifest["files"]
+    with pytest.raises(BuildError, match=r"build\.include names nothing, which is not in"):
+        builder(spec(project, include=("nothing",))).build()
 
 
 FAKE_NEXT = """

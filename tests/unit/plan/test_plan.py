@@ -37,6 +37,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "brand": "example.com",
         "deployment": {"budget": {}, "rate": 20, "watch": 2},
         "artifacts": {},
+        "artifact_keys": [],
         "dashboard": "",
     }
 
@@ -266,6 +267,7 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
         "services": ["sites", "collab"],
         "edge": False,
         "node_versions": ["24"],
+        "reserved_ports": [33001],
         "internal": [
             {"service": "api", "port": 33001, "servers": ["10.0.0.3:3001", "10.0.0.4:3001"], "keepalive": True}
         ],
@@ -274,6 +276,15 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
     assert hosts["web-1"]["node_versions"] == []
     assert hosts["edge-1"]["edge"] is True
     assert hosts["edge-1"]["services"] == []
+
+
+def test_listeners_that_outgoing_connections_could_take_are_reserved(stack: Any) -> None:
+    """Linux gives these the ports from 32768 to 60999."""
+    assert stack.plan()["hosts"]["web-1"]["reserved_ports"] == []
+    stack.set("c.services.sites.port", 40000)
+    stack.set("c.services.collab.port", 15000)
+    # The front and the green slot; the slots of 40000 are at 50000 and 60000.
+    assert stack.plan()["hosts"]["sites-1"]["reserved_ports"] == [33001, 35000, 40000, 50000, 60000]
 
 
 def test_everything_fits_on_one_host(stack: Any) -> None:

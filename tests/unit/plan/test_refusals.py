@@ -206,6 +206,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "443",
         ("the edge", "web-1"),
     ),
+    "port of nginx's status page": (
+        {f"{FRONTEND}.port": 8099},
+        "services.frontend.port",
+        "8099",
+        ("nginx's status page",),
+    ),
     "port of SSH": ({f"{FRONTEND}.port": 22}, "services.frontend.port", "22", ("SSH",)),
     # public addresses
     "same public address": (

@@ -19,6 +19,7 @@ MODULE_UTILS = {
 #: What else they may import: hosts have the standard library, and Ansible brings its own module_utils. What runs where
 #: AWS's libraries are may use these.
 OURS, AWS = "fivepointers.platform", "amazon.aws"
+OURS_WHOLE = f"ansible_collections.{OURS}.plugins"
 OTHERS: dict[str, dict[str, set[str]]] = {
     "module_utils": {"ansible_collections": {OURS}},
     "module_utils/build": {"ansible": set(), "cryptography": set()},
@@ -65,8 +66,14 @@ def violations(place: str, source: str) -> list[str]:
     part = rest.partition("/")[0].removesuffix(".py")
     names = imported(source)
     found = []
+    # `from …platform import plugins` or `from …plugins import plugin_utils` would open all parts.
+    ours = sorted(name for name in names if name.startswith(f"ansible_collections.{OURS}"))
+    found += [f"{place} imports {name}" for name in ours if "." not in name.removeprefix(PREFIX) or name == OURS_WHOLE]
     for name in of_ours(names):
-        target, other = name.split(".")[:2]
+        target, dot, other = name.partition(".")
+        if not dot:
+            continue
+        other = other.partition(".")[0]
         if kind == "module_utils":
             allowed = target == "module_utils" and other in {part, *MODULE_UTILS[part]}
         elif kind == "modules":
@@ -128,6 +135,8 @@ def test_a_right_import_is_none(root: Path) -> None:
         ("module_utils/common/schema.py", "yaml"),
         ("module_utils/release/releases.py", "jinja2"),
         ("modules/release.py", "ansible_collections.community.general.plugins.module_utils.x"),
+        ("module_utils/common/schema.py", OURS_WHOLE),
+        ("module_utils/common/schema.py", f"{PREFIX}plugin_utils"),
     ],
 )
 def test_what_a_host_may_lack_is_noticed(place: str, name: str) -> None:

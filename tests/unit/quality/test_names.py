@@ -12,9 +12,13 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.en
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
 FAMILIES = {
-    "kind": ("plugin_utils/catalogue/kinds/", set(KINDS)),
-    "engine": ("plugin_utils/catalogue/engines/", {*ENGINES, *(engine.title for engine in ENGINES.values())}),
-    "package manager": ("module_utils/build/package_managers/", {*PROGRAMS, "bun"}),
+    "kind": ("plugin_utils/catalogue/kinds/", {*KINDS, "nestjs", "nextjs", "static-frontend", "yjs-websocket"}),
+    # Those that there are not yet, too: nothing else may know of them when they come.
+    "engine": (
+        "plugin_utils/catalogue/engines/",
+        {*ENGINES, *(engine.title for engine in ENGINES.values()), "mysql", "mariadb", "postgres", "sqlite", "aurora"},
+    ),
+    "package manager": ("module_utils/build/package_managers/", {*PROGRAMS, "npm", "pnpm", "yarn", "bun", "bunx"}),
 }
 
 
@@ -26,9 +30,9 @@ def named(family: str, place: str, text: str) -> list[str]:
     if family == "package manager" and place == "modules/build.py":
         # Its documentation says what has to be installed.
         text = re.sub(r'DOCUMENTATION = r"""(.*?)"""', "", text, flags=re.DOTALL)
-    # A version may follow, as in the names of RDS' families.
-    words = "|".join(map(re.escape, sorted(members, key=len, reverse=True)))
-    return sorted(set(re.findall(rf"(?<![A-Za-z0-9_])(?:{words})(?![A-Za-z_])", text)))
+    # A part of another name counts, in whatever case; bun and yarn are parts of English words.
+    words = [rf"\b{word}\b" if word in ("bun", "yarn") else re.escape(word) for word in members]
+    return sorted(set(re.findall("|".join(sorted(words, key=len, reverse=True)), text, re.IGNORECASE)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,7 +55,10 @@ def test_only_its_own_file_names_one(root: Path, family: str) -> None:
         ("kind", "plugin_utils/catalogue/kinds/nextjs.py", 'name="nextjs"', []),
         ("engine", "modules/rds_parameter_group.py", "family: mysql8.4", ["mysql"]),
         ("engine", "plugin_utils/provision/database.py", "a parameter of MySQL", ["MySQL"]),
+        ("kind", "plugin_utils/plan/plan.py", "def is_nextjs(name): ...", ["nextjs"]),
+        ("engine", "plugin_utils/plan/plan.py", "import pymysql  # no mariadb", ["mariadb", "mysql"]),
         ("package manager", "module_utils/build/builder.py", 'run(["npm", "ci"])', ["npm"]),
+        ("package manager", "module_utils/build/builder.py", "NPM_CONFIG_CACHE, a bundle", ["NPM"]),
         ("package manager", "modules/build.py", 'run(["npm", "ci"])', ["npm"]),
         ("package manager", "module_utils/build/package_managers/npm.py", '"npm"', []),
     ],

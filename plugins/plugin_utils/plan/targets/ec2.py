@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
@@ -16,6 +16,10 @@ BLUE, GREEN, INTERNAL = 10000, 20000, 30000
 HIGHEST = 65535
 
 EDGE_PORTS = (80, 443)
+#: What every host has, beside its services.
+OWN_PORTS = {22: "SSH", 8099: "nginx's status page"}
+#: From these ports Linux gives outgoing connections theirs, unless some are reserved.
+EPHEMERAL = range(32768, 61000)
 
 
 def slots(port: int | None) -> dict[str, int]:
@@ -57,6 +61,22 @@ def beside_edge(model: Model) -> list[str]:
     return [name for name in model.services if edges & set(model.placement.get(name, []))]
 
 
+def listeners(model: Model, names: Iterable[str]) -> Iterator[tuple[str, int, str]]:
+    """Yield service, port and purpose of each listener that a host has for these services of its own."""
+    names = list(names)
+    for name in names:
+        port = model.services[name]["port"]
+        if not port:
+            continue
+        yield name, port, f"the front of '{name}'"
+        if model.is_process(name):
+            for slot, slot_port in slots(port).items():
+                yield name, slot_port, f"the {slot} slot of '{name}'"
+    for name in called_services(model, names):
+        if model.services[name]["port"]:
+            yield name, INTERNAL + model.services[name]["port"], f"the internal address of '{name}'"
+
+
 def host_plans(model: Model) -> dict[str, dict[str, Any]]:
     """Return what each host runs."""
     plans: dict[str, dict[str, Any]] = {}
@@ -68,6 +88,8 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
             "address": entry["address"],
             "services": names,
             "edge": "edge" in entry["services"],
+            # An outgoing connection that had one of these ports would keep its listener from starting.
+            "reserved_ports": sorted({port for _name, port, _what in listeners(model, names) if port in EPHEMERAL}),
             "node_versions": sorted({model.services[name]["node"] for name in names if model.is_process(name)}),
             "internal": [
                 {
