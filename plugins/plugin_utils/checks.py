@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -36,6 +37,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variabl
 ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
 # Let's Encrypt's limit for one set of names, in seven days.
 MOST_ACME_EDGES = 5
+# More public addresses than this are no load balancer's: a /8 of IPv4, and a /24 of IPv6.
+MOST_TRUSTED = {4: 1 << 24, 6: 1 << 104}
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|secret_key|private_key|access_key)$")
 PUBLIC_VARIABLE = re.compile(r"(?:NEXT_PUBLIC|VITE|PUBLIC)_")
 
@@ -80,6 +83,7 @@ def check_tls(report: Report, model: Model) -> None:
             f"the edge (on {listed(edges, 5)}) has no trusted proxies",
             "Add the networks of the load balancer, such as [10.0.0.0/20].",
         )
+    _check_trusted(report, tls["trusted"] or [])
     if tls["mode"] != "files":
         return
     for key in ("certificate", "key"):
@@ -90,6 +94,21 @@ def check_tls(report: Report, model: Model) -> None:
                 f"tls.mode is files, but '{key}' is missing",
                 "Add the path of the PEM file on the controller, or a reference such as {secretsmanager: name}; "
                 "or use mode: acme or load_balancer.",
+            )
+
+
+def _check_trusted(report: Report, trusted: list[str]) -> None:
+    """Trusted proxies are a load balancer's networks, and not the internet in parts."""
+    networks = [ipaddress.ip_network(item) for item in trusted]
+    for version, most in MOST_TRUSTED.items():
+        public = [item for item in networks if item.version == version and not item.is_private]
+        found = sum(item.num_addresses for item in ipaddress.collapse_addresses(public))  # type: ignore[type-var,misc]
+        if found > most:
+            report.add(
+                "platform_environment.tls.trusted",
+                listed([str(item) for item in public], 5),
+                f"together these have {found} public addresses, and whoever has one of them could pose as any client",
+                "List the networks of the load balancer or the CDN only.",
             )
 
 

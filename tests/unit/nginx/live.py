@@ -230,7 +230,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
     /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
-    headers, /slow late, and an upgrade to WebSocket with 101; /held keeps that socket until the client leaves.
+    headers, /steer with headers that steer nginx, /slow late, and an upgrade to WebSocket with 101; /held keeps that
+    socket until the client leaves.
     """
 
     protocol_version = "HTTP/1.1"
@@ -263,6 +264,9 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Powered-By", "Echo")
+        if self.path.startswith("/steer"):
+            self.send_header("X-Accel-Redirect", "/status/418")
+            self.send_header("X-Accel-Charset", "utf-7")
         if self.path.startswith(("/own", "/page/own")):
             for name, value in {
                 "Access-Control-Allow-Origin": "*",

@@ -325,6 +325,15 @@ def test_what_an_application_says_itself_wins_and_comes_once(edge: Any, host: st
     assert sorted(answer.all("Vary")) == ["Accept-Language", "Origin"]
 
 
+@pytest.mark.parametrize(("host", "port", "tls"), [(API, 443, True), ("127.0.0.1", 33001, False)])
+def test_what_an_application_answers_does_not_steer_nginx(edge: Any, host: str, port: int, tls: bool) -> None:
+    """At the edge, and where one service calls another."""
+    answer = edge.ask(host, "/steer", tls=tls, port=port)
+    assert (answer.status, answer.json["path"]) == (200, "/steer")
+    assert "utf-7" not in answer.one("Content-Type")
+    assert not [name for name, _value in answer.headers if name.lower().startswith("x-accel")]
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 413, 429, 500, 502, 503, 504])
 def test_errors_of_an_application_are_passed_on_with_all_headers(edge: Any, status: int) -> None:
     answer = edge.ask(API, f"/status/{status}")

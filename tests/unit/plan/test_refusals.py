@@ -594,6 +594,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "true",
         ("off, or a mapping",),
     ),
+    "everybody in two halves is the load balancer": (
+        {"e.tls": {"mode": "load_balancer", "trusted": ["0.0.0.0/1", "128.0.0.0/1"]}},
+        "platform_environment.tls.trusted",
+        "128.0.0.0/1",
+        ("could pose as any client", "4294967296"),
+    ),
+    "everybody in IPv6 is the load balancer": (
+        {"e.tls": {"mode": "load_balancer", "trusted": ["2000::/4", "3000::/4"]}},
+        "platform_environment.tls.trusted",
+        "2000::/4",
+        ("could pose as any client",),
+    ),
     "TLS key without value": ({"e.tls.key": ""}, "platform_environment.tls.key", "", ("PEM",)),
     "bad network": (
         {"e.tls": {"mode": "load_balancer", "trusted": ["10.0.0.1/8"]}},
