@@ -154,7 +154,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record, write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
 
 
@@ -182,7 +182,7 @@ def main() -> None:
     path = os.path.join(leases.STATE, "lease.json")
     try:
         with leases.host_locked():
-            lease, now = read_record(path), time.time()
+            lease, now = leases.read_lease(path), time.time()
             if state == "begun":
                 lease = leases.acquired(lease, holder, module.params["by"], now)
             else:

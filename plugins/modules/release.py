@@ -237,7 +237,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read_record
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leases, phases, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 
@@ -344,17 +344,17 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
     """Return which releases of each service are live, were live before, and are kept."""
     found = {}
     for name in names:
-        state = read_record(releases.state_path(name))
+        state = releases.read_state(name)
         kept = []
         for release in listed(releases.release_path(name)):
-            record = read_record(os.path.join(releases.release_path(name, release), "release.json"))
+            record = releases.read_release(name, release)
             if record:
-                archive = record.get("wanted", {}).get("archive", {})
+                archive = (record.get("wanted") or {}).get("archive") or {}
                 kept.append(
                     {
                         "release": release,
-                        "artifact": record["artifact"],
-                        "staged": record["staged"],
+                        "artifact": record.get("artifact", ""),
+                        "staged": record.get("staged", 0),
                         "bytes": archive.get("unpacked", 0),
                         "schema": read_list(os.path.join(releases.release_path(name, release), "schema.json")),
                     }
@@ -415,10 +415,10 @@ def main() -> None:
         # URLs contain it percent-encoded.
         module.no_log_values.add(quote(value, safe=""))
     phase = parameters["phase"]
-    if phase == "look":
-        module.exit_json(changed=False, services=look([str(item["name"]) for item in parameters["requests"]]))
     deployment = parameters["deployment"]
     try:
+        if phase == "look":
+            module.exit_json(changed=False, services=look([str(item["name"]) for item in parameters["requests"]]))
         if phase == "give_back":
             adopted = (adoption.live_release(str(item["name"])) for item in parameters["requests"])
             wanted = [item for item in adopted if item]

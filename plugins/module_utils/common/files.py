@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 POLL = 0.1
@@ -49,6 +49,44 @@ def read_record(path: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+class DamagedError(Exception):
+    """A record that holds something else than it should. The text names the file, the key and the value."""
+
+
+#: Type of a value; or a list with the shape of its items, or a dictionary with the shapes of its values.
+Shape = Any
+NUMBER = (int, float)
+
+
+def read_checked(path: str, shape: Mapping[str, Shape]) -> dict[str, Any]:
+    """Return the object in a JSON file, with values of these shapes; empty if the file is missing or no JSON.
+
+    Keys may be missing, and objects null. Raises DamagedError.
+    """
+    found = read_record(path)
+    problem = _misshapen(found, shape, "")
+    if problem:
+        raise DamagedError("%s is damaged: %s." % (path, problem))
+    return found
+
+
+def _misshapen(value: Any, shape: Shape, place: str) -> str:
+    """Return what is wrong with a value; empty if nothing is."""
+    inner: list[tuple[Any, Shape, str]] = []
+    if isinstance(shape, dict):
+        right = value is None or isinstance(value, dict)
+        keys = [key for key in shape if right and key in (value or {})]
+        inner = [(value[key], shape[key], ("%s.%s" % (place, key)).lstrip(".")) for key in keys]
+    elif isinstance(shape, list):
+        right = isinstance(value, list)
+        inner = [(item, shape[0], "%s[%d]" % (place, index)) for index, item in enumerate(value)] if right else []
+    else:
+        right = isinstance(value, shape) and not isinstance(value, bool)
+    if not right:
+        return "%s is %.60r" % (place, value)
+    return next(filter(None, (_misshapen(*item) for item in inner)), "")
 
 
 def listed(directory: str) -> list[str]:

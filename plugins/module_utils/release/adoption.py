@@ -430,7 +430,7 @@ def live_release(name: str) -> Wanted | None:
 
 def end_live(name: str) -> None:
     """Record that no release of a service is live any more."""
-    state = read_record(releases.state_path(name))
+    state = releases.read_state(name)
     if state.pop("live", None):
         state.pop("held", None)
         write_file(releases.state_path(name), json.dumps(state, indent=2) + "\n", 0o644)

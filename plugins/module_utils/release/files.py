@@ -20,7 +20,6 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
     listed,
-    read_record,
     sync_directory,
     write_file,
     write_link,
@@ -63,14 +62,14 @@ def set_flag(name: str, slot: str) -> None:
 
 def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
     """Record a switch before the flag changes. Commit or take_back ends it."""
-    state = read_record(state_path(name))
+    state = releases.read_state(name)
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
     _write_state(name, state)
 
 
 def end_switch(name: str) -> None:
     """Forget a switch that was reverted."""
-    state = read_record(state_path(name))
+    state = releases.read_state(name)
     if state.pop("pending", None):
         _write_state(name, state)
 
@@ -81,7 +80,7 @@ def record_switch(name: str, release: str, slot: str) -> None:
     A rollback follows `line` backwards. A release is appended to it or, if it is in there already, everything after it
     is cut off.
     """
-    state = read_record(state_path(name))
+    state = releases.read_state(name)
     pending = state.pop("pending", None) or {}
     before = state.get("live") or {}
     if (before.get("release"), before.get("slot")) != (release, slot):
@@ -105,7 +104,7 @@ def previous(state: Mapping[str, Any]) -> str:
 
 def hold(name: str, slot: str, until: float) -> None:
     """Record until when (seconds since 1970) a replaced slot keeps running."""
-    state = read_record(state_path(name))
+    state = releases.read_state(name)
     state["held"] = {"slot": slot, "until": until}
     _write_state(name, state)
 
@@ -237,11 +236,11 @@ def prune(wanted: Wanted) -> list[str]:
     Never one that a slot has, which is the live, the held and any draining one, nor the way back.
     """
     name = wanted.name
-    state = read_record(state_path(name))
+    state = releases.read_state(name)
     needed = {os.path.basename(os.readlink(path)) for path in _slot_links(name)}
     needed |= {previous(state), (state.get("pending") or {}).get("before", {}).get("release", "")}
     records = {
-        release: read_record(os.path.join(release_path(name, release), "release.json"))
+        release: releases.read_release(name, release)
         for release in listed(release_path(name))
         if not release.startswith(archives.TEMPORARY)
     }

@@ -19,9 +19,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    NUMBER,
+    DamagedError,
     LockedError,
     locked,
-    read_record,
+    read_checked,
     write_file,
 )
 
@@ -83,6 +85,21 @@ def clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
+def read_lease(path: str) -> dict[str, Any]:
+    """Return the lease in a file; empty if there is none. Raises HostError."""
+    return _read(path, {"id": str, "number": int, "by": str, "since": NUMBER, "expires": NUMBER})
+
+
+def _read(path: str, shape: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return read_checked(path, shape)
+    except DamagedError as error:
+        raise HostError(
+            "%s Nothing was changed. Make sure that no deployment is running, then move the file away on this host: "
+            "sudo mv %s %s.damaged" % (error, path, path)
+        ) from error
+
+
 # --- the host -----------------------------------------------------------------
 
 
@@ -106,7 +123,7 @@ def host_locked(state: str = STATE) -> Iterator[None]:
 def check_fence(number: int, state: str = STATE) -> None:
     """Raise HostError if a later deployment has been on this host. Call it with the host's lock held."""
     path = os.path.join(state, "fence.json")
-    highest = read_record(path).get("number", 0)
+    highest = _read(path, {"number": int}).get("number") or 0
     if number < highest:
         raise HostError(
             "This deployment lost its lock, and another one has worked on this host since. This step changed nothing. "

@@ -26,7 +26,13 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read, read_record
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    NUMBER,
+    DamagedError,
+    listed,
+    read,
+    read_checked,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.identifiers import is_release_id
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
     Placeholder,
@@ -124,6 +130,58 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
     return record
 
 
+SWITCH = {"release": str, "slot": str, "since": (str, *NUMBER), "deployment": str, "by": str}
+STATE_SHAPE = {
+    "live": SWITCH,
+    "pending": {**SWITCH, "before": {"release": str, "slot": str}},
+    "held": {"slot": str, "until": NUMBER},
+    "line": [str],
+    "history": [SWITCH],
+}
+
+
+RELEASE_SHAPE = {
+    "artifact": str,
+    "staged": NUMBER,
+    "parts": dict.fromkeys(PARTS, str),
+    "wanted": {"archive": {"unpacked": int}},
+}
+
+
+def read_state(name: str) -> dict[str, Any]:
+    """Return the content of a service's state.json; empty if there is none. Raises ReleaseError."""
+    path = state_path(name)
+    try:
+        state = read_checked(path, STATE_SHAPE)
+        pending = state.get("pending") or {}
+        entries = [("live", state.get("live")), ("pending", pending)]
+        entries += [("pending.before", pending.get("before") or {"release": ""})] if pending else []
+        entries += [("history", entry) for entry in state.get("history") or []]
+        for place, entry in entries:
+            lacking = [key for key in ("release", "slot") if entry and key not in entry]
+            if lacking:
+                raise DamagedError("%s is damaged: %s lacks %s." % (path, place, " and ".join(lacking)))
+        return state
+    except DamagedError as error:
+        raise ReleaseError(
+            "%s: %s Nothing was changed. Move the file away on this host: sudo mv %s %s.damaged. The next deployment "
+            "records again what is live; releases from before can then be chosen with -e to= only."
+            % (name, error, path, path)
+        ) from error
+
+
+def read_release(name: str, release: str) -> dict[str, Any]:
+    """Return what is recorded of a release that the host keeps; empty if it keeps none. Raises ReleaseError."""
+    directory = release_path(name, release)
+    try:
+        return read_checked(os.path.join(directory, "release.json"), RELEASE_SHAPE)
+    except DamagedError as error:
+        raise ReleaseError(
+            "%s: %s Nothing was changed. If release %s is not live, remove it on this host: sudo rm -r %s"
+            % (name, error, release, directory)
+        ) from error
+
+
 def load_wanted(name: str, release: str) -> Wanted:
     """Return a release as it was staged: the only source of a rollback.
 
@@ -131,7 +189,7 @@ def load_wanted(name: str, release: str) -> Wanted:
     """
     directory = release_path(name, release)
     # It comes from the controller, which has it from a person or from hosts' journals.
-    record = read_record(os.path.join(directory, "release.json")).get("wanted") if is_release_id(release) else None
+    record = read_release(name, release).get("wanted") if is_release_id(release) else None
     if not record:
         kept = ", ".join(item for item in listed(release_path(name)) if not item.startswith(archives.TEMPORARY))
         raise ReleaseError(
@@ -141,7 +199,12 @@ def load_wanted(name: str, release: str) -> Wanted:
     known = {field.name for field in dataclasses.fields(Wanted)}
     fields: dict[str, Any] = {key: value for key, value in record.items() if key in known}
     fields.update({key: read(os.path.join(directory, file)) or "" for key, file in TEXTS.items()})
-    return Wanted(**fields, migrate=False, environment={}, files={})
+    try:
+        return Wanted(**fields, migrate=False, environment={}, files={})
+    except TypeError as error:
+        raise ReleaseError(
+            "%s: %s/release.json is damaged: %s. Choose another release." % (name, directory, error)
+        ) from error
 
 
 def fill_secrets(environment: Mapping[str, str], secrets: Mapping[str, str]) -> dict[str, str]:
@@ -252,14 +315,14 @@ def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
 def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: int) -> Seen:
     name = wanted.name
     releases = {
-        release: read_record(os.path.join(release_path(name, release), "release.json"))
+        release: read_release(name, release)
         for release in listed(release_path(name))
         if not release.startswith(archives.TEMPORARY)
     }
     slots = {slot: _observe_slot(wanted, slot, releases, states, version) for slot in SLOTS}
     flag = "green" if os.path.exists(flag_path(name)) else "blue"
     front = read(os.path.join(NGINX, wanted.front_path))
-    state = read_record(state_path(name))
+    state = read_state(name)
     recorded, held = state.get("live") or {}, state.get("held") or {}
     try:
         account = bool(pwd.getpwnam(wanted.user))

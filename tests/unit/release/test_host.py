@@ -223,7 +223,7 @@ def test_what_was_live_before_is_remembered(host: Path) -> None:
 
 
 def test_who_switched_is_noted(host: Path) -> None:
-    files.begin_switch("orders", "one", "blue", {}, {"deployment": "d1", "by": "somebody"})
+    files.begin_switch("orders", "one", "blue", {"release": "", "slot": ""}, {"deployment": "d1", "by": "somebody"})
     files.record_switch("orders", "one", "blue")
     state = json.loads((host / "var/orders/state.json").read_text())
     assert (state["live"]["deployment"], state["live"]["by"]) == ("d1", "somebody")
