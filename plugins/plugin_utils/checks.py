@@ -83,7 +83,7 @@ def check_tls(report: Report, model: Model) -> None:
             f"the edge (on {listed(edges, 5)}) has no trusted proxies",
             "Add the networks of the load balancer, such as [10.0.0.0/20].",
         )
-    _check_trusted(report, tls["trusted"] or [])
+    _check_trusted(report, tls.get("trusted") or [])
     if tls["mode"] != "files":
         return
     for key in ("certificate", "key"):

@@ -248,7 +248,9 @@ SIGNING_KEYS: dict[str, Key] = {
         hint="Add the public key, in a list.",
     ),
     "private_key": Key(
-        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/signing}."
+        values.secret,
+        required=True,
+        hint="Add a reference, such as {secretsmanager: fivepointers-build/production/key}.",
     ),
 }
 

@@ -31,8 +31,8 @@ BOOK = """
     __store: {bucket: EXAMPLE-ARTIFACTS, prefix: builds/}
     __choice: {}
     __fetched: [api]
-    __plan: {environment: {artifacts: "{{ __store }}", region: ap-northeast-2}}
-    built: {item: {name: api}, id: 0a1b}
+    __plan: {environment: {artifacts: "{{ __store }}", region: ap-northeast-2, artifact_keys: []}}
+    built: {item: {name: api}, id: 0123456789abcdef}
     __secrets:
       - {name: jwt, secretsmanager: fivepointers/EXAMPLE-ENVIRONMENT/jwt, region: ap-northeast-2}
       - {name: key, ssm: /fivepointers/EXAMPLE-ENVIRONMENT/key, region: ap-northeast-2}
@@ -41,6 +41,11 @@ BOOK = """
       tags: [build]
     - import_tasks: TASKS/fetch_artifacts.yml
       tags: [deploy]
+    - assert:
+        that: lookup('fivepointers.platform.secrets', [__signing]).signing == 'three'
+      vars:
+        __signing: {name: signing, secretsmanager: fivepointers-build/EXAMPLE-ENVIRONMENT/key, region: ap-northeast-2}
+      tags: [build]
     - assert:
         that: lookup('fivepointers.platform.secrets', __secrets).values() | sort == ['one', 'two']
       tags: [deploy]
@@ -96,6 +101,7 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
         Bucket="EXAMPLE-ARTIFACTS".lower(), CreateBucketConfiguration={"LocationConstraint": recorder.REGION}
     )
     api.client("secretsmanager").create_secret(Name="fivepointers/EXAMPLE-ENVIRONMENT/jwt", SecretString="one")
+    api.client("secretsmanager").create_secret(Name="fivepointers-build/EXAMPLE-ENVIRONMENT/key", SecretString="three")
     api.client("ssm").put_parameter(Name="/fivepointers/EXAMPLE-ENVIRONMENT/key", Value="two", Type="SecureString")
     graph = {"type": "metric", "properties": {"metrics": [["A", "b"]], "region": recorder.REGION}}
     api.client("cloudwatch").put_dashboard(
@@ -104,11 +110,13 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
     book = tmp_path / "book.yml"
     tasks = str(recorder.ROOT / "playbooks/tasks")
     book.write_text(BOOK.replace("TASKS", tasks).replace("bucket: EXAMPLE-ARTIFACTS", "bucket: example-artifacts"))
+    sizes = dict.fromkeys(("archive_size", "unpacked_size", "files_count"), 1)
+    manifest = {"id": "0123456789abcdef", "service": "api", "archive_sha256": "0" * 64, **sizes}
     artifacts = tmp_path / "api"
     artifacts.mkdir()
-    (artifacts / "0a1b.tar.gz").write_text("x")
-    for name in ("0a1b.json", "latest.json"):
-        (artifacts / name).write_text('{"id": "0a1b"}')
+    (artifacts / "0123456789abcdef.tar.gz").write_text("x")
+    for name in ("0123456789abcdef.json", "latest.json"):
+        (artifacts / name).write_text(json.dumps(manifest))
     variables = {"platform_environment": {"region": recorder.REGION}}
     calls = {}
     for name, folder in (("build", tmp_path), ("deploy", tmp_path / "other")):
@@ -121,7 +129,7 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
         ]
     assert {name: recorder.refused(name, made) for name, made in calls.items()} == {"build": [], "deploy": []}
     assert {name: recorder.untried([name], made) for name, made in calls.items()} == {"build": set(), "deploy": set()}
-    assert (tmp_path / "other/api/0a1b.tar.gz").exists()
+    assert (tmp_path / "other/api/0123456789abcdef.tar.gz").exists()
 
 
 @pytest.mark.slow
