@@ -203,7 +203,7 @@ def test_reports_are_kept_whatever_happens() -> None:
 
 
 def test_the_page_s_caller_calls_it_as_it_wants_to_be_called() -> None:
-    [block] = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/ci.md").read_text(), re.MULTILINE | re.DOTALL)
+    block, *_others = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/ci.md").read_text(), re.MULTILINE | re.DOTALL)
     caller = yaml.safe_load(block)
     [job] = caller["jobs"].values()
     assert job["uses"] == f"./{PATH.relative_to(ROOT)}"
@@ -292,7 +292,7 @@ def ran_tests(run: Run) -> list[str]:
 def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None:
     environment = yaml.safe_load((ROOT / "inventories/production/group_vars/all/environment.yml").read_text())
     # Building needs no AWS, even where the environment keeps artifacts there.
-    environment["platform_environment"]["artifacts"] = "s3://bucket/prefix"
+    environment["platform_environment"].update(artifacts="s3://bucket/prefix", artifact_signing=False)
     builds = {
         name: {"source": f"../{name}", "command": "npm run build", "output": "dist"} for name in ("alpha", "beta")
     }

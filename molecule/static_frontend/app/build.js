@@ -12,4 +12,4 @@ fs.writeFileSync(
   `<!doctype html><title>Shop</title><script src="/runtime-config.js"></script><script src="/assets/index-${hash}.js"></script>\n`,
 );
 fs.writeFileSync("dist/robots.txt", "User-agent: *\n");
-fs.writeFileSync("dist/.htpasswd", "nobody:x\n");
+fs.writeFileSync("dist/.hidden", "hidden\n");

@@ -106,7 +106,7 @@ def test_the_environment_reaches_the_page(host: Host, ask: Ask) -> None:
 
 
 def test_hidden_files_are_not_served(host: Host, ask: Ask) -> None:
-    assert ask("/.htpasswd").status == 404
+    assert ask("/.hidden").status == 404
 
 
 def test_files_stay_inside(host: Host, ask: Ask) -> None:

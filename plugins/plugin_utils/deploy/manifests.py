@@ -39,7 +39,7 @@ def parse_manifest(
     lacking = [key for key in ("id", "archive_sha256", *SIZES) if key not in manifest]
     if lacking:
         raise ArchiveError("%s: the manifest %s lacks %s. %s" % (service, origin, ", ".join(lacking), BUILD_FIRST))
-    wrong = [key for key in SIZES if type(manifest[key]) is not int or manifest[key] < 0]
+    wrong = [key for key in SIZES if not _is_size(manifest[key])]
     if not re.fullmatch("[0-9a-f]{64}", str(manifest["archive_sha256"])):
         wrong.append("archive_sha256")
     identifier = manifest["id"]
@@ -90,6 +90,10 @@ def read_manifest(artifacts: str, service: str, artifact: str | None, keys: Sequ
     if not os.path.isfile(archive):
         raise ArchiveError("%s: the archive %s is missing. %s -e service=%s" % (service, archive, BUILD_FIRST, service))
     return manifest
+
+
+def _is_size(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def archive_path(artifacts: str, service: str, manifest: Mapping[str, t.Any]) -> str:
