@@ -349,7 +349,7 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
         for release in listed(releases.release_path(name)):
             record = releases.read_release(name, release)
             if record:
-                archive = (record.get("wanted") or {}).get("archive") or {}
+                archive = record.get("wanted", {}).get("archive", {})
                 kept.append(
                     {
                         "release": release,

@@ -190,25 +190,28 @@ def run_groups(groups: Sequence[tuple[Sequence[Stage], int]], names: Sequence[st
 
 def run_all(groups: Sequence[tuple[Sequence[Stage], int]], started: float) -> list[Outcome]:
     """Run the groups one after the other, each in so many lanes. A stage starts when its lanes are free, in order."""
-    outcomes = []
+    outcomes: list[Outcome] = []
     for group, lanes in groups:
         running: dict[Future[Outcome], int] = {}
-
-        def finish(running: dict[Future[Outcome], int] = running) -> None:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                del running[future]
-                tell(future.result())
-                outcomes.append(future.result())
-
         with ThreadPoolExecutor(lanes) as pool:
             for stage in group:
                 taken = min(stage.lanes, lanes)
                 while sum(running.values()) + taken > lanes:
-                    finish()
+                    outcomes += finish_some(running)
                 running[pool.submit(stage.run)] = taken
             while running:
-                finish()
+                outcomes += finish_some(running)
     print(f"\n{time.monotonic() - started:.0f} s", flush=True)
+    return outcomes
+
+
+def finish_some(running: dict[Future[Outcome], int]) -> list[Outcome]:
+    """Wait for the next stages to end, tell of them, and remove them from those that are running."""
+    outcomes = []
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        del running[future]
+        outcomes.append(future.result())
+        tell(outcomes[-1])
     return outcomes
 
 

@@ -15,6 +15,15 @@ import json
 import typing as t
 from collections.abc import Iterable, Mapping
 
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+    HAS_CRYPTOGRAPHY = True
+except ImportError:
+    HAS_CRYPTOGRAPHY = False
+
 SIGNATURE = "signature"
 
 
@@ -27,13 +36,12 @@ class Signer:
 
     def __init__(self, pem: str) -> None:
         """Load a private key. Raises SignatureError."""
-        library = _library()
-        serialization = library["serialization"]
+        _require_cryptography()
         try:
             key = serialization.load_pem_private_key(pem.strip().encode() + b"\n", None)
         except (ValueError, TypeError) as error:
             raise SignatureError("it is not a private key in PEM without a passphrase") from error
-        if not isinstance(key, library["Ed25519PrivateKey"]):
+        if not isinstance(key, Ed25519PrivateKey):
             raise SignatureError("it is not an Ed25519 key")
         self._key = key
         public = key.public_key().public_bytes(
@@ -49,15 +57,15 @@ class Signer:
 
 def signed_by(manifest: Mapping[str, t.Any], keys: Iterable[str]) -> bool:
     """Return whether one of these public keys' owners signed the manifest. Raises SignatureError for a wrong key."""
-    publics, invalid = [_public(key) for key in keys], _library()["InvalidSignature"]
+    publics, content = [_public(key) for key in keys], _signed(manifest)
     try:
         signature = base64.b64decode(str(manifest.get(SIGNATURE, "")), validate=True)
     except binascii.Error:
         return False
     for public in publics:
         try:
-            public.verify(signature, _signed(manifest))
-        except invalid:
+            public.verify(signature, content)
+        except InvalidSignature:
             continue
         return True
     return False
@@ -69,27 +77,14 @@ def _signed(manifest: Mapping[str, t.Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _public(text: str) -> t.Any:
-    library = _library()
+def _public(text: str) -> Ed25519PublicKey:
+    _require_cryptography()
     try:
-        return library["Ed25519PublicKey"].from_public_bytes(base64.b64decode(text, validate=True)[-32:])
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True)[-32:])
     except ValueError as error:
         raise SignatureError("it is not an Ed25519 public key in base64") from error
 
 
-def _library() -> dict[str, t.Any]:
-    """Return what is needed of cryptography. Loading it takes long, and most runs need no signature."""
-    try:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-    except ImportError as error:
-        raise SignatureError(
-            "the Python package cryptography is missing on the controller: pip install cryptography"
-        ) from error
-    return {
-        "InvalidSignature": InvalidSignature,
-        "serialization": serialization,
-        "Ed25519PrivateKey": Ed25519PrivateKey,
-        "Ed25519PublicKey": Ed25519PublicKey,
-    }
+def _require_cryptography() -> None:
+    if not HAS_CRYPTOGRAPHY:
+        raise SignatureError("the Python package cryptography is missing on the controller: pip install cryptography")

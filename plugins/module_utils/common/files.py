@@ -63,7 +63,7 @@ NUMBER = (int, float)
 def read_checked(path: str, shape: Mapping[str, Shape]) -> dict[str, Any]:
     """Return the object in a JSON file, with values of these shapes; empty if the file is missing or no JSON.
 
-    Keys may be missing, and objects null. Raises DamagedError.
+    Keys may be missing. Raises DamagedError.
     """
     found = read_record(path)
     problem = _misshapen(found, shape, "")
@@ -76,8 +76,8 @@ def _misshapen(value: Any, shape: Shape, place: str) -> str:
     """Return what is wrong with a value; empty if nothing is."""
     inner: list[tuple[Any, Shape, str]] = []
     if isinstance(shape, dict):
-        right = value is None or isinstance(value, dict)
-        keys = [key for key in shape if right and key in (value or {})]
+        right = isinstance(value, dict)
+        keys = [key for key in shape if right and key in value]
         inner = [(value[key], shape[key], ("%s.%s" % (place, key)).lstrip(".")) for key in keys]
     elif isinstance(shape, list):
         right = isinstance(value, list)

@@ -153,12 +153,11 @@ def read_state(name: str) -> dict[str, Any]:
     path = state_path(name)
     try:
         state = read_checked(path, STATE_SHAPE)
-        pending = state.get("pending") or {}
-        entries = [("live", state.get("live")), ("pending", pending)]
-        entries += [("pending.before", pending.get("before") or {"release": ""})] if pending else []
-        entries += [("history", entry) for entry in state.get("history") or []]
+        entries = [(place, state[place]) for place in ("live", "pending") if state.get(place)]
+        entries += [("pending.before", entry.get("before", {})) for place, entry in entries if place == "pending"]
+        entries += [("history", entry) for entry in state.get("history", [])]
         for place, entry in entries:
-            lacking = [key for key in ("release", "slot") if entry and key not in entry]
+            lacking = [key for key in ("release", "slot") if key not in entry]
             if lacking:
                 raise DamagedError("%s is damaged: %s lacks %s." % (path, place, " and ".join(lacking)))
         return state

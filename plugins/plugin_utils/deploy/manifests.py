@@ -21,7 +21,7 @@ BUILD_FIRST = "Build it first: ansible-playbook playbooks/build.yml"
 
 
 def parse_manifest(
-    text: str, service: str, artifact: str | None, origin: str, keys: Sequence[str] = ()
+    text: str | bytes, service: str, artifact: str | None, origin: str, keys: Sequence[str] = ()
 ) -> dict[str, t.Any]:
     """Return a manifest, checked: its id becomes a part of paths, and its sizes are what unpacking may take.
 
@@ -71,7 +71,7 @@ def read_manifest(artifacts: str, service: str, artifact: str | None, keys: Sequ
     directory = os.path.join(artifacts, service)
     path = os.path.join(directory, (artifact or "latest") + ".json")
     try:
-        with open(path, encoding="utf-8") as handle:
+        with open(path, "rb") as handle:
             text = handle.read()
     except FileNotFoundError:
         if artifact:
@@ -83,8 +83,6 @@ def read_manifest(artifacts: str, service: str, artifact: str | None, keys: Sequ
         raise ArchiveError(
             "%s: no artifact found (%s is missing). %s -e service=%s" % (service, path, BUILD_FIRST, service)
         ) from None
-    except ValueError as error:
-        raise ArchiveError("%s: %s is not a manifest: %s. %s" % (service, path, error, BUILD_FIRST)) from error
     manifest = parse_manifest(text, service, artifact, path, keys)
     archive = archive_path(artifacts, service, manifest)
     if not os.path.isfile(archive):

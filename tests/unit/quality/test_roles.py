@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets import ec2
 
 ROOT = Path(__file__).parents[3]
 COLLECTION = "fivepointers.platform."
@@ -211,3 +212,8 @@ def test_reading_another_roles_variable_would_be_noticed(tmp_path: Path) -> None
 )
 def test_looking_into_the_inventory_would_be_noticed(text: str, found: bool) -> None:
     assert bool(INVENTORY.search(without_literals(text))) is found
+
+
+def test_ports_that_services_cannot_have_are_those_of_the_roles() -> None:
+    defaults = yaml.safe_load((ROOT / "roles/nginx/defaults/main.yml").read_text())
+    assert {22, defaults["nginx_status_port"]} == set(ec2.OWN_PORTS)

@@ -16,7 +16,7 @@ BLUE, GREEN, INTERNAL = 10000, 20000, 30000
 HIGHEST = 65535
 
 EDGE_PORTS = (80, 443)
-#: What every host has, beside its services.
+#: What every host has, beside its services; the second one by default of the role nginx.
 OWN_PORTS = {22: "SSH", 8099: "nginx's status page"}
 #: From these ports Linux gives outgoing connections theirs, unless some are reserved.
 EPHEMERAL = range(32768, 61000)
