@@ -1,27 +1,24 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The controller's half of a deployment: who deploys, the process that renews and measures, the report."""
+"""A deployment, on the controller: its measurement and its report."""
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
-import secrets
 import signal
-import socket
 import time
 import typing as t
 from collections.abc import Mapping
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.companion import accompany, ask
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.companion import ask, beside, measure
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe import Probe
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.steps import (
     message_of,
@@ -34,27 +31,14 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.steps
 SETTLE = 10.0
 
 
-def who() -> str:
-    """Return who deploys: a person at a machine, or who started a workflow."""
-    actor = os.environ.get("GITHUB_ACTOR")
-    if actor:
-        return "%s (workflow run %s)" % (actor, os.environ.get("GITHUB_RUN_ID", "?"))
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return "%s@%s" % (user, socket.gethostname())
-
-
 class ActionModule(ActionBase):
-    """The controller's half of deployment."""
+    """Begin, measure or end a deployment."""
 
-    _requires_connection = True
+    _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Begin, measure or end."""
         super().run(tmp, task_vars)
-        self._variables = task_vars or {}
         args = plain(self._task.args)
         state = args.get("state")
         if self._task.check_mode:
@@ -69,39 +53,19 @@ class ActionModule(ActionBase):
             return {"changed": False, "skipped": True}
         return self._measure(begun) if state == "measured" else self._end(begun, args.get("failures") or [])
 
-    def _lease(self, state: str, holder: str, by: str = "") -> dict[str, t.Any]:
-        result: dict[str, t.Any] = self._execute_module(
-            module_name="fivepointers.platform.deployment",
-            module_args={"state": state, "id": holder, "by": by},
-            task_vars=self._variables,
-        )
-        result.pop("invocation", None)
-        return result
-
-    def _holds(self, state: str, holder: str) -> bool | None:
-        """Change the lease; say whether it is ours, None where that cannot be told."""
-        try:
-            result = self._lease(state, holder)
-        except Exception:
-            return None
-        return not result.get("failed") if "number" in result or "lost" in result else None
-
     def _begin(self, args: Mapping[str, t.Any]) -> dict[str, t.Any]:
-        environment = args["environment"]
+        environment, lock = args["environment"], args.get("lock") or {}
+        if not lock.get("number"):
+            raise AnsibleActionFail("deployment: lock is not given; take it first, with the module lock")
         settings = environment["deployment"]
         reports = os.path.abspath(os.path.expanduser(args["reports"]))
-        started = time.time()
-        holder = "%s-%s" % (time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(started)), secrets.token_hex(2))
-        by = who()
-        result = self._lease("begun", holder, by)
-        if result.get("failed"):
-            return result
+        holder = lock["id"]
         os.makedirs(reports, exist_ok=True)
         begun = {
             "id": holder,
-            "number": result["number"],
-            "by": by,
-            "started": started,
+            "number": lock["number"],
+            "by": lock["by"],
+            "started": time.time(),
             "environment": environment["name"],
             "budget": {key: value for key, value in (settings["budget"] or {}).items() if value is not None},
             "watch": settings["watch"],
@@ -116,23 +80,8 @@ class ActionModule(ActionBase):
             ca_file=args.get("ca_file"),
             connect_to=environment["front_door"] or None,
         )
-        begun["process"] = self._start(holder, probe, begun["measurement"])
+        begun["process"] = beside(lambda parent: measure(parent, probe, begun["measurement"]))
         return {"changed": False, **begun}
-
-    def _start(self, holder: str, probe: Probe, path: str) -> int:
-        parent = os.getppid()
-        child = os.fork()
-        if child:
-            return child
-        try:
-            # Of a session of its own: a Ctrl-C in the terminal ends the playbook, and that ends this.
-            os.setsid()
-            null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):
-                os.dup2(null, descriptor)
-            accompany(parent, lambda state: self._holds(state, holder), probe, path)
-        finally:
-            os._exit(0)
 
     def _measure(self, begun: Mapping[str, t.Any]) -> dict[str, t.Any]:
         switched = [step["end"] for step in self._steps(begun) if step["name"] == "switch"]
@@ -149,10 +98,6 @@ class ActionModule(ActionBase):
 
     def _end(self, begun: Mapping[str, t.Any], failures: list[str]) -> dict[str, t.Any]:
         measured = ask(begun["process"], signal.SIGTERM, begun["measurement"], SETTLE)
-        try:
-            lease = self._lease("ended", begun["id"])
-        except AnsibleError as error:
-            lease = {"failed": True, "msg": "The lock ends by itself within a minute: %s" % error}
         steps = self._steps(begun)
         outcome = outcome_of(steps, failures)
         message = message_of(outcome, steps, failures)
@@ -176,7 +121,7 @@ class ActionModule(ActionBase):
         for path in (begun["journal"], begun["measurement"]):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        result = {
+        return {
             "changed": False,
             "failed": outcome != "committed",
             "msg": message,
@@ -185,6 +130,3 @@ class ActionModule(ActionBase):
             "table": deploy_report.table(report),
             "report": begun["report"],
         }
-        if lease.get("failed"):
-            result["warnings"] = [str(lease.get("msg"))]
-        return result

@@ -2,27 +2,24 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""Begin and end a deployment: lock, measurement, report."""
+"""Measure and report a deployment."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: deployment
-short_description: Lock an environment, measure a deployment, and report it
+short_description: Measure a deployment, and report it
 version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Only one deployment at a time may change an environment. Its lock is a lease, kept in a file on the host where the
-    task runs. All deployments must use the same host, so delegate the task to the first host by name.
-  - From V(begun) on, a process on the controller renews the lease and probes the services through the front door, a few
-    times per second, as users would. It ends with the play, however the play ends; then the lease expires.
-  - Each lease has a fencing number. Hosts refuse a deployment whose number is lower than one they have seen, so a
-    controller that was given up for dead cannot interfere later.
+  - From V(begun) on, a process on the controller probes the services through the front door, a few times per second, as
+    users would. It ends with the play, however the play ends.
+  - Runs on the controller, whatever host the task has.
 attributes:
   check_mode:
-    description: Does nothing, because a dry run needs no lock.
+    description: Does nothing.
     support: full
   diff_mode:
     description: There is nothing to compare.
@@ -33,13 +30,12 @@ attributes:
 options:
   state:
     description:
-      - V(begun) takes the lock and starts the measurement.
+      - V(begun) starts the measurement.
       - V(measured) waits until C(deployment.watch) seconds have passed since the last switch, and fails if the
         measurement exceeds the budget.
-      - V(ended) stops the measurement, releases the lock, writes the report, and fails if the deployment failed.
-      - V(renewed) is used by the process on the controller.
+      - V(ended) stops the measurement, writes the report, and fails if the deployment failed.
     type: str
-    choices: [begun, measured, ended, renewed]
+    choices: [begun, measured, ended]
     required: true
   environment:
     description:
@@ -64,6 +60,11 @@ options:
     description:
       - Directory on the controller for the report, which is written as JSON and as an HTML page.
     type: path
+  lock:
+    description:
+      - What M(fivepointers.platform.lock) returned. Required with V(begun).
+    type: dict
+    default: {}
   begun:
     description:
       - What V(begun) returned.
@@ -75,36 +76,23 @@ options:
     type: list
     elements: str
     default: []
-  id:
-    description:
-      - Identifier of the deployment. Set by the action.
-    type: str
-    default: ''
-  by:
-    description:
-      - Who is deploying. Set by the action.
-    type: str
-    default: ''
-notes:
-  - Requires root on the host that keeps the lease.
 """
 
 EXAMPLES = r"""
-- name: Lock the environment and start to measure
+- name: Start to measure
   fivepointers.platform.deployment:
     state: begun
+    lock: "{{ lock }}"
     environment: "{{ platform.environment }}"
     services: "{{ platform.services.values() }}"
     reports: .artifacts/deployments
-  delegate_to: "{{ groups.platform | sort | first }}"
   run_once: true
   register: deployment
 
-- name: Release the lock and report
+- name: Report
   fivepointers.platform.deployment:
     state: ended
     begun: "{{ deployment }}"
-  delegate_to: "{{ groups.platform | sort | first }}"
   run_once: true
 """
 
@@ -115,7 +103,7 @@ id:
   type: str
   sample: 20260101T120000Z-1a2b
 number:
-  description: Fencing number of the lease.
+  description: Fencing number of the lock.
   returned: V(state=begun)
   type: int
 by:
@@ -149,51 +137,4 @@ report:
   type: str
 """
 
-import json
-import os
-import time
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
-
-
-def main() -> None:
-    """Change the lease."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["begun", "measured", "ended", "renewed"], "required": True},
-            "environment": {"type": "dict", "default": {}},
-            "services": {"type": "list", "elements": "dict", "default": []},
-            "origin": {"type": "str"},
-            "ca_file": {"type": "path"},
-            "reports": {"type": "path"},
-            "begun": {"type": "dict", "default": {}},
-            "failures": {"type": "list", "elements": "str", "default": []},
-            "id": {"type": "str", "default": ""},
-            "by": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
-    state, holder = module.params["state"], module.params["id"]
-    if module.check_mode or state == "measured":
-        module.exit_json(changed=False)
-    os.umask(0o022)
-    path = os.path.join(leases.STATE, "lease.json")
-    try:
-        with leases.host_locked():
-            lease, now = leases.read_lease(path), time.time()
-            if state == "begun":
-                lease = leases.acquired(lease, holder, module.params["by"], now)
-            else:
-                lease = (leases.renewed if state == "renewed" else leases.released)(lease, holder, now)
-            write_file(path, json.dumps(lease) + "\n", 0o644)
-    except leases.LeaseError as error:
-        module.fail_json(msg=str(error), lost=True)
-    except (leases.HostError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, number=lease["number"])
-
-
-if __name__ == "__main__":
-    main()
+# The action plugin of the same name does it, on the controller.

@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: MIT
 """Who may change an environment, and who may change a host.
 
-The lock of an environment is a lease in a file of one of its hosts, held by one deployment at a time:
-{id, number, by, since, expires}, in seconds since 1970 by the clock of that host. A deployment renews it while it
-lives; otherwise it expires. Its fencing number is higher than that of any earlier lease, even of one on another host:
-hosts refuse numbers lower than one they have seen. Standard library only, Python 3.9 or later.
+The lock of an environment stands in a register on each of its hosts, and who has a majority of them has the lock. A
+host knows the age of the last beat by its own monotonic clock. Hosts refuse fencing numbers lower than one they have
+seen at work. Standard library only, Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -15,14 +14,16 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import register
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
     NUMBER,
     DamagedError,
     LockedError,
     locked,
+    read,
     read_checked,
     write_file,
 )
@@ -31,63 +32,66 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
 STATE = "/var/lib/fivepointers"
 #: Seconds to wait for another process that works on the host.
 LOCK_TIMEOUT = 60
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+#: EC2 puts an instance's id into the first. An image made of an instance keeps the second.
+IDENTITIES = ("/sys/class/dmi/id/board_asset_tag", "/etc/machine-id")
 
-#: Seconds until a lease expires, and between renewals.
-LEASE, RENEWAL = 60, 15
-
-
-class LeaseError(Exception):
-    """Another deployment has the environment's lock. The text is for the operator."""
+LEASE_SHAPE = {
+    "id": str,
+    "number": int,
+    "by": str,
+    "since": (str, *NUMBER),
+    "beat": int,
+    "members": dict,
+    "boot": str,
+    "at": NUMBER,
+}
 
 
 class HostError(Exception):
     """Another process or a later deployment is working on the host. The text is for the operator."""
 
 
-# --- the lease (pure) ---------------------------------------------------------
+# --- the register ---------------------------------------------------------------
 
 
-def acquired(lease: Mapping[str, Any], holder: str, by: str, now: float) -> dict[str, Any]:
-    """Return the lease of a new holder; raise LeaseError while another one holds it."""
-    if lease and lease.get("id") != holder and lease.get("expires", 0) > now:
-        raise LeaseError(
-            "Another deployment is working on this environment: %s, by %s, since %s. Nothing was changed. Wait until "
-            "it has ended. If it has died, its lock expires in %d s, and the next deployment takes over from there."
-            % (lease.get("id"), lease.get("by"), clock(lease.get("since", 0)), lease["expires"] - now + 1)
-        )
-    # Milliseconds, so that numbers rise even if another host keeps the lease from now on.
-    number = max(int(now * 1000), int(lease.get("number", 0)) + 1)
-    return {"id": holder, "number": number, "by": by, "since": now, "expires": now + LEASE}
+def member() -> str:
+    """Return what distinguishes this host from all others, whatever an inventory calls it."""
+    return "/".join((read(path) or "").strip() for path in IDENTITIES)
 
 
-def renewed(lease: Mapping[str, Any], holder: str, now: float) -> dict[str, Any]:
-    """Return the lease, renewed; raise LeaseError if another deployment has it by now."""
-    _own(lease, holder)
-    return {**lease, "expires": now + LEASE}
+class HostStore(register.Store):
+    """The register in a file of this host."""
+
+    def __init__(self, state: str = STATE) -> None:
+        self.state = state
+        self.path = os.path.join(state, "lease.json")
+
+    def update(self, change: Callable[[register.Record, float], dict[str, Any]]) -> dict[str, Any]:
+        """Replace the record, under a lock of its own: a release may work on the host meanwhile. Raises HostError."""
+        with host_locked(self.state, ".lease.lock"):
+            record = read_lease(self.path)
+            new = change(record, age(record))
+            boot = (read(BOOT_ID) or "").strip()
+            write_file(self.path, json.dumps({**new, "boot": boot, "at": monotonic()}) + "\n", 0o644)
+            return new
 
 
-def released(lease: Mapping[str, Any], holder: str, now: float) -> dict[str, Any]:
-    """Return the lease, expired; raise LeaseError if another deployment has it by now."""
-    _own(lease, holder)
-    return {**lease, "expires": now}
+def monotonic() -> float:
+    """Return seconds since the boot, time asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _own(lease: Mapping[str, Any], holder: str) -> None:
-    if lease.get("id") != holder:
-        raise LeaseError(
-            "The lock of this deployment has expired, and %s has it now, by %s, since %s."
-            % (lease.get("id") or "nobody", lease.get("by") or "nobody", clock(lease.get("since", 0)))
-        )
-
-
-def clock(seconds: float) -> str:
-    """Return a time as text."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+def age(lease: Mapping[str, Any]) -> float:
+    """Return seconds since a lease's last beat, by this host's monotonic clock. A boot since then starts them anew."""
+    if lease.get("boot") != (read(BOOT_ID) or "").strip():
+        return monotonic()
+    return max(0.0, monotonic() - float(lease.get("at", 0)))
 
 
 def read_lease(path: str) -> dict[str, Any]:
     """Return the lease in a file; empty if there is none. Raises HostError."""
-    return _read(path, {"id": str, "number": int, "by": str, "since": NUMBER, "expires": NUMBER})
+    return _read(path, LEASE_SHAPE)
 
 
 def _read(path: str, shape: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,12 +108,12 @@ def _read(path: str, shape: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def host_locked(state: str = STATE) -> Iterator[None]:
-    """Hold the host's lock: one process at a time changes what is in `state`. Raises HostError."""
+def host_locked(state: str = STATE, name: str = ".lock") -> Iterator[None]:
+    """Hold a lock of the host: one process at a time changes what is in `state`. Raises HostError."""
     os.makedirs(state, 0o755, exist_ok=True)
     # nginx looks for the flag files as its own user.
     os.chmod(state, 0o755)  # noqa: S103
-    path = os.path.join(state, ".lock")
+    path = os.path.join(state, name)
     try:
         with locked(path, LOCK_TIMEOUT):
             yield
@@ -120,14 +124,18 @@ def host_locked(state: str = STATE) -> Iterator[None]:
         ) from None
 
 
+def read_fence(state: str = STATE) -> int:
+    """Return the highest fencing number that was at work on this host. Raises HostError."""
+    return int(_read(os.path.join(state, "fence.json"), {"number": int}).get("number") or 0)
+
+
 def check_fence(number: int, state: str = STATE) -> None:
     """Raise HostError if a later deployment has been on this host. Call it with the host's lock held."""
-    path = os.path.join(state, "fence.json")
-    highest = _read(path, {"number": int}).get("number") or 0
+    highest = read_fence(state)
     if number < highest:
         raise HostError(
             "This deployment lost its lock, and another one has worked on this host since. This step changed nothing. "
             "Run the playbook releases.yml to see what is live, and deploy again when the other deployment has ended."
         )
     if number > highest:
-        write_file(path, json.dumps({"number": number}) + "\n", 0o644)
+        write_file(os.path.join(state, "fence.json"), json.dumps({"number": number}) + "\n", 0o644)

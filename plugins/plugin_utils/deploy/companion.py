@@ -1,19 +1,21 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The process that runs alongside a deployment: it renews the lock and measures."""
+"""Processes that run on the controller beside a playbook: they renew the lock of a host, or measure."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import signal
+import socket
 import time
 import typing as t
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_file
-from ansible_collections.fivepointers.platform.plugins.module_utils.release.leases import LEASE, RENEWAL
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record, write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.register import RENEWAL
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe import Probe
 
 
@@ -27,42 +29,107 @@ def birth(pid: int) -> str:
         pass
     try:
         with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as handle:
-            return handle.read().rpartition(")")[2].split()[19]
+            fields = handle.read().rpartition(")")[2].split()
+        # One that nobody has waited for yet has ended all the same.
+        return "" if fields[0] == "Z" else fields[19]
     except OSError:
         return "?"
 
 
-def accompany(parent: int, lease: t.Callable[[str], bool | None], probe: Probe, path: str) -> None:
-    """Renew the lease and measure until SIGTERM. Writes the measurement to a file.
+def who() -> str:
+    """Return who runs the playbook: a person at a machine, or who started a workflow."""
+    actor = os.environ.get("GITHUB_ACTOR")
+    if actor:
+        return "%s (workflow run %s)" % (actor, os.environ.get("GITHUB_RUN_ID", "?"))
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return "%s@%s" % (user, socket.gethostname())
 
-    lease: changes it, and returns whether it is ours; None if the host did not answer. The next renewal makes up for
-    one that failed.
 
-    SIGUSR1 requests the measurement so far. When the playbook is gone, killed or interrupted, the lease is released, so
-    that the next deployment need not wait for it to expire: what still runs of this one has a lower number.
-    """
-    wanted: list[int] = []
+def beside(work: t.Callable[[int], None]) -> int:
+    """Run `work`, given the PID of the playbook, in a process that outlives this task; return its PID."""
+    parent = os.getppid()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        # Of a session of its own: a Ctrl-C in the terminal ends the playbook, and that ends this.
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        work(parent)
+    finally:
+        os._exit(0)
+
+
+def _until_the_end(parent: int, tick: t.Callable[[list[int]], bool]) -> None:
+    """Call `tick` with the signals that arrived, ten times per second, until SIGTERM, its wish, or the parent's end."""
+    arrived: list[int] = []
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda number, frame: wanted.append(number))
+        signal.signal(number, lambda number, frame: arrived.append(number))
     born = birth(parent)
-    probe.start()
-    renewed = time.monotonic()
-    due = renewed + RENEWAL
-    while signal.SIGTERM not in wanted:
+    while signal.SIGTERM not in arrived and birth(parent) == born and tick(arrived):
         time.sleep(0.1)
-        if birth(parent) != born:
-            lease("ended")
-            break
-        if signal.SIGUSR1 in wanted:
-            wanted.remove(signal.SIGUSR1)
+
+
+def keep(parent: int, change: t.Callable[[str], bool | None], agreed: str) -> None:
+    """Renew a claim of the lock until SIGTERM or the end of the playbook, then give it back.
+
+    change: renews or releases it, and returns whether it was ours; None if the host did not answer. The next renewal
+    makes up for one that failed. agreed: file that appears when all claims were counted, which is told to the host.
+    """
+    renewed = time.monotonic()
+    due, told = renewed + RENEWAL, False
+
+    def tick(_arrived: list[int]) -> bool:
+        nonlocal renewed, due, told
+        now = time.monotonic()
+        news = not told and os.path.exists(agreed)
+        if not news and now < due:
+            return True
+        ours = change("renewed")
+        if ours:
+            renewed, told = now, told or news
+        due = now + (RENEWAL if ours or not news else 1)
+        return ours is not False
+
+    _until_the_end(parent, tick)
+    change("released")
+    with contextlib.suppress(OSError):
+        os.unlink(agreed)
+
+
+def read_agreed(path: str) -> dict[str, t.Any]:
+    """Return the number and the members that all claims agreed on; nothing before."""
+    return read_record(path)
+
+
+def end(pid: int, patience: float) -> bool:
+    """End a process that runs beside a playbook; return whether it has ended in time."""
+    born, deadline = birth(pid), time.monotonic() + patience
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGTERM)
+    while born and birth(pid) == born:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def measure(parent: int, probe: Probe, path: str) -> None:
+    """Measure until SIGTERM or the end of the playbook, and write the measurement to a file; so far, at SIGUSR1."""
+    probe.start()
+
+    def tick(arrived: list[int]) -> bool:
+        if signal.SIGUSR1 in arrived:
+            arrived.remove(signal.SIGUSR1)
             write_file(path, json.dumps(probe.result()), 0o644)
-        if time.monotonic() > due:
-            due = time.monotonic() + RENEWAL
-            ours = lease("renewed")
-            if ours:
-                renewed = time.monotonic()
-            elif ours is False or time.monotonic() > renewed + LEASE:
-                break
+        return True
+
+    _until_the_end(parent, tick)
     write_file(path, json.dumps(probe.stop()), 0o644)
 
 
