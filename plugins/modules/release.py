@@ -87,6 +87,8 @@ options:
       - V(prepare) starts each release that differs in its idle slot and waits until it is healthy.
       - V(migrate) runs the migrations of prepared releases, on the first of a service's hosts only.
       - V(switch) sends new requests to the prepared releases. The old ones keep running.
+      - V(confirm) ends the watch over the switch. Until then, a host takes the switch back by itself if the controller
+        is lost, that is if it has ended or was silent for a minute.
       - V(commit) stops the old releases, after their drain or their hold time, and prunes.
       - V(take_back) reverts switches that are not committed, and stops candidates.
       - V(all) is prepare, migrate, switch and commit.
@@ -94,7 +96,7 @@ options:
         does nothing for services that were not adopted.
       - V(look) returns which releases are live and which are kept. It needs no artifacts.
     type: str
-    choices: [plan, prepare, migrate, switch, commit, take_back, give_back, all, look]
+    choices: [plan, look, prepare, migrate, switch, confirm, commit, take_back, give_back, all]
     default: all
   deployment:
     description:
@@ -238,7 +240,13 @@ from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leases, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    adoption,
+    confirm,
+    leases,
+    phases,
+    releases,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 
 
@@ -302,26 +310,36 @@ def would_change(job: phases.Job, phase: str) -> bool:
         return any(adoption.recorded(item.name) for item in job.wanted)
     if phase == "switch":
         return bool(candidates) or any(step.changed and step.front for step in job.plans.values())
-    if phase == "commit":
-        return any(step.repairs for step in job.plans.values())
+    if phase in ("confirm", "commit"):
+        return any(step.changed for step in job.plans.values())
     return any(step.changed for step in job.plans.values())
+
+
+PHASES = {
+    "prepare": phases.prepare,
+    "migrate": phases.migrate,
+    "switch": phases.switch,
+    "confirm": confirm.confirm,
+    "commit": phases.commit,
+    "take_back": phases.take_back,
+    "give_back": phases.give_back,
+}
 
 
 def perform(job: phases.Job, phase: str) -> bool:
     """Run a phase; return whether it changed the host."""
-    phase_of = {
-        "prepare": phases.prepare,
-        "migrate": phases.migrate,
-        "switch": phases.switch,
-        "commit": phases.commit,
-        "take_back": phases.take_back,
-        "give_back": phases.give_back,
-    }
+    if job.author and job.candidates():
+        if phase == "prepare":
+            confirm.install()
+        if phase == "switch":
+            confirm.watch()
+        if phase == "commit":
+            confirm.require_switched(job)
     if phase != "all":
-        return phase_of[phase](job)
+        return PHASES[phase](job)
     changed = False
     for step in ("prepare", "migrate", "switch", "commit"):
-        if phase_of[step](job):
+        if PHASES[step](job):
             changed = True
             job.refresh()
     return changed
@@ -363,6 +381,7 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
         found[name] = {
             "live": state.get("live") or {},
             "pending": state.get("pending") or {},
+            "unconfirmed": state.get("unconfirmed") or {},
             "previous": release_files.previous(state),
             "held": held if held.get("until", 0) > time.time() else {},
             "history": state.get("history", []),
@@ -396,7 +415,7 @@ def main() -> None:
             "nodejs_archives": {"type": "dict", "default": {}},
             "phase": {
                 "type": "str",
-                "choices": ["plan", "prepare", "migrate", "switch", "commit", "take_back", "give_back", "all", "look"],
+                "choices": ["plan", "look", *PHASES, "all"],
                 "default": "all",
             },
             "deployment": {"type": "dict", "default": {}},
@@ -433,7 +452,9 @@ def main() -> None:
             {},
             secrets,
             parameters["sent"],
-            {"deployment": deployment["id"], "by": deployment["by"]} if deployment else {},
+            {"deployment": deployment["id"], "by": deployment["by"], "number": int(deployment["number"])}
+            if deployment
+            else {},
             parameters["allow_contract_migrations"],
             parameters["adopt"],
         )

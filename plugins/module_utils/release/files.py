@@ -63,6 +63,7 @@ def set_flag(name: str, slot: str) -> None:
 def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
     """Record a switch before the flag changes. Commit or take_back ends it."""
     state = releases.read_state(name)
+    state.pop("unconfirmed", None)
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
     _write_state(name, state)
 
@@ -72,6 +73,20 @@ def end_switch(name: str) -> None:
     state = releases.read_state(name)
     if state.pop("pending", None):
         _write_state(name, state)
+
+
+def confirm_switch(name: str) -> None:
+    """Record that a switch is confirmed: the host no longer takes it back by itself."""
+    state = releases.read_state(name)
+    state["pending"]["confirmed"] = True
+    _write_state(name, state)
+
+
+def note_unconfirmed(name: str, switch: Mapping[str, Any]) -> None:
+    """Record that this host took a switch back by itself, until the next one."""
+    state = releases.read_state(name)
+    state["unconfirmed"] = {key: switch[key] for key in ("release", "deployment", "by") if key in switch}
+    _write_state(name, state)
 
 
 def record_switch(name: str, release: str, slot: str) -> None:

@@ -263,8 +263,8 @@ class Job:
     plans: dict[str, Plan]
     secrets: dict[str, str]
     archives: dict[str, str]
-    # {deployment, by}: whose switches these are.
-    author: dict[str, str] = dataclasses.field(default_factory=dict)
+    # {deployment, by, number}: whose switches these are.
+    author: dict[str, Any] = dataclasses.field(default_factory=dict)
     allow_contract: bool = False
     # Whether ports are taken over; from whom they were, or to whom they were given back.
     adopt: bool = False

@@ -130,11 +130,12 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
     return record
 
 
-SWITCH = {"release": str, "slot": str, "since": (str, *NUMBER), "deployment": str, "by": str}
+SWITCH = {"release": str, "slot": str, "since": (str, *NUMBER), "deployment": str, "by": str, "number": int}
 STATE_SHAPE = {
     "live": SWITCH,
     "pending": {**SWITCH, "before": {"release": str, "slot": str}},
     "held": {"slot": str, "until": NUMBER},
+    "unconfirmed": {"release": str, "deployment": str, "by": str},
     "line": [str],
     "history": [SWITCH],
 }
@@ -279,6 +280,7 @@ class Seen:
 
     releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
     pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
+    unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
     held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
     live slot, of a service that hands over documents.
     """
@@ -292,6 +294,7 @@ class Seen:
     front: str | None = None
     recorded: tuple[str, str] = ("", "")
     pending: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unconfirmed: dict[str, Any] = dataclasses.field(default_factory=dict)
     held: str = ""
     sockets: int = 0
 
@@ -337,6 +340,7 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
         pending=state.get("pending") or {},
+        unconfirmed=state.get("unconfirmed") or {},
         held=held.get("slot", "") if held.get("until", 0) + TIMER_SLACK > time.time() else "",
     )
 
@@ -463,6 +467,16 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
 
 def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
     """Why the desired release has to be started and switched to; empty if it is live and running."""
+    reasons = _differences(wanted, seen, now)
+    if reasons and seen.unconfirmed:
+        reasons.append(
+            "this host took release %s back by itself: the deployment %s, by %s, ended before it confirmed"
+            % tuple(seen.unconfirmed.get(key, "?") for key in ("release", "deployment", "by"))
+        )
+    return reasons
+
+
+def _differences(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
     if seen.live is None:
         return ["it is not deployed on this host yet"]
     if now.release != wanted.release:

@@ -1,0 +1,176 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""The watch over a switch: a host takes it back by itself if the controller is lost before it confirms.
+
+A unit of systemd runs this file on the host from the first switch of a deployment until its end. It outlives the
+module that started it, and a reboot. Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+import zipfile
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import register, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read, write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases, phases, releases
+
+UNIT = "fivepointers-confirm.service"
+PACKAGE = "ansible_collections.fivepointers.platform.plugins.module_utils"
+POLL, RETRY = 1.0, 5.0
+
+TEXT = """\
+# Takes a switch back that nobody confirms. Changes made here are replaced.
+[Unit]
+Description=Take back what a deployment switched to and did not confirm
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+Environment=PYTHONPATH=%(program)s PYTHONDONTWRITEBYTECODE=1
+ExecStart=%(python)s -m %(package)s.release.confirm
+Restart=on-failure
+RestartSec=5s
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+# --- in the module --------------------------------------------------------------
+
+
+def program_path() -> str:
+    """Return where the watch's program is kept."""
+    return os.path.join(releases.STATE, "confirm.zip")
+
+
+def program() -> bytes:
+    """Return the code of this process as an archive that Python can run, the same for the same code."""
+    loaded: dict[str, Any] = {name: module for name, module in sys.modules.items() if name.startswith(PACKAGE)}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        written = set()
+        for name, module in sorted(loaded.items()):
+            parts = name.split(".")
+            packages = ["/".join(parts[:end]) for end in range(1, len(parts))]
+            if hasattr(module, "__path__"):
+                packages.append("/".join(parts))
+            else:
+                archive.writestr(zipfile.ZipInfo("/".join(parts) + ".py"), module.__loader__.get_source(name) or "")
+            for package in packages:
+                if package not in written:
+                    written.add(package)
+                    archive.writestr(zipfile.ZipInfo(package + "/__init__.py"), "")
+    return packed.getvalue()
+
+
+def install() -> None:
+    """Install the watch, before anything is switched: a switch itself needs no space."""
+    text = TEXT % {"program": program_path(), "python": sys.executable, "package": PACKAGE}
+    code, unit = program(), os.path.join(systemd.UNITS, UNIT)
+    try:
+        with open(program_path(), "rb") as handle:
+            same = handle.read() == code
+    except OSError:
+        same = False
+    if same and read(unit) == text and systemd.is_enabled(UNIT):
+        return
+    write_file(program_path(), code, 0o644)
+    write_file(unit, text, 0o644)
+    systemd.systemctl("daemon-reload")
+    systemd.enable(UNIT)
+    systemd.systemctl("try-restart", "--no-block", UNIT)
+
+
+def watch() -> None:
+    """Start the watch, unless it runs."""
+    systemd.systemctl("start", UNIT)
+
+
+def require_switched(job: phases.Job) -> None:
+    """Raise ReleaseError if the host took a switch back in the meantime."""
+    for item, _todo in job.candidates():
+        raise releases.ReleaseError(
+            "%s on %s: the switch to release %s is no longer in place. The host takes a switch back after %d s "
+            "without a sign of life from the controller. Check the network between them, and deploy again."
+            % (item.name, job.host, item.release, register.LEASE)
+        )
+
+
+def confirm(job: phases.Job) -> bool:
+    """Confirm the switches of a deployment: from now on no host takes them back by itself."""
+    require_switched(job)
+    mine = [item.name for item in job.wanted if _of(job.seen[item.name].pending, job.author)]
+    for name in mine:
+        release_files.confirm_switch(name)
+    return bool(mine)
+
+
+def _of(pending: dict[str, Any], author: dict[str, Any]) -> bool:
+    return bool(pending) and pending.get("deployment") == author.get("deployment")
+
+
+# --- in the unit ----------------------------------------------------------------
+
+
+def unconfirmed() -> dict[str, dict[str, Any]]:
+    """Return the switches that a deployment has not confirmed, by service."""
+    found = {}
+    for name in listed(releases.STATE):
+        if os.path.isdir(os.path.join(releases.STATE, name)):
+            pending = releases.read_state(name).get("pending") or {}
+            if pending.get("number") and not pending.get("confirmed"):
+                found[name] = pending
+    return found
+
+
+def forsaken(pending: dict[str, Any], lease: dict[str, Any], age: float, fence: int) -> bool:
+    """Return whether nobody will confirm a switch: its run has ended or is silent, and no later one was at work."""
+    mine = lease.get("id") == pending.get("deployment")
+    return fence <= pending["number"] and not (mine and register.held(lease, age))
+
+
+def take_back() -> list[str]:
+    """Take back what is forsaken; return its services."""
+    with leases.host_locked(releases.STATE):
+        lease = leases.read_lease(leases.HostStore(releases.STATE).path)
+        age, fence = leases.age(lease), leases.read_fence(releases.STATE)
+        found = {name: item for name, item in unconfirmed().items() if forsaken(item, lease, age, fence)}
+        if not found:
+            return []
+        # The last one that was switched to is the first to be taken back.
+        names = sorted(found, key=lambda name: float(found[name].get("since") or 0))
+        wanted = [releases.load_wanted(name, found[name]["release"]) for name in names]
+        job = phases.Job("this host", wanted, {}, {}, {}, {})
+        job.refresh()
+        phases.take_back(job)
+        for name in names:
+            release_files.note_unconfirmed(name, found[name])
+        return names
+
+
+def main() -> None:
+    """Watch as long as a run has the lock, or something is not confirmed."""
+    while True:
+        try:
+            lease = leases.read_lease(leases.HostStore(releases.STATE).path)
+            waiting = unconfirmed()
+            if not waiting and not register.held(lease, leases.age(lease)):
+                return
+            for name in take_back() if waiting else []:
+                print("%s: nobody confirmed its switch, which was taken back" % name, flush=True)
+        except phases.ERRORS as error:
+            print(phases.explain(error), flush=True)
+            time.sleep(RETRY)
+        time.sleep(POLL)
+
+
+if __name__ == "__main__":
+    main()
