@@ -21,6 +21,9 @@ description:
   - The source is only read. It is copied to a work folder, where installed packages are kept for the next build.
   - In a git repository the source is what git tracks, and new files that it does not ignore. Elsewhere it is everything
     but C(node_modules) and the output.
+  - There, the manifest names the checked-out commit as C(commit), with C(id), C(time), the committer's in seconds, and
+    C(dirty), whether files differ from it. An artifact that is built already, and becomes the latest again, gets the
+    commit of now.
   - Builds see little of the environment of Ansible. Pass what they need in O(service.environment).
   - Runs on the controller, or in CI.
 requirements:

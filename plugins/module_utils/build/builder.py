@@ -41,6 +41,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
     Spec,
     build_command,
     check_source,
+    commit_of,
     digest_of,
     file_sha256,
     identity,
@@ -112,13 +113,24 @@ class Builder:
             plan = self.plan()
             manifest = plan["manifest"]
             built = manifest is None
+            commit = commit_of(self.spec)
             if built:
-                manifest = self._make(plan)
+                manifest = self._make(plan, commit)
+            elif commit and self._older(manifest):
+                manifest = self.store.restate(manifest, commit)
             changed = self.store.point(manifest) or built
             removed = self.store.prune(self.keep, but=manifest["id"]) if changed else []
         return {"manifest": manifest, "built": built, "changed": changed, "reason": plan["reason"], "removed": removed}
 
-    def _make(self, plan: dict[str, Any]) -> dict[str, Any]:
+    def _older(self, manifest: dict[str, Any]) -> bool:
+        """Return whether an artifact that exists needs the commit of now: it was reverted to, or had none yet.
+
+        An artifact that is still the latest keeps its commit: otherwise each commit would change all artifacts.
+        """
+        latest = self.store.manifest("latest") or {}
+        return latest.get("id") != manifest["id"] or (manifest.get("commit") or {}).get("dirty", True)
+
+    def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
         spec = self.spec
         self.log.unlink(missing_ok=True)
         program = self.runtime.program
@@ -142,6 +154,8 @@ class Builder:
             "inputs": plan["inputs"],
             "left_out": layout.left_out,
         }
+        if commit:
+            about["commit"] = commit
         return self.store.put(plan["id"], about, layout)
 
     def _copy_source(self, files: list[SourceFile]) -> None:

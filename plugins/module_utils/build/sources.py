@@ -101,6 +101,20 @@ def listed_by_git(root: Path) -> list[str] | None:
     return None if names is None else sorted(set(os.fsdecode(names).split("\0")) - {""})
 
 
+def commit_of(spec: Spec) -> dict[str, Any] | None:
+    """Return the checked-out commit that the source belongs to: id, time (the committer's, in seconds), and dirty.
+
+    dirty: files differ from it, or are new and not ignored. None outside a repository, or before its first commit.
+    """
+    if listed_by_git(spec.root) is None:
+        return None
+    head = git(spec.root, "log", "-1", "--no-show-signature", "--format=%H %ct")
+    if not head:
+        return None
+    name, time = head.decode().split()
+    return {"id": name, "time": int(time), "dirty": git(spec.root, "status", "--porcelain", "--", ".") != b""}
+
+
 def source_names(spec: Spec) -> list[str]:
     """Return the files to build: git's, or all; without installed packages, outputs and unrelated packages."""
     root = spec.root

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, parents, read
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import SIGNATURE, Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
 
 #: Earliest and latest modification time of files in an archive, in seconds since 1970: 2001 and 2020.
@@ -137,10 +137,18 @@ class Store:
         with self._writing(f"{name}.tar.gz") as file:
             written = write_archive(layout, file)
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        manifest = {**about, "id": name, "created": created, **written}
+        return self._sign({**about, "id": name, "created": created, **written})
+
+    def restate(self, manifest: dict[str, Any], commit: dict[str, Any]) -> dict[str, Any]:
+        """Say that an artifact belongs to this commit. Returns its manifest."""
+        if manifest.get("commit") == commit:
+            return manifest
+        return self._sign({key: value for key, value in manifest.items() if key != SIGNATURE} | {"commit": commit})
+
+    def _sign(self, manifest: dict[str, Any]) -> dict[str, Any]:
         if self.signer:
             manifest = self.signer.sign(manifest)
-        self._write_json(f"{name}.json", manifest)
+        self._write_json(f"{manifest['id']}.json", manifest)
         return manifest
 
     def point(self, manifest: dict[str, Any]) -> bool:

@@ -42,6 +42,8 @@ def parse_manifest(
     wrong = [key for key in SIZES if not _is_size(manifest[key])]
     if not re.fullmatch("[0-9a-f]{64}", str(manifest["archive_sha256"])):
         wrong.append("archive_sha256")
+    if "commit" in manifest and not _is_commit(manifest["commit"]):
+        wrong.append("commit")
     identifier = manifest["id"]
     if not is_artifact_id(identifier) or (artifact and identifier != artifact):
         wrong.insert(0, "id")
@@ -92,6 +94,15 @@ def read_manifest(artifacts: str, service: str, artifact: str | None, keys: Sequ
 
 def _is_size(value: t.Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_commit(value: t.Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", str(value.get("id"))) is not None
+        and _is_size(value.get("time"))
+        and isinstance(value.get("dirty"), bool)
+    )
 
 
 def archive_path(artifacts: str, service: str, manifest: Mapping[str, t.Any]) -> str:

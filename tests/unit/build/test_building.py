@@ -32,6 +32,12 @@ from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, spe
 Make = Callable[..., Builder]
 
 
+@pytest.fixture
+def signer() -> Signer:
+    pem = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True)
+    return Signer(pem.stdout)
+
+
 def tree_of(folder: Path) -> dict[str, str]:
     """Every file below a folder with its digest."""
     return {
@@ -157,6 +163,46 @@ def test_going_back_makes_the_old_artifact_the_latest(project: Path, builder: Ma
     assert back["manifest"]["id"] == first
 
 
+def test_the_manifest_names_the_commit(project: Path, builder: Make, signer: Signer) -> None:
+    def build() -> dict[str, Any]:
+        return builder(spec(project), signer=signer).build()
+
+    def commit(message: str, time_: int) -> dict[str, Any]:
+        who = {f"GIT_{role}_{what}": "a@b.c" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        environment = {**os.environ, **who, "GIT_COMMITTER_DATE": f"{time_} +0900"}
+        git = ["git", "-C", str(project)]
+        subprocess.run([*git, "add", "-A"], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", message], check=True, env=environment)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+        return {"id": head.stdout.strip(), "time": time_, "dirty": False}
+
+    assert "commit" not in build()["manifest"], "outside a repository"
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    write(project, {".gitignore": "node_modules\ndist\n"})
+    assert "commit" not in build()["manifest"], "before the first commit"
+    first = commit("one", 1_700_000_001)
+    done = build()
+    assert (done["built"], done["changed"], done["manifest"]["commit"]) == (False, True, first), "learned afterwards"
+    text = (project / "src/main.js").read_text()
+    write(project, {"src/main.js": "console.log(2);\n"})
+    assert build()["manifest"]["commit"] == {**first, "dirty": True}
+    second = commit("two", 1_700_000_002)
+    assert build()["manifest"]["commit"] == second
+
+    commit("of another service", 1_700_000_003)
+    done = build()
+    assert (done["changed"], done["manifest"]["commit"]) == (False, second), "the same content, so the same manifest"
+
+    write(project, {"src/main.js": text})
+    revert = commit("revert two", 1_700_000_004)
+    done = build()
+    assert (done["built"], done["manifest"]["commit"]) == (False, revert), "going back on purpose is not older"
+    store = builder(spec(project), signer=signer).store
+    assert store.manifest(done["manifest"]["id"]) == store.manifest("latest") == done["manifest"]
+    assert signed_by(done["manifest"], [signer.public_key])
+    assert not signed_by({**done["manifest"], "commit": first}, [signer.public_key])
+
+
 def test_installed_packages_stay_between_builds(project: Path, builder: Make) -> None:
     make = builder(spec(project))
     shutil.rmtree(make.work)
@@ -190,10 +236,9 @@ def test_a_damaged_archive_is_built_again(project: Path, builder: Make) -> None:
     assert again["manifest"]["archive_sha256"] == manifest["archive_sha256"]
 
 
-def test_an_artifact_of_somebody_else_is_built_again(project: Path, builder: Make) -> None:
+def test_an_artifact_of_somebody_else_is_built_again(project: Path, builder: Make, signer: Signer) -> None:
     """A script of another service's build writes here: archive and manifest fit each other."""
-    pem = subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519"], capture_output=True, text=True, check=True)
-    ours = Signer(pem.stdout)
+    ours = signer
     make = builder(spec(project), signer=ours)
     manifest = make.build()["manifest"]
     assert signed_by(manifest, [ours.public_key]) and not make.build()["changed"]

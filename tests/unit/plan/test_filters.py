@@ -217,6 +217,7 @@ def test_the_id_in_a_fetched_manifest_is_checked_before_it_is_a_path() -> None:
         return release_filters.artifact_id(json.dumps(manifest | changes), "api", origin, artifact)
 
     assert read() == read("a" * 16) == "a" * 16
+    assert read(commit={"id": "b" * 40, "time": 1, "dirty": False}) == "a" * 16
     for changes in ({"id": ESCAPE}, {"id": ["a" * 16]}, {"id": "a" * 15}, {"id": None}, {"id": "a" * 16 + "\n"}):
         with pytest.raises(AnsibleFilterError, match=f"api: the manifest {origin} is not one that a build .*id is"):
             read(**changes)
@@ -226,6 +227,9 @@ def test_the_id_in_a_fetched_manifest_is_checked_before_it_is_a_path() -> None:
         ({"unpacked_size": -1}, "unpacked_size"),
         ({"files_count": True}, "files_count"),
         ({"service": "sites"}, "service"),
+        ({"commit": {"id": "a" * 40, "time": "1", "dirty": False}}, "commit"),
+        ({"commit": {"id": "../x", "time": 1, "dirty": False}}, "commit"),
+        ({"commit": None}, "commit"),
     ):
         with pytest.raises(AnsibleFilterError, match=f"{key} is "):
             read(**changes)
