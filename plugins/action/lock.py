@@ -85,7 +85,7 @@ class ActionModule(ActionBase):
             if name not in answers and not item.get("unreachable")
         ]
         gone = [name for name in (part.strip() for part in str(args.get("gone") or "").split(",")) if name]
-        number, members, problems = agreement(answers, sorted(claims), gone)
+        number, members, problems = agreement(answers, sorted(claims), gone, int(args.get("intended") or 0))
         if damaged or problems:
             return {"changed": False, "failed": True, "msg": "\n".join([*damaged, *problems])}
         path = self._agreed(args)

@@ -28,7 +28,7 @@ TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
-    "allow_contract_migrations", "adopt", "lacking", "environment_digests", "artifact_keys",
+    "allow_contract_migrations", "allow_older", "adopt", "lacking", "environment_digests", "artifact_keys",
 }  # fmt: skip
 
 
@@ -70,6 +70,7 @@ class ActionModule(ActionBase):
             "host": host,
             "deployment": args.get("deployment") or {},
             "allow_contract_migrations": args.get("allow_contract_migrations", False),
+            "allow_older": args.get("allow_older", False),
             "adopt": args.get("adopt", False),
         }
         if phase in ("look", "give_back"):

@@ -53,6 +53,11 @@ options:
       - With V(held), names of hosts that will not come back, separated by commas.
     type: str
     default: ''
+  intended:
+    description:
+      - With V(held), how many hosts the environment is described to have. 0 if that is not described.
+    type: int
+    default: 0
   directory:
     description:
       - Directory on the controller in which the processes that renew learn what was agreed.
@@ -162,6 +167,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["claimed", "held", "renewed", "released"], "required": True},
             "claims": {"type": "dict", "default": {}},
             "gone": {"type": "str", "default": ""},
+            "intended": {"type": "int", "default": 0},
             "directory": {"type": "path"},
             "id": {"type": "str", "default": ""},
             "by": {"type": "str", "default": ""},

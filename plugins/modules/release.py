@@ -109,6 +109,11 @@ options:
       - Whether migrations may remove or narrow what the live release still uses.
     type: bool
     default: false
+  allow_older:
+    description:
+      - Whether code may be replaced by code of an older git commit.
+    type: bool
+    default: false
   adopt:
     description:
       - Whether to take the front's port over from another process, such as the same application run by pm2 or nohup.
@@ -176,6 +181,9 @@ services:
     changed:
       description: Whether the host differed from the desired state.
       type: bool
+    older:
+      description: Why its code is older than what is live. Empty if it is not, or if that is unknown.
+      type: str
     ready:
       description: Whether the desired release is prepared and only the switch is missing.
       type: bool
@@ -188,7 +196,7 @@ services:
       type: list
       elements: str
   sample:
-    api: {release: 3f2a9c01b7de, serving: 91c04d55e2aa, live: blue, slot: green, changed: true, ready: false,
+    api: {release: 3f2a9c01b7de, serving: 91c04d55e2aa, live: blue, slot: green, changed: true, older: '', ready: false,
           reasons: ['its code differs (5f0c, was 8b1e)'],
           steps: ['switch api from slot blue (release 91c04d55e2aa) to slot green (release 3f2a9c01b7de)']}
 differing:
@@ -420,6 +428,7 @@ def main() -> None:
             },
             "deployment": {"type": "dict", "default": {}},
             "allow_contract_migrations": {"type": "bool", "default": False},
+            "allow_older": {"type": "bool", "default": False},
             "adopt": {"type": "bool", "default": False},
             "requests": {"type": "list", "elements": "dict", "default": []},
             "sent": {"type": "dict", "default": {}},
@@ -456,6 +465,7 @@ def main() -> None:
             if deployment
             else {},
             parameters["allow_contract_migrations"],
+            parameters["allow_older"] or bool(parameters["targets"]),
             parameters["adopt"],
         )
         looks_only = phase == "plan" or module.check_mode

@@ -119,12 +119,13 @@ def claim(
 
 
 def agreement(
-    claims: Mapping[str, Mapping[str, Any]], hosts: list[str], gone: list[str]
+    claims: Mapping[str, Mapping[str, Any]], hosts: list[str], gone: list[str], intended: int = 0
 ) -> tuple[int, dict[str, str], list[str]]:
     """Return the fencing number, the members, and why the lock is not ours (empty if it is).
 
     claims: what each host answered, {mine, member, number, members, problem}, by name in the inventory; a host that
-    did not answer is missing. hosts: all names in the inventory. gone: members that will not come back.
+    did not answer is missing. hosts: all names in the inventory. gone: members that will not come back. intended: how
+    many hosts the environment is described to have; 0 if that is unknown.
     """
     newest: Mapping[str, Any] = {"number": 0, "members": {}}
     newest = max([newest, *claims.values()], key=lambda item: int(item["number"]))
@@ -146,6 +147,12 @@ def agreement(
             "This inventory lacks %s, which the last run had in this environment: %s there, %s here. Start what is "
             "stopped, or mend the inventory. If it is gone for good, add: -e hosts_gone=%s"
             % (", ".join(missing), len(newest["members"]), len(hosts), ",".join(missing))
+        )
+    elif len(hosts) + len(gone) < intended:
+        problems.append(
+            "This inventory has %d hosts, and platform_environment.aws.hosts describes %d. Start what is stopped, or "
+            "correct the counts there. To go on without them, name them: -e hosts_gone=NAME,NAME"
+            % (len(hosts), intended)
         )
     mine = sum(1 for item in claims.values() if item["mine"])
     held_by = sorted({item["problem"] for item in claims.values() if item["problem"]})

@@ -266,6 +266,7 @@ class Job:
     # {deployment, by, number}: whose switches these are.
     author: dict[str, Any] = dataclasses.field(default_factory=dict)
     allow_contract: bool = False
+    allow_older: bool = False
     # Whether ports are taken over; from whom they were, or to whom they were given back.
     adopt: bool = False
     adopted: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -307,6 +308,12 @@ def prepare(job: Job) -> bool:
     todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
     if not todo:
         return bool(unverified)
+    older = [step.older for _item, step in todo if step.older]
+    if older and not job.allow_older:
+        raise ReleaseError(
+            "%s. Nothing was changed. Update your checkout, build and deploy again. To go back on purpose, use "
+            "rollback.yml, or add -e older=true." % "; ".join(older)
+        )
     if not shutil.which("nginx"):
         raise ReleaseError(
             "nginx is not installed on %s. Configure the host first: the role nginx installs it." % job.host

@@ -72,6 +72,7 @@ class Wanted:
     shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
     handover: what moves to the new slot at a switch: requests, or documents with their open sockets.
+    commit: {id, time (seconds since 1970)} of the code, if it comes from git.
 
     Releases that were staged by an earlier version lack the fields that have a default.
     """
@@ -100,6 +101,7 @@ class Wanted:
     keep: dict[str, int]
     writable: list[str] = dataclasses.field(default_factory=list)
     handover: str = "requests"
+    commit: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def process(self) -> bool:
@@ -145,7 +147,7 @@ RELEASE_SHAPE = {
     "artifact": str,
     "staged": NUMBER,
     "parts": dict.fromkeys(PARTS, str),
-    "wanted": {"archive": {"unpacked": int}},
+    "wanted": {"archive": {"unpacked": int}, "commit": {"id": str, "time": int}},
 }
 
 
@@ -392,6 +394,7 @@ class Plan:
     candidate: the release has to become live. ready: it is prepared, only the switch is missing.
     stage: empty, "archive", or the id of a release on the host that has the same code.
     migrate: its migrations have to run, on this host. front: the front has to be written.
+    older: why its code is older than what is live; empty if it is not, or if that is unknown.
     repairs: drift to fix although the right release is live. steps: everything that has to be done, in words.
     """
 
@@ -405,6 +408,7 @@ class Plan:
     stage: str
     migrate: bool
     front: bool
+    older: str
     reasons: tuple[str, ...]
     repairs: tuple[str, ...]
     steps: tuple[str, ...]
@@ -423,6 +427,7 @@ class Plan:
             "slot": self.slot,
             "changed": self.changed,
             "ready": self.ready,
+            "older": self.older,
             "reasons": [*self.reasons, *self.repairs],
             "steps": list(self.steps),
         }
@@ -459,10 +464,29 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
         stage=stage,
         migrate=migrate,
         front=front,
+        older=_older(wanted, seen.releases.get(now.release, {})) if reasons else "",
         reasons=tuple(reasons),
         repairs=tuple(repairs),
         steps=tuple(_steps(wanted, seen, now, slot, stage, ready, migrate, front) if reasons else repairs),
     )
+
+
+def _older(wanted: Wanted, record: Mapping[str, Any]) -> str:
+    """Why the code is older than that of a release; empty if it is the same, newer, or not known to be older."""
+    new, old = wanted.commit, record.get("wanted", {}).get("commit") or {}
+    if wanted.parts.get("code") == record.get("parts", {}).get("code") or new.get("time", 0) >= old.get("time", 0):
+        return ""
+    if not new:
+        return ""
+    return "%s: its code is of commit %s (%s), which is older than commit %s (%s), which is live" % (
+        wanted.name,
+        *("%.12s" % new["id"], clock(new["time"]), "%.12s" % old["id"], clock(old["time"])),
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a time as text."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def _reasons(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:

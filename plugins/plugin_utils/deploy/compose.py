@@ -207,4 +207,5 @@ def compose(
         "keep": spec["keep"],
         "writable": [spec["writable"]] if spec["writable"] else [],
         "handover": spec["handover"],
+        "commit": manifest.get("commit") or {},
     }

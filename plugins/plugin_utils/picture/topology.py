@@ -32,6 +32,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
     Flow,
     flows,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import size
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
 
 # The width of a character in a monospaced font, relative to its size; no font that browsers use is wider.
@@ -186,7 +187,7 @@ def machines(model: Model) -> list[Machine]:
         # An inventory from AWS has no defined order.
         return [Machine(name, host["address"] or "", host["services"]) for name, host in sorted(model.hosts.items())]
     return [
-        Machine(f"{aws_hosts.count(group) + len(group['adopt'])} × {name}", group["type"], group["services"])
+        Machine(f"{size(group)} × {name}", group["type"], group["services"])
         for name, group in aws_hosts.groups(model).items()
     ]
 

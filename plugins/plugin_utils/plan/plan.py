@@ -28,6 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
     addresses,
     beside_edge,
     host_plans,
+    intended,
     slots,
     upstreams,
 )
@@ -245,6 +246,8 @@ def plan(model: Model) -> dict[str, Any]:
             "deployment": environment["deployment"],
             # The CloudWatch dashboard that marks deployments; empty if provision.yml creates none.
             "dashboard": aws_name(model, "platform") if environment["aws"] is not None else "",
+            # How many hosts the environment is to have; 0 if that is not described.
+            "intended": intended(model),
             "artifacts": artifact_store(environment["artifacts"]),
             # The public keys, one of which has to have signed an artifact; empty if none has to.
             "artifact_keys": (environment["artifact_signing"] or {}).get("keys", []),

@@ -33,6 +33,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan im
     connection_budget,
     service_spec,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import count
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import secret_references
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
@@ -97,12 +98,6 @@ def groups(model: Model) -> dict[str, dict[str, Any]]:
     """Return the checked groups of hosts; empty if this environment's hosts are created elsewhere."""
     found: dict[str, dict[str, Any]] = (model.environment["aws"] or {}).get("hosts") or {}
     return found
-
-
-def count(group: Mapping[str, Any]) -> int:
-    """Return how many hosts of a group to create: one by default, none if it has adopted hosts."""
-    stated: int | None = group["count"]
-    return stated if stated is not None else 0 if group["adopt"] else 1
 
 
 def placement(model: Model) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
@@ -75,6 +75,23 @@ def listeners(model: Model, names: Iterable[str]) -> Iterator[tuple[str, int, st
     for name in called_services(model, names):
         if model.services[name]["port"]:
             yield name, INTERNAL + model.services[name]["port"], f"the internal address of '{name}'"
+
+
+def count(group: Mapping[str, Any]) -> int:
+    """Return how many hosts of a group to create: one by default, none if it has adopted hosts."""
+    stated: int | None = group["count"]
+    return stated if stated is not None else 0 if group["adopt"] else 1
+
+
+def size(group: Mapping[str, Any]) -> int:
+    """Return how many hosts a group has in the end."""
+    return count(group) + len(group["adopt"] or [])
+
+
+def intended(model: Model) -> int:
+    """Return how many hosts this environment is described to have; 0 if its hosts are created elsewhere."""
+    groups = (model.environment["aws"] or {}).get("hosts") or {}
+    return sum(size(group) for group in groups.values())
 
 
 def host_plans(model: Model) -> dict[str, dict[str, Any]]:
