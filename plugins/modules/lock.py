@@ -157,7 +157,12 @@ def claim(store: leases.HostStore, parameters: dict) -> dict:
     except register.HeldError as error:
         record = error.record
         answer.update(mine=False, problem=str(error))
-    return {**answer, "number": int(record.get("number", 0)), "members": record.get("members") or {}}
+    members = record.get("members") or {}
+    return {
+        **answer,
+        "number": int(record.get("number", 0)),
+        "members": {str(key): str(name) for key, name in members.items()},
+    }
 
 
 def main() -> None:

@@ -120,7 +120,7 @@ def previous(state: Mapping[str, Any]) -> str:
 def hold(name: str, slot: str, until: float) -> None:
     """Record until when (seconds since 1970) a replaced slot keeps running."""
     state = releases.read_state(name)
-    state["held"] = {"slot": slot, "until": until}
+    state["held"] = {"slot": slot, "since": time.time(), "until": until}
     _write_state(name, state)
 
 

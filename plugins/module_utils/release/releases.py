@@ -136,7 +136,7 @@ SWITCH = {"release": str, "slot": str, "since": (str, *NUMBER), "deployment": st
 STATE_SHAPE = {
     "live": SWITCH,
     "pending": {**SWITCH, "before": {"release": str, "slot": str}},
-    "held": {"slot": str, "until": NUMBER},
+    "held": {"slot": str, "until": NUMBER, "since": NUMBER},
     "unconfirmed": {"release": str, "deployment": str, "by": str},
     "line": [str],
     "history": [SWITCH],
@@ -343,8 +343,13 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
         pending=state.get("pending") or {},
         unconfirmed=state.get("unconfirmed") or {},
-        held=held.get("slot", "") if held.get("until", 0) + TIMER_SLACK > time.time() else "",
+        held=held.get("slot", "") if is_held(held, time.time()) else "",
     )
+
+
+def is_held(held: Mapping[str, Any], now: float) -> bool:
+    """Return whether a slot is still to run. A clock that was put back ends it: nobody knows how long it has run."""
+    return float(held.get("since", 0)) - TIMER_SLACK < now < float(held.get("until", 0)) + TIMER_SLACK
 
 
 def _observe_slot(

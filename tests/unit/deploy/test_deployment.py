@@ -1,12 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""The lock's lease, what became of a deployment, and the process that lives as long as it does."""
+"""What became of a deployment, and the processes that live as long as a run does."""
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import companion as companions
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import steps as deploy_steps
 
@@ -36,43 +33,6 @@ def step(name: str, host: str, failed: bool = False, **changes: Any) -> dict[str
 
 
 ROOT = Path(__file__).parents[3]
-
-
-# --- the lease ------------------------------------------------------------------
-
-
-def test_one_holds_the_lock_and_the_other_is_told_who() -> None:
-    lease = leases.acquired({}, "one", "ann@desk", 1000.0)
-    with pytest.raises(leases.LeaseError, match=r"(?s)one, by ann@desk, since 1970-01-01 00:16:40.*expires in 5"):
-        leases.acquired(lease, "two", "bob@desk", 1005.0)
-    assert leases.renewed(lease, "one", 1050.0)["expires"] == 1050 + leases.LEASE
-
-
-def test_a_dead_holder_s_lease_ends_by_itself_and_its_successor_has_a_higher_number() -> None:
-    lease = leases.acquired({}, "one", "ann", 1000.0)
-    after = leases.acquired(lease, "two", "bob", 1000.1 + leases.LEASE)
-    assert after["number"] > lease["number"]
-    for change in (leases.renewed, leases.released):
-        with pytest.raises(leases.LeaseError, match="two has it now, by bob"):
-            change(after, "one", 1100.0)
-
-
-def test_a_lock_that_was_given_back_is_free_at_once() -> None:
-    lease = leases.released(leases.acquired({}, "one", "ann", 1000.0), "one", 1001.0)
-    assert leases.acquired(lease, "two", "bob", 1001.0)["id"] == "two"
-
-
-def test_numbers_rise_even_where_the_clock_goes_back() -> None:
-    lease: dict[str, Any] = {}
-    numbers = []
-    for holder, now in zip("abcd", (1000.0, 2000.0, 500.0, 500.0), strict=True):
-        lease = leases.acquired({**lease, "expires": 0}, holder, "x", now)
-        numbers.append(lease["number"])
-    assert numbers == sorted(set(numbers))
-
-
-def test_the_lease_outlives_renewals_that_come_late() -> None:
-    assert leases.LEASE >= 3 * leases.RENEWAL
 
 
 BACK = [step("take back", "a"), step("take back", "b")]
@@ -156,7 +116,7 @@ def test_what_is_asked_during_a_deployment() -> None:
 # --- the process beside the playbook -------------------------------------------------
 
 COMPANION = """
-import json, os, sys, time
+import sys
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import companion
 
 companion.RENEWAL = 0.2
@@ -167,25 +127,28 @@ class Probe:
     def result(self): self.number += 1; return {"asked": self.number}
     def stop(self): return {"asked": "the end"}
 
-def lease(state):
+def change(state):
     open(sys.argv[2], "a").write(state + " ")
     return {"held": True, "lost": False, "silent": None}[sys.argv[3]]
 
 print("ready", flush=True)
-companion.accompany(int(sys.argv[1]), lease, Probe(), sys.argv[2] + ".json")
+if sys.argv[3] == "measure":
+    companion.measure(int(sys.argv[1]), Probe(), sys.argv[2] + ".json")
+else:
+    companion.keep(int(sys.argv[1]), change, sys.argv[2] + ".lock")
 """
 
 
 @pytest.fixture
 def companion(tmp_path: Path) -> Any:
-    """Start a playbook that sleeps, and its companion."""
+    """Start a playbook that sleeps, and a process beside it."""
     started = []
 
-    def start(lease: str = "held") -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes], Path]:
+    def start(how: str) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes], Path]:
         playbook = subprocess.Popen(["sleep", "60"])
-        path = tmp_path / "measured"
+        path = tmp_path / "said"
         process = subprocess.Popen(
-            [sys.executable, "-c", COMPANION, str(playbook.pid), str(path), lease],
+            [sys.executable, "-c", COMPANION, str(playbook.pid), str(path), how],
             env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
             stdout=subprocess.PIPE,
         )
@@ -200,47 +163,59 @@ def companion(tmp_path: Path) -> Any:
         process.wait()
 
 
-@pytest.mark.slow
-def test_it_renews_and_says_what_it_measured_until_it_is_told_to_end(companion: Any) -> None:
-    _playbook, process, path = companion()
-    answer = str(path) + ".json"
-    for number in itertools.count(1):
-        assert companions.ask(process.pid, signal.SIGUSR1, answer, 5) == {"asked": number}
-        if number == 3:
-            break
+def until(what: Any) -> None:
+    """Wait until something holds."""
     deadline = time.monotonic() + 5
-    while not path.exists() or path.read_text().count("renewed") < 3:
-        assert time.monotonic() < deadline, "it does not renew"
+    while not what():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def renewals(path: Path) -> int:
+    return path.read_text().count("renewed") if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_it_says_what_it_measured_until_it_is_told_to_end(companion: Any) -> None:
+    _playbook, process, path = companion("measure")
+    answer = str(path) + ".json"
+    for number in (1, 2, 3):
+        assert companions.ask(process.pid, signal.SIGUSR1, answer, 5) == {"asked": number}
     assert companions.ask(process.pid, signal.SIGTERM, answer, 5) == {"asked": "the end"}
     assert process.wait(5) == 0
 
-    assert "ended" not in path.read_text(), "the playbook gives the lock back"
+
+@pytest.mark.slow
+def test_it_renews_a_claim_and_gives_it_back_at_the_end(companion: Any) -> None:
+    _playbook, process, path = companion("held")
+    agreed = Path(str(path) + ".lock")
+    agreed.write_text("{}")
+    until(lambda: renewals(path) >= 3)
+    assert companions.end(process.pid, 5), "it has not ended"
+    assert path.read_text().split()[-1] == "released" and not agreed.exists()
+    assert companions.end(process.pid, 5), "one that has ended has ended"
 
 
 @pytest.mark.slow
-def test_it_ends_and_gives_the_lock_back_when_the_playbook_is_killed(companion: Any) -> None:
-    playbook, process, path = companion()
+@pytest.mark.parametrize("how", ["held", "measure"])
+def test_it_ends_when_the_playbook_is_killed(companion: Any, how: str) -> None:
+    playbook, process, path = companion(how)
+    # Nobody waits for it: what is left of it is no playbook.
     playbook.kill()
-    playbook.wait()
     assert process.wait(5) == 0
-    assert path.read_text().split()[-1] == "ended"
+    assert how == "measure" or path.read_text().split()[-1] == "released"
 
 
 @pytest.mark.slow
 def test_it_ends_when_the_lock_is_somebody_else_s(companion: Any) -> None:
-    _playbook, process, path = companion("lost")
-    assert process.wait(5) == 0
-    assert json.loads(Path(str(path) + ".json").read_text()) == {"asked": "the end"}
+    assert companion("lost")[1].wait(5) == 0
 
 
 @pytest.mark.slow
 def test_a_renewal_that_does_not_get_through_is_made_up_for(companion: Any) -> None:
     _playbook, process, path = companion("silent")
-    deadline = time.monotonic() + 5
-    while not path.exists() or path.read_text().count("renewed") < 3:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: renewals(path) >= 3)
+    assert process.poll() is None
 
 
 def test_one_that_is_gone_measures_nothing(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "deployment": {"budget": {}, "rate": 20, "watch": 2},
         "artifacts": {},
         "artifact_keys": [],
+        "intended": 0,
         "dashboard": "",
     }
 

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import register
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leases, releases
 from ansible_collections.fivepointers.platform.plugins.modules import release
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +28,9 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 STATES = VALUES | st.dictionaries(st.sampled_from(["live", "pending", "held", "line", "history", "version"]), VALUES)
-LEASES = VALUES | st.dictionaries(st.sampled_from(["id", "number", "by", "since", "expires"]), VALUES)
+LEASES = VALUES | st.dictionaries(
+    st.sampled_from(["id", "number", "by", "since", "beat", "members", "released", "boot", "at"]), VALUES
+)
 FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -63,9 +65,11 @@ def test_any_lease_and_fence_is_read_or_told(tmp_path: Path, content: Any) -> No
     for name in ("lease.json", "fence.json"):
         (tmp_path / name).write_text(json.dumps(content))
     try:
-        leases.acquired(leases.read_lease(str(tmp_path / "lease.json")), "d1", "kim", time.time())
-    except leases.LeaseError as error:
-        assert "Another deployment is working" in str(error)
+        leases.HostStore(str(tmp_path)).update(
+            lambda record, age: register.renewed(register.claimed(record, age, "d1", "kim", "now"), "d1")
+        )
+    except register.HeldError as error:
+        assert "Another run is changing this environment" in str(error)
     except leases.HostError as error:
         assert "lease.json is damaged" in str(error) and "sudo mv" in str(error)
     try:

@@ -1,0 +1,148 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A switch that nobody confirms: the host takes it back by itself, and only then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import register
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import confirm, leases, phases, releases
+
+from . import test_phases
+from .test_phases import Played, release
+
+# The same played host.
+job, played = test_phases.job, test_phases.played
+
+Make = Callable[..., phases.Job]
+
+AUTHOR = {"deployment": "run", "by": "ann", "number": 5}
+PENDING = {"deployment": "run", "number": 5}
+LEASE = {"id": "run", "number": 5, "released": False}
+
+
+@pytest.mark.parametrize(
+    "lease, age, fence, gone",
+    [
+        (LEASE, 10, 5, False),
+        (LEASE, register.LEASE, 5, True),
+        ({**LEASE, "released": True}, 1, 5, True),
+        # Another run has the lock, and has not worked here: nobody confirms any more.
+        ({**LEASE, "id": "other"}, 1, 5, True),
+        # A later one has: what is pending is its business.
+        ({**LEASE, "id": "other"}, 1, 6, False),
+        ({}, 0, 0, True),
+    ],
+)
+def test_when_a_switch_is_forsaken(lease: dict[str, Any], age: float, fence: int, gone: bool) -> None:
+    assert confirm.forsaken(PENDING, lease, age, fence) == gone
+
+
+def switched(make: Make) -> tuple[str, phases.Job]:
+    """Have a release live, and another switched to by a deployment; give the first, and the second's job."""
+    old = release(make("old"))
+    new = make("new")
+    new.author = dict(AUTHOR)
+    phases.prepare(new)
+    new.refresh()
+    phases.switch(new)
+    new.refresh()
+    return old, new
+
+
+@pytest.fixture
+def lease(host: Path, monkeypatch: pytest.MonkeyPatch) -> leases.HostStore:
+    """The lock of this host, held by the deployment."""
+    store = leases.HostStore(str(releases.STATE))
+    register.claim(store, "run", "ann", "now")
+    leases.check_fence(5, str(releases.STATE))
+    return store
+
+
+def test_what_nobody_confirms_is_taken_back_and_the_next_run_says_so(
+    played: Played,
+    job: Make,
+    lease: leases.HostStore,
+) -> None:
+    old, new = switched(job)
+    assert confirm.take_back() == [] and played.serving() != old, "its run lives"
+    lease.update(lambda record, _age: register.released(record, "run"))
+    assert confirm.take_back() == ["orders"]
+    assert played.serving() == old and confirm.unconfirmed() == {}
+    new.refresh()
+    reasons = " ".join(new.plans["orders"].reasons)
+    assert "took release %s back by itself: the deployment run, by ann" % new.wanted[0].release in reasons
+    with pytest.raises(releases.ReleaseError, match="no longer in place"):
+        confirm.confirm(new)
+    assert release(new) == played.serving()
+    assert not releases.read_state("orders").get("unconfirmed")
+
+
+def test_what_is_confirmed_stays(played: Played, job: Make, lease: leases.HostStore) -> None:
+    old, new = switched(job)
+    assert confirm.confirm(new)
+    lease.update(lambda record, _age: register.released(record, "run"))
+    assert confirm.take_back() == [] and played.serving() == new.wanted[0].release != old
+    new.refresh()
+    assert phases.commit(new)
+
+
+def test_a_kill_of_the_watch_at_any_point_is_made_up_for(
+    played: Played,
+    job: Make,
+    lease: leases.HostStore,
+) -> None:
+    kill = 0
+    while True:
+        old, _new = switched(job)
+        lease.update(lambda record, _age: register.released(record, "run"))
+        played.steps.clear()
+        played.kill = kill
+        try:
+            confirm.take_back()
+            finished = True
+        except BaseException as error:
+            assert type(error).__name__ == "Killed"
+            finished = False
+        played.kill = None
+        if finished:
+            break
+        confirm.take_back()
+        assert played.serving() == old and confirm.unconfirmed() == {}
+        lease.update(lambda record, age: register.claimed(record, age, "run", "ann", "now"))
+        kill += 1
+    assert kill > 3
+
+
+def test_the_watch_runs_without_ansible(tmp_path: Path) -> None:
+    """As its unit runs it: nothing is switched on this machine, so it ends at once."""
+    (tmp_path / "confirm.zip").write_bytes(confirm.program())
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", confirm.PACKAGE + ".release.confirm"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "confirm.zip")},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert confirm.program() == confirm.program()
+
+
+def test_a_unit_is_written_once(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirm.systemd, "enable", played.enabled.add)
+    confirm.install()
+    steps = len(played.steps)
+    assert steps and confirm.UNIT in played.enabled
+    confirm.install()
+    assert len(played.steps) == steps
+    text = (played.root / "units" / confirm.UNIT).read_text()
+    assert confirm.program_path() in text and sys.executable in text
