@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -62,6 +63,33 @@ class Stack:
 
     def live(self) -> dict[str, str]:
         return {name: self.state(name)["live"]["release"] for name in (*PROCESSES, "frontend")}
+
+    def inventory(self, **variables: dict[str, Any]) -> Path:
+        """Write another inventory of the same hosts, in another order, under other names; return its path.
+
+        variables: by host.
+        """
+        hosts = self.sandbox.endpoints["hosts"]
+        groups: dict[str, Any] = {}
+        named = {}
+        for name in sorted(hosts, reverse=True):
+            other = f"a-{len(named)}-{name}"
+            known = {"aws_private_ip_address": hosts[name]["address"], "aws_tags": {"Services": ""}}
+            known["aws_tags"] = {"Services": ",".join(hosts[name]["services"])}
+            named[other] = {**known, **variables.get(name.replace("-", "_"), {})}
+            for service in hosts[name]["services"]:
+                groups.setdefault(f"service_{service}", {"hosts": {}})["hosts"][other] = None
+        folder = self.folder / "another"
+        folder.mkdir(exist_ok=True)
+        if not (folder / "group_vars").exists():
+            (folder / "group_vars").symlink_to(ROOT / "inventories/sandbox/group_vars")
+        path = folder / "hosts.yml"
+        path.write_text(yaml.safe_dump({"all": {"children": {"platform": {"hosts": named, "children": groups}}}}))
+        return path
+
+    def settled(self) -> bool:
+        """Whether no switch is open."""
+        return not any("pending" in self.state(name) for name in PROCESSES)
 
     def running(self, service: str) -> list[str]:
         host = self.sandbox.hosts_of(service)[0]
@@ -186,10 +214,10 @@ def test_a_candidate_that_never_gets_healthy_is_told_with_its_last_words(stack: 
     assert stack.report()["probe"]["failed"] == 0
 
 
-def start(stack: Stack, *arguments: str) -> subprocess.Popen[str]:
+def start(stack: Stack, *arguments: str, inventory: str = "inventories/sandbox/aws_ec2.yml") -> subprocess.Popen[str]:
     """Start a deployment beside this test, in a session of its own."""
     return subprocess.Popen(
-        ["ansible-playbook", "-i", "inventories/sandbox/aws_ec2.yml", "playbooks/deploy.yml", *arguments],
+        ["ansible-playbook", "-i", inventory, "playbooks/deploy.yml", *arguments],
         cwd=ROOT,
         env=stack.sandbox.environment,
         stdout=subprocess.PIPE,
@@ -199,15 +227,20 @@ def start(stack: Stack, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_of_two_deployments_at_once_one_works_and_the_other_says_who_does(stack: Stack) -> None:
-    runs = [start(stack, "-e", stack.catalogue(api={"memory": size})) for size in ("700M", "701M")]
+@pytest.mark.parametrize("round_", [0, *(pytest.param(number, marks=pytest.mark.soak) for number in range(1, 20))])
+def test_of_two_controllers_with_different_inventories_one_works(stack: Stack, round_: int) -> None:
+    """The hosts have other names in the second, and another order."""
+    artifacts = f"platform_artifacts={ROOT}/.artifacts"
+    sizes = (f"{700 + 2 * round_}M", f"{701 + 2 * round_}M")
+    runs = [
+        start(stack, "-e", stack.catalogue(api={"memory": size}), "-e", artifacts, inventory=str(inventory))
+        for size, inventory in zip(sizes, ("inventories/sandbox/aws_ec2.yml", stack.inventory()), strict=True)
+    ]
     outputs = [run.communicate(timeout=300)[0] for run in runs]
-    codes = [run.returncode for run in runs]
-    assert sorted(codes)[0] == 0, outputs
-    if all(code == 0 for code in codes):
-        pytest.skip("the second one began after the first had ended")
-    refused = " ".join(outputs[next(index for index, code in enumerate(codes) if code)].split())
-    assert "Another deployment is working on this environment" in refused and "Nothing was changed" in refused
+    codes = sorted(run.returncode for run in runs)
+    assert codes[0] == 0 and codes[1] != 0, outputs
+    refused = " ".join(next(output for run, output in zip(runs, outputs, strict=True) if run.returncode).split())
+    assert "Another run is changing this environment" in refused and "Nothing was changed" in refused
     assert stack.report()["by"] in refused
 
 
@@ -222,36 +255,55 @@ def until(deployment: Path, phase: str, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"the phase {phase} was never reached")
 
 
+def kill(process: subprocess.Popen[str], argument: str, alone: bool) -> None:
+    """Kill a controller: the playbook, or with all that runs beside it, as when the machine is lost."""
+    os.killpg(process.pid, signal.SIGKILL)
+    if not alone:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if argument in path.read_text() and "ansible-playbook" in path.read_text():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+    process.wait()
+
+
 @pytest.mark.parametrize(
-    "phase, size",
+    "phase, alone, round_",
     [
-        pytest.param("prepare", "601M", marks=pytest.mark.soak),
-        pytest.param("migrate", "602M", marks=pytest.mark.soak),
-        ("switch", "603M"),
+        pytest.param("prepare", True, 0, marks=pytest.mark.soak),
+        pytest.param("migrate", True, 1, marks=pytest.mark.soak),
+        ("switch", True, 2),
+        *(pytest.param("switch", True, number, marks=pytest.mark.soak) for number in range(3, 12)),
+        pytest.param("switch", False, 12, marks=pytest.mark.soak),
     ],
 )
-def test_a_killed_controller_leaves_nothing_to_repair(stack: Stack, users: list[str], phase: str, size: str) -> None:
-    argument = stack.catalogue(**memory(size))
+def test_a_killed_controller_leaves_nothing_to_repair(
+    stack: Stack, users: list[str], phase: str, alone: bool, round_: int
+) -> None:
+    """The hosts take back by themselves what it switched to, and the next run says so."""
+    argument = stack.catalogue(**memory(f"{601 + round_}M"))
     reports = ROOT / ".artifacts/deployments"
     for journal in reports.glob("*.steps"):
         journal.unlink()
+    before = stack.live()
     process = start(stack, "-e", argument)
     try:
         until(reports, phase, process)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process, argument, alone)
     assert users == []
     started = time.monotonic()
-    run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
-    while "Another deployment is working" in run.output and time.monotonic() - started < 90:
-        time.sleep(2)
-        run = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument)
-    run.succeeded()
-    print(f"killed in {phase}: whole again {time.monotonic() - started:.1f} s later")
+    if phase == "switch":
+        deadline = started + (30 if alone else 100)
+        while not stack.settled():
+            assert time.monotonic() < deadline, "a host has not taken its switch back"
+            time.sleep(1)
+        print(f"killed in {phase}: the hosts were back {time.monotonic() - started:.1f} s later")
+        assert stack.live() == before
+        planned = stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument, "--check", "--diff").succeeded()
+        assert "by itself" in planned.output
+    stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument).succeeded()
     stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument).unchanged()
-    for name in PROCESSES:
-        assert "pending" not in stack.state(name)
+    assert stack.settled()
     assert users == []
 
 
@@ -305,14 +357,55 @@ def test_a_rollback_of_everything_at_once_restores_every_byte(stack: Stack) -> N
 
 
 def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack) -> None:
+    reports = ROOT / ".artifacts/deployments"
+    for journal in reports.glob("*.steps"):
+        journal.unlink()
+    process = start(stack, "-e", stack.catalogue(api={"memory": "650M"}))
+    until(reports, "prepare", process)
+    # As a later one would have left it there.
     host = stack.sandbox.hosts_of("api")[0]
-    stack.sandbox.ssh(host, 'sudo sh -c \'echo "{\\"number\\": 99999999999999}" > /var/lib/fivepointers/fence.json\'')
+    fence = json.loads(stack.sandbox.ssh(host, "cat /var/lib/fivepointers/fence.json"))["number"]
+    script = f'sudo sh -c \'echo "{{\\"number\\": {fence + 1}}}" > /var/lib/fivepointers/fence.json\''
+    stack.sandbox.ssh(host, script)
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode != 0
+    assert "lost its lock, and another one has worked on this host" in " ".join(output.split())
+
+
+AHEAD = """\
+import time
+now, years = time.time, 10 * 365 * 24 * 3600
+time.time = lambda: now() + years
+"""
+
+
+def test_a_host_whose_clock_is_years_ahead_changes_nothing(stack: Stack) -> None:
+    """The host's Python has that clock: containers share the machine's."""
+    before = stack.live()
+    host = stack.sandbox.hosts_of("api")[0]
+    stack.sandbox.ssh(host, "sudo mkdir -p /opt/ahead && sudo tee /opt/ahead/sitecustomize.py", stdin=AHEAD)
+    wrapper = '#!/bin/sh\nPYTHONPATH=/opt/ahead exec /usr/bin/python3 "$@"\n'
+    stack.sandbox.ssh(host, "sudo tee /opt/ahead/python && sudo chmod 755 /opt/ahead/python", stdin=wrapper)
+    inventory = stack.inventory(api_1={"ansible_python_interpreter": "/opt/ahead/python"})
+    argument = stack.catalogue(**memory("660M"))
+    arguments = ["-e", argument, "-e", f"platform_artifacts={ROOT}/.artifacts"]
     try:
-        run = stack.deploy(api={"memory": "650M"})
-        assert run.rc != 0
-        assert "lost its lock, and another one has worked on this host" in " ".join(run.output.split())
+        stack.sandbox.playbook("playbooks/deploy.yml", *arguments, inventory=inventory).succeeded()
+        assert all(stack.live()[name] != before[name] for name in PROCESSES)
+        # The clock is right again.
+        stack.sandbox.playbook("playbooks/rollback.yml", "-e", argument).succeeded()
+        assert stack.live() == before
+        stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument).succeeded()
+        stack.sandbox.playbook("playbooks/deploy.yml", "-e", argument).unchanged()
     finally:
-        stack.sandbox.ssh(host, "sudo rm /var/lib/fivepointers/fence.json")
+        stack.sandbox.ssh(host, "sudo rm -r /opt/ahead")
+
+
+def test_a_part_of_the_hosts_is_not_changed_alone(stack: Stack) -> None:
+    for playbook in ("site", "deploy", "rollback"):
+        run = stack.sandbox.playbook(f"playbooks/{playbook}.yml", "--limit", "service_api")
+        assert run.rc != 0 and "--limit service_api leaves hosts out" in " ".join(run.output.split())
+        assert not run.changed
 
 
 def test_artifacts_come_from_a_bucket(stack: Stack) -> None:

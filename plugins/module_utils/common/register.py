@@ -86,7 +86,7 @@ class Store:
 
     #: Seconds for which a claim waits for a run that is just ending, and for one that claims at the same time as this
     #: one and began later. The younger of two gives up first, so that one of them works.
-    patience = (10.0, 20.0)
+    patience = (5.0, 20.0)
 
     def update(self, change: Callable[[Record, float], dict[str, Any]]) -> dict[str, Any]:
         """Replace the record by what `change` returns, given the record and its age, as one step; return it."""
