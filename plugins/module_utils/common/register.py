@@ -134,6 +134,10 @@ def agreement(
     silent = [name for name in hosts if name not in claims]
     members = {member: name for member, name in newest["members"].items() if member not in seen and name not in gone}
     missing = sorted(name for name in members.values() if name not in silent)
+    # Where the environment says how many hosts it has, that settles it.
+    described = 0 < intended <= len(hosts)
+    if described:
+        members = {member: name for member, name in members.items() if name not in missing}
     members = {**members, **{name: name for name in silent if name not in members.values()}, **seen}
     problems = []
     wrong = [name for name in gone if name in hosts]
@@ -142,7 +146,7 @@ def agreement(
             "hosts_gone is %s, but %s is in the inventory. Name only hosts that are gone for good."
             % (",".join(gone), ", ".join(wrong))
         )
-    if missing:
+    if missing and not described:
         problems.append(
             "This inventory lacks %s, which the last run had in this environment: %s there, %s here. Start what is "
             "stopped, or mend the inventory. If it is gone for good, add: -e hosts_gone=%s"

@@ -112,6 +112,9 @@ def test_hosts_that_the_last_run_had_do_not_vanish_without_a_word() -> None:
     # A host with another name is the same host.
     renamed = {"a": claims["a"], "other": claims["b"], "c": answer(True, "C")}
     assert register.agreement(renamed, sorted(renamed), [])[1:] == ({"A": "a", "B": "other", "C": "c"}, [])
+    # The environment describes two by now.
+    assert register.agreement(claims, ["a", "b"], [], 2)[1:] == ({"A": "a", "B": "b"}, [])
+    assert register.agreement(claims, ["a", "b"], [], 3)[2]
     assert "b is in the inventory" in register.agreement(claims, ["a", "b"], ["b", "c"])[2][0]
 
 
