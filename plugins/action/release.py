@@ -29,6 +29,7 @@ NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
     "allow_contract_migrations", "allow_older", "adopt", "lacking", "environment_digests", "artifact_keys",
+    "target_secrets",
 }  # fmt: skip
 
 
@@ -78,7 +79,12 @@ class ActionModule(ActionBase):
         if args.get("targets") is not None:
             # In the order of the services, which is that of the deployment.
             targets = {spec["name"]: args["targets"][spec["name"]] for spec in specs if spec["name"] in args["targets"]}
-            return self._call({**call, "targets": targets}, variables) if targets else dict(NOTHING)
+            named = args.get("target_secrets") or {}
+            recalled = {name: named[name] for name in targets if name in named}
+            users = [{"name": name, "secrets": names} for name, names in recalled.items()]
+            secrets = self._secrets(args.get("secrets") or {}, users)
+            call.update(targets=targets, target_secrets=recalled, secrets=secrets)
+            return self._call(call, variables) if targets else dict(NOTHING)
         if not specs:
             return dict(NOTHING)
         if not args.get("artifacts"):

@@ -61,6 +61,7 @@ options:
   secrets:
     description:
       - Values of the secrets that the services' environment refers to, by name.
+      - With O(targets), values of the secrets that the kept releases refer to.
     type: dict
     default: {}
   nodejs_archives:
@@ -70,8 +71,15 @@ options:
     default: {}
   targets:
     description:
-      - Releases to roll back to, by service. They must still be kept on the host, and come back exactly as they were,
-        with their code, environment, unit, front and runtime. Replaces artifacts.
+      - Releases to roll back to, by service. They must still be kept on the host, and come back as they were, with
+        their code, environment, unit, front and runtime. Replaces artifacts.
+    type: dict
+    default: {}
+  target_secrets:
+    description:
+      - For those of O(targets) that take O(secrets), by service, the names of the secrets that they refer to.
+      - The others come back with the values that they had. A release that differs only in its secrets gets an
+        identifier of its own.
     type: dict
     default: {}
   lacking:
@@ -140,7 +148,8 @@ options:
     default: this host
 notes:
   - Requires root on the host, systemd, and nginx as the role nginx sets it up.
-  - Secrets are written to files that only root can read. They never appear in messages, diffs or identifiers.
+  - Secrets are written to files that only root can read. They never appear in messages, diffs or identifiers, nor do
+    those of the releases that the host keeps. Values of fewer than six characters are not masked.
 """
 
 EXAMPLES = r"""
@@ -244,13 +253,14 @@ import json
 import os
 import time
 from typing import Any
-from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.masks import forms, longest_first
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
     adoption,
     confirm,
+    environments,
     leases,
     phases,
     releases,
@@ -383,6 +393,7 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
                         "staged": record.get("staged", 0),
                         "bytes": archive.get("unpacked", 0),
                         "schema": read_list(os.path.join(releases.release_path(name, release), "schema.json")),
+                        "secrets": environments.secrets_of(name, release),
                     }
                 )
         held = state.get("held") or {}
@@ -408,6 +419,13 @@ def read_list(path: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def mask(module: AnsibleModule, names: list[str]) -> None:
+    """Have Ansible mask the secrets that were passed, and those that the host keeps of these services."""
+    texts = {text for value in module.params["secrets"].values() for text in forms(str(value))}
+    # It replaces them in this order, and would take them in any.
+    module.no_log_values = longest_first(texts | environments.kept_masks(names))
+
+
 def main() -> None:
     """Observe, plan, run, report."""
     module = AnsibleModule(
@@ -418,6 +436,7 @@ def main() -> None:
             "artifact_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "environment_digests": {"type": "dict", "default": {}},
             "targets": {"type": "dict", "default": {}},
+            "target_secrets": {"type": "dict", "default": {}, "no_log": False},
             "lacking": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "nodejs_archives": {"type": "dict", "default": {}},
@@ -439,10 +458,9 @@ def main() -> None:
     os.umask(0o022)
     parameters = module.params
     secrets = parameters["secrets"]
-    for value in secrets.values():
-        # URLs contain it percent-encoded.
-        module.no_log_values.add(quote(value, safe=""))
     phase = parameters["phase"]
+    # Those of what is replaced, of what is gone back to, and of what else may still be running.
+    names = [*parameters["targets"], *(str(item.get("name", "")) for item in parameters["requests"])]
     deployment = parameters["deployment"]
     try:
         if phase == "look":
@@ -452,6 +470,9 @@ def main() -> None:
             wanted = [item for item in adopted if item]
         elif parameters["targets"]:
             wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
+            if phase != "take_back":
+                now = parameters["target_secrets"]
+                wanted = [environments.with_secrets_of_now(x, secrets) if x.name in now else x for x in wanted]
         else:
             wanted = releases.parse_wanted(parameters["requests"])
         job = phases.Job(
@@ -480,6 +501,7 @@ def main() -> None:
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")
         report(module, job, phase, changed, done=False)
     except phases.ERRORS as error:
+        mask(module, names)
         module.fail_json(msg=phases.explain(error))
 
 
@@ -504,6 +526,7 @@ def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
 
 def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, done: bool) -> None:
     """Exit with what was, or would be, done."""
+    mask(module, [item.name for item in job.wanted])
     for warning in job.warnings:
         module.warn(warning)
     diff: list[dict[str, str]] = []

@@ -24,7 +24,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
     write_file,
     write_link,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
     SLOTS,
     ReleaseError,
@@ -92,8 +92,8 @@ def note_unconfirmed(name: str, switch: Mapping[str, Any]) -> None:
 def record_switch(name: str, release: str, slot: str) -> None:
     """Record in state.json what is live, since when, by whom, and what was live before.
 
-    A rollback follows `line` backwards. A release is appended to it or, if it is in there already, everything after it
-    is cut off.
+    A rollback follows `line` backwards. A release is appended to it or, if it is in there already, be it with other
+    secrets, everything after it is cut off.
     """
     state = releases.read_state(name)
     pending = state.pop("pending", None) or {}
@@ -102,13 +102,20 @@ def record_switch(name: str, release: str, slot: str) -> None:
         now = pending.get("since") or time.time()
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         entry = {"release": release, "slot": slot, "since": since, "at": now}
-        entry.update({key: pending[key] for key in ("deployment", "by") if pending.get(key)})
+        entry.update({key: pending[key] for key in ("deployment", "by", "number") if pending.get(key)})
         line = state.get("line") or [item["release"] for item in (before,) if item]
-        line = line[: line.index(release) + 1] if release in line else [*line, release]
+        origins = [_origin(name, item) for item in line]
+        origin = _origin(name, release)
+        line = [*(line[: origins.index(origin)] if origin in origins else line), release]
         state.update(version=1, live=entry, line=line[-HISTORY:], history=[*state.get("history", []), entry][-HISTORY:])
     elif not pending:
         return
     _write_state(name, state)
+
+
+def _origin(name: str, release: str) -> str:
+    """Return the release that a release is, except for its secrets."""
+    return str(releases.read_release(name, release).get("wanted", {}).get("of") or release)
 
 
 def previous(state: Mapping[str, Any]) -> str:
@@ -168,8 +175,9 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             write_file(os.path.join(temporary, name), text, 0o644)
         if wanted.process:
             filled = fill_secrets(wanted.environment, secrets)
-            text = json.dumps(filled, indent=2, sort_keys=True) + "\n"
-            write_file(os.path.join(temporary, "environment"), text, 0o600)
+            for file, variables in ((environments.VALUES, filled), (environments.TEMPLATES, wanted.environment)):
+                text = json.dumps(variables, indent=2, sort_keys=True) + "\n"
+                write_file(os.path.join(temporary, file), text, 0o600)
         archives.complete(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -73,6 +73,7 @@ class Wanted:
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
     handover: what moves to the new slot at a switch: requests, or documents with their open sockets.
     commit: {id, time (seconds since 1970)} of the code, if it comes from git.
+    of: the kept release that this one is, except for its secrets, which are newer.
 
     Releases that were staged by an earlier version lack the fields that have a default.
     """
@@ -102,6 +103,7 @@ class Wanted:
     writable: list[str] = dataclasses.field(default_factory=list)
     handover: str = "requests"
     commit: dict[str, Any] = dataclasses.field(default_factory=dict)
+    of: str = ""
 
     @property
     def process(self) -> bool:
@@ -147,7 +149,7 @@ RELEASE_SHAPE = {
     "artifact": str,
     "staged": NUMBER,
     "parts": dict.fromkeys(PARTS, str),
-    "wanted": {"archive": {"unpacked": int}, "commit": {"id": str, "time": int}},
+    "wanted": {"archive": {"unpacked": int}, "commit": {"id": str, "time": int}, "of": str},
 }
 
 
@@ -281,7 +283,7 @@ class Seen:
     """A service as found on the host. live: the slot that receives requests, None before the first switch.
 
     releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
-    pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
+    pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, number, since}.
     unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
     held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
     live slot, of a service that hands over documents.

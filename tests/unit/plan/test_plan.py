@@ -26,6 +26,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "log_groups",
         "synthetic",
         "secrets",
+        "known_secrets",
     }
     assert json.loads(json.dumps(plan)) == plan
     assert plan["environment"] == {
@@ -326,6 +327,8 @@ def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
         {"name": "jwt", "ssm": "/platform/jwt", "region": "ap-northeast-2"},
     ]
     assert plan["services"]["sites"]["secrets"] == []
+    # A rollback may need one that no service uses any more.
+    assert plan["known_secrets"] == [*plan["secrets"], {"name": "unused", "variable": "x"}]
 
 
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, files, releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import kind_facts
@@ -100,8 +100,8 @@ def link(kind: bytes, target: str) -> tarfile.TarInfo:
 @pytest.fixture(autouse=True)
 def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Digests of secrets that cost nothing; gives what they cost otherwise."""
-    real = dict(compose.SCRYPT)
-    monkeypatch.setattr(compose, "SCRYPT", {"n": 2, "r": 1, "p": 1})
+    real = dict(environments.SCRYPT)
+    monkeypatch.setattr(environments, "SCRYPT", {"n": 2, "r": 1, "p": 1})
     return real
 
 

@@ -5,17 +5,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leases, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    environments,
+    files,
+    leases,
+    phases,
+    releases,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import Migration
+from ansible_collections.fivepointers.platform.plugins.modules import release as release_module
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
 
@@ -622,3 +633,173 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_serving_and_the_next_run_h
             for slot in releases.SLOTS:
                 Path(releases.slot_path("orders", slot)).unlink(missing_ok=True)
     assert killed >= 10, played.steps
+
+
+# --- secrets of now, in releases of then ----------------------------------------------------
+
+LATER = {**SECRETS, "jwt": "rotated-token"}
+
+
+def today(release: str, secrets: dict[str, str]) -> phases.Job:
+    """A job that goes back to a release with these secrets."""
+    wanted = environments.with_secrets_of_now(releases.load_wanted("orders", release), secrets)
+    made = phases.Job("api-1", [wanted], {}, {}, secrets, {})
+    made.refresh()
+    return made
+
+
+def running_environment() -> str:
+    slot = "green" if os.path.exists(releases.flag_path("orders")) else "blue"
+    return Path(releases.environment_path("orders", slot)).read_text()
+
+
+def test_a_rollback_takes_the_secrets_of_now_and_everything_else_of_then(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    first = release(job("first"))
+    old = release(job("old", hold=300, memory="1G", body_limit="3m", environment={"T": "x-${secret.jwt}", "A": "then"}))
+    release(job("new", hold=300, memory="3G", body_limit="9m", environment={"T": "${secret.jwt}", "A": "now"}))
+    played.steps.clear()
+    back = today(old, LATER)
+    made = back.wanted[0]
+    assert made.release != old and not back.plans["orders"].ready, "what still runs has a secret that was revoked"
+    assert back.plans["orders"].stage == old, "its code is on the host"
+    assert release(back) == played.serving() == made.release
+    assert any(step.startswith("systemctl start") for step in played.steps)
+    assert running_environment() == 'A="then"\nT="x-rotated-token"\n'
+    assert "3m" in (played.front() or "")
+    kept, derived = (Path(releases.release_path("orders", name)) for name in (old, made.release))
+    for file in ("unit", "front.conf", "app/dist/main.js"):
+        assert (kept / file).read_text().replace(old, made.release) == (derived / file).read_text()
+    assert sorted(os.listdir(kept)) == sorted(os.listdir(derived))
+    state = read_record(releases.state_path("orders"))
+    assert files.previous(state) == first, "the next rollback goes one step further back"
+    assert not today(old, LATER).plans["orders"].changed, "the same rollback again does nothing"
+    assert not today(made.release, LATER).plans["orders"].changed
+
+
+def test_a_release_with_secrets_of_now_is_the_one_that_a_deployment_makes(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    back = release(today(old, LATER))
+    monkeypatch.setitem(SECRETS, "jwt", LATER["jwt"])
+    again = job("old")
+    assert again.wanted[0].release == back
+    assert not again.plans["orders"].changed
+
+
+def test_where_no_secret_changed_a_rollback_starts_nothing(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    played.steps.clear()
+    back = today(old, {**SECRETS, "another": "x"})
+    assert back.wanted[0].release == old and back.plans["orders"].ready
+    assert release(back) == played.serving() == old
+    assert [step for step in played.steps if "start" in step or step in ("stage", "fronts")] == []
+
+
+def test_further_rollbacks_go_further_back_with_secrets_of_now(played: Played, job: Callable[..., phases.Job]) -> None:
+    made = [release(job(f"v{number}")) for number in range(4)]
+    served = []
+    for _step in range(3):
+        target = files.previous(read_record(releases.state_path("orders")))
+        release(today(target, LATER))
+        served.append(releases.load_wanted("orders", played.serving()).of)
+    assert served == [made[2], made[1], made[0]]
+    assert files.previous(read_record(releases.state_path("orders"))) == ""
+
+
+def test_a_secret_that_is_gone_is_named_with_the_way_out(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    with pytest.raises(releases.ReleaseError, match=r"the secret 'jwt' was not passed.*-e secrets=then") as error:
+        today(old, {})
+    assert SECRETS["jwt"] not in str(error.value)
+
+
+def test_a_release_of_an_earlier_version_comes_back_as_it_was(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    Path(releases.release_path("orders", old), environments.TEMPLATES).unlink()
+    assert release_module.look(["orders"])["orders"]["kept"][-1]["secrets"] is None
+    assert release(today(old, {})) == played.serving() == old
+    assert SECRETS["jwt"] in running_environment()
+
+
+def test_a_release_tells_the_names_of_its_secrets_and_hides_what_they_are(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    made = release(job("old", environment={"U": "x://${secret.database.password|url}@h", "T": "${secret.jwt}"}))
+    (kept,) = release_module.look(["orders"])["orders"]["kept"]
+    assert kept["secrets"] == ["database.password", "jwt"]
+    path = Path(releases.release_path("orders", made), environments.TEMPLATES)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert SECRETS["jwt"] not in path.read_text()
+
+
+# --- what the module says -------------------------------------------------------------------
+
+
+def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> tuple[dict[str, Any], str]:
+    """Run the module as Ansible does; give its result, and all that it wrote."""
+    with patch_module_args({"services": [], "host": "api-1", **arguments}), pytest.raises(SystemExit):
+        release_module.main()
+    written = "".join(capsys.readouterr())
+    return json.loads(written), written
+
+
+@pytest.mark.parametrize("of", ["now", "then"])
+def test_a_failed_rollback_shows_no_secret_of_any_release(
+    played: Played,
+    job: Callable[..., phases.Job],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    of: str,
+) -> None:
+    """Neither of the release that is gone back to, nor of the live one, nor of one that a relative of it logged."""
+    environment = {
+        "URL": "mysql://app:${secret.database.password|url}@db-1/o",
+        "T": "${secret.jwt}",
+        "MODE": "production",
+    }
+    old = release(job("old", environment=environment))
+    monkeypatch.setitem(SECRETS, "jwt", "of the live one")
+    release(job("new", environment=environment))
+    secrets = {"jwt": "of today: ü/+", "database.password": "today's p@ss"}
+    every = ["canary-token", "canary p@ss", "canary%20p%40ss", "of the live one"]
+    every += secrets.values() if of == "now" else []
+    lines = [form for text in every for form in (f"denied {text}", json.dumps({"v": text}), quote(text, safe=""))]
+    lines += [b64encode(f"app:{text}".encode()).decode() for text in every]
+    monkeypatch.setattr(systemd, "journal", lambda unit, since, count: [*lines, "M is production on port 3001"])
+    monkeypatch.setattr(phases, "health_problem", lambda wanted, port: f"500 with {every[0]} and {every[-1]}")
+    taken = {"secrets": secrets, "target_secrets": {"orders": sorted(secrets)}} if of == "now" else {}
+    result, written = call(capsys, phase="prepare", targets={"orders": old}, **taken)
+    assert "step prepare" in result["msg"] and "M is production on port 3001" in result["msg"]
+    for text in every:
+        for form in (text, json.dumps(text)[1:-1], quote(text, safe=""), b64encode(text.encode()).decode()[2:-4]):
+            assert form not in written
+
+
+def test_the_module_gives_no_result_that_masks_its_own_identifiers(
+    played: Played, job: Callable[..., phases.Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    result, _written = call(capsys, phase="switch", targets={"orders": old}, secrets=SECRETS)
+    assert result["services"]["orders"]["release"] == played.serving() == old
+
+
+def test_the_number_of_the_deployment_is_recorded(
+    played: Played, job: Callable[..., phases.Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    deployment = {"id": "20261201T000000Z-ab12", "by": "someone@somewhere", "number": 7}
+    for phase in ("switch", "commit"):
+        call(capsys, phase=phase, targets={"orders": old}, secrets=SECRETS, deployment=deployment)
+        look = release_module.look(["orders"])["orders"]
+        entry = look["pending"] if phase == "switch" else look["live"]
+        assert (entry["deployment"], entry["by"], entry["number"]) == (*list(deployment.values())[:2], 7)
+    assert look["history"][-1]["number"] == 7
