@@ -331,6 +331,14 @@ def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
     assert plan["known_secrets"] == [*plan["secrets"], {"name": "unused", "variable": "x"}]
 
 
+@pytest.mark.parametrize("place", ["e.databases.database.password", "e.secrets.jwt"])
+def test_a_secret_that_rds_manages_can_be_referred_to(stack: Any, place: str) -> None:
+    reference = {"secretsmanager": "rds!db-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901", "key": "password"}
+    stack.set(place, reference)
+    found = [{key: item.get(key) for key in reference} for item in stack.plan()["secrets"]]
+    assert reference in found
+
+
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
     stack.set("c.services.frontend.csp", {"img-src": "https://cdn.test"})
     stack.set("c.services.frontend.csp_report_only", True)

@@ -803,3 +803,18 @@ def test_the_number_of_the_deployment_is_recorded(
         entry = look["pending"] if phase == "switch" else look["live"]
         assert (entry["deployment"], entry["by"], entry["number"]) == (*list(deployment.values())[:2], 7)
     assert look["history"][-1]["number"] == 7
+
+
+def test_a_secret_that_was_rotated_is_taken_up_in_the_idle_slot(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next deployment sees it, although neither the code nor the catalogue changed."""
+    old = release(job("same"))
+    monkeypatch.setitem(SECRETS, "jwt", "rotated-by-rds")
+    made = job("same")
+    todo = made.plans["orders"]
+    assert todo.candidate and todo.slot == "green" and todo.stage == old, "nothing is sent"
+    assert [reason.partition(" (")[0] for reason in todo.reasons] == ["its environment differs"]
+    assert release(made) == played.serving() != old
+    assert 'TOKEN="rotated-by-rds"' in running_environment()
+    assert not job("same").plans["orders"].changed
