@@ -196,6 +196,10 @@ services:
     ready:
       description: Whether the desired release is prepared and only the switch is missing.
       type: bool
+    of:
+      description: Identifier of the kept release that the desired one is, except that its secrets are those of now.
+      returned: if a release of O(targets) has other secrets now
+      type: str
     reasons:
       description: What differed.
       type: list
@@ -505,6 +509,11 @@ def main() -> None:
         module.fail_json(msg=phases.explain(error))
 
 
+def told(wanted: releases.Wanted, todo: releases.Plan) -> dict[str, Any]:
+    """Return what is reported of a service."""
+    return {**todo.report(), **({"of": wanted.of} if wanted.of else {})}
+
+
 def lacking(job: phases.Job) -> list[str]:
     """Return the services whose archive is missing on the host; none if it does not fit, which prepare explains."""
     try:
@@ -540,7 +549,7 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
     module.exit_json(
         changed=changed,
         adopted=job.adopted,
-        services={name: todo.report() for name, todo in job.plans.items() if phase != "give_back"},
+        services={item.name: told(item, job.plans[item.name]) for item in job.wanted if phase != "give_back"},
         differing=[name for name, todo in job.plans.items() if todo.changed],
         lacking=lacking(job) if phase == "plan" else [],
         diff=diff,

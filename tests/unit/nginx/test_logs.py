@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -170,14 +171,10 @@ def test_no_token_of_a_query_is_in_a_log_that_leaves_the_host(failing: Live) -> 
 
 def exhausted(edge: Live) -> None:
     """Use up nginx's connections, which is no fault of a request."""
-    held = []
-    try:
+    with ExitStack() as held:
         for _number in range(150):
-            held.append(socket.create_connection(("127.0.0.1", edge.ports[80]), timeout=2))
+            held.enter_context(socket.create_connection(("127.0.0.1", edge.ports[80]), timeout=2))
         say(edge, request("/a"), tls=False)
-    finally:
-        for connection in held:
-            connection.close()
 
 
 def test_the_file_with_requests_is_not_collected() -> None:

@@ -789,6 +789,10 @@ def test_the_module_gives_no_result_that_masks_its_own_identifiers(
     release(job("new", hold=300))
     result, _written = call(capsys, phase="switch", targets={"orders": old}, secrets=SECRETS)
     assert result["services"]["orders"]["release"] == played.serving() == old
+    assert "of" not in result["services"]["orders"]
+    taken = {"secrets": LATER, "target_secrets": {"orders": ["jwt"]}}
+    result, _written = call(capsys, phase="plan", targets={"orders": old}, **taken)
+    assert result["services"]["orders"]["of"] == old != result["services"]["orders"]["release"]
 
 
 def test_the_number_of_the_deployment_is_recorded(
