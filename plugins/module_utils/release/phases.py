@@ -629,7 +629,7 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     _back(job, item, todo.slot, todo.live or "", job.seen[item.name].front if todo.front else item.front)
     raise ReleaseError(
         "%s on %s, step switch: release %s was healthy in slot %s, but not through the front. %s\n  Asked: %s\n"
-        "  Came: %s\n  What to do: check `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
+        "  Came: %s\n  What to do: check `nginx -T` and /var/log/nginx/error.log on the host; `systemctl status nginx` "
         "shows whether it is running."
         % (
             item.name,
