@@ -309,7 +309,9 @@ def difference(
         unit = read(os.path.join(old, "unit")).replace(todo.serving, wanted.release) if old else ""
         pairs.append(("unit", unit, wanted.unit))
         before = json.loads(read(os.path.join(old, "environment")) or "{}") if old else {}
-        after = releases.fill_secrets(wanted.environment, secrets)
+        # A kept release comes with its values, and another one with its templates.
+        kept = read(os.path.join(releases.release_path(wanted.name, wanted.release), environments.VALUES))
+        after = json.loads(kept) if kept else releases.fill_secrets(wanted.environment, secrets)
         names = "\n".join(environment_names(before, after)) + "\n"
         pairs.append(("names of environment variables", "\n".join(sorted(before)) + "\n" if before else "", names))
     for what, before_text, after_text in pairs:
