@@ -425,11 +425,14 @@ def read_list(path: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def mask(module: AnsibleModule, names: list[str]) -> None:
+def mask(module: AnsibleModule, wanted: list[releases.Wanted]) -> None:
     """Have Ansible mask the secrets that were passed, and those that the host keeps of these services."""
-    texts = {text for value in module.params["secrets"].values() for text in forms(str(value))}
+    parameters = module.params
+    texts = {text for value in parameters["secrets"].values() for text in forms(str(value))}
+    services: dict[str, Any] = {name: {} for name in [*parameters["targets"], *(item.name for item in wanted)]}
+    services.update({str(item.get("name", "")): item.get("environment") or {} for item in parameters["requests"]})
     # It replaces them in this order, and would take them in any.
-    module.no_log_values = longest_first(texts | environments.kept_masks(names))
+    module.no_log_values = longest_first(texts | environments.kept_masks(services))
 
 
 def main() -> None:
@@ -465,8 +468,6 @@ def main() -> None:
     parameters = module.params
     secrets = parameters["secrets"]
     phase = parameters["phase"]
-    # Those of what is replaced, of what is gone back to, and of what else may still be running.
-    names = [*parameters["targets"], *(str(item.get("name", "")) for item in parameters["requests"])]
     deployment = parameters["deployment"]
     try:
         if phase == "look":
@@ -507,7 +508,7 @@ def main() -> None:
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")
         report(module, job, phase, changed, done=False)
     except phases.ERRORS as error:
-        mask(module, names)
+        mask(module, [])
         module.fail_json(msg=phases.explain(error))
 
 
@@ -537,7 +538,7 @@ def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
 
 def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, done: bool) -> None:
     """Exit with what was, or would be, done."""
-    mask(module, [item.name for item in job.wanted])
+    mask(module, job.wanted)
     for warning in job.warnings:
         module.warn(warning)
     diff: list[dict[str, str]] = []

@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
@@ -119,25 +119,31 @@ def with_secrets_of_now(wanted: Wanted, secrets: Mapping[str, str]) -> Wanted:
     )
 
 
-def kept_masks(names: Sequence[str]) -> set[str]:
-    """Return what must not be shown: of each kept release, of the slots, and of what a port was taken over from."""
+def kept_masks(services: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Return what must not be shown: of each kept release, of the slots, and of what a port was taken over from.
+
+    services: templates of each, as far as the caller knows them. A release of an earlier version has none of its own,
+    and its variables mostly have the names that they have in others.
+    """
     found: set[str] = set()
-    for name in names:
-        known: dict[str, str] = {}
-        for release in listed(release_path(name)):
-            if not release.startswith(archives.TEMPORARY):
-                templates = templates_of(name, release) or {}
-                known.update(templates)
-                found |= masks(_texts(os.path.join(release_path(name, release), VALUES)) or {}, templates)
+    for name, passed in services.items():
+        kept = [release for release in listed(release_path(name)) if not release.startswith(archives.TEMPORARY)]
+        own = {release: templates_of(name, release) or {} for release in kept}
+        known = dict(passed)
+        for templates in own.values():
+            known.update(templates)
+        for release in kept:
+            variables = _texts(os.path.join(release_path(name, release), VALUES)) or {}
+            found |= masks(variables, {**known, **own[release]})
         for slot in releases.SLOTS:
             # Somebody may have changed it by hand.
             try:
                 lines = LINE.findall(read(environment_path(name, slot)) or "")
             except ValueError:
                 continue
-            found |= masks({key: re.sub(r"\\(.)", r"\1", value) for key, value in lines}, known)
+            found |= masks({key: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for key, value in lines}, known)
         process = adoption.recorded(name).get("process")
         environment = process.get("environment") if isinstance(process, dict) else None
         if isinstance(environment, dict):
-            found |= masks({str(key): str(value) for key, value in environment.items()}, {})
+            found |= masks({str(key): str(value) for key, value in environment.items()}, known)
     return found

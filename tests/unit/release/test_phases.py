@@ -787,6 +787,22 @@ def test_a_failed_rollback_shows_no_secret_of_any_release(
             assert form not in written
 
 
+def test_a_deployment_masks_what_an_earlier_version_staged(
+    played: Played,
+    job: Callable[..., phases.Job],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = release(job("old", environment={"SIGNED_WITH": "${secret.jwt}"}))
+    Path(releases.release_path("orders", old), environments.TEMPLATES).unlink()
+    monkeypatch.setitem(SECRETS, "jwt", "rotated-token")
+    monkeypatch.setattr(phases, "health_problem", lambda wanted, port: "500 with canary-token and rotated-token")
+    new = job("new", environment={"SIGNED_WITH": "${secret.jwt}"})
+    result, written = call(capsys, phase="prepare", requests=[vars(new.wanted[0])], secrets=SECRETS, sent=new.archives)
+    assert "500 with ******** and ********" in result["msg"]
+    assert "canary-token" not in written
+
+
 def test_the_module_gives_no_result_that_masks_its_own_identifiers(
     played: Played, job: Callable[..., phases.Job], capsys: pytest.CaptureFixture[str]
 ) -> None:
