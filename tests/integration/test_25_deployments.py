@@ -418,13 +418,13 @@ time.time = lambda: now() + years
 
 
 def test_a_host_whose_clock_is_years_ahead_changes_nothing(stack: Stack) -> None:
-    """The host's Python has that clock: containers share the machine's."""
+    """The host's Python has that clock: containers share the machine's. So does the journal, which api is asked by."""
     before = stack.live()
-    host = stack.sandbox.hosts_of("api")[0]
+    host = stack.sandbox.hosts_of("sites")[0]
     stack.sandbox.ssh(host, "sudo mkdir -p /opt/ahead && sudo tee /opt/ahead/sitecustomize.py", stdin=AHEAD)
     wrapper = '#!/bin/sh\nPYTHONPATH=/opt/ahead exec /usr/bin/python3 "$@"\n'
     stack.sandbox.ssh(host, "sudo tee /opt/ahead/python && sudo chmod 755 /opt/ahead/python", stdin=wrapper)
-    inventory = stack.inventory(api_1={"ansible_python_interpreter": "/opt/ahead/python"})
+    inventory = stack.inventory(sites_1={"ansible_python_interpreter": "/opt/ahead/python"})
     argument = stack.catalogue(**memory("660M"))
     arguments = ["-e", argument, "-e", f"platform_artifacts={ROOT}/.artifacts"]
     try:
