@@ -214,12 +214,14 @@ def test_a_candidate_that_never_gets_healthy_is_told_with_its_last_words(stack: 
     assert stack.report()["probe"]["failed"] == 0
 
 
-def start(stack: Stack, *arguments: str, inventory: str = "inventories/sandbox/aws_ec2.yml") -> subprocess.Popen[str]:
+def start(
+    stack: Stack, *arguments: str, inventory: str = "inventories/sandbox/aws_ec2.yml", **environment: str
+) -> subprocess.Popen[str]:
     """Start a deployment beside this test, in a session of its own."""
     return subprocess.Popen(
         ["ansible-playbook", "-i", inventory, "playbooks/deploy.yml", *arguments],
         cwd=ROOT,
-        env=stack.sandbox.environment,
+        env={**stack.sandbox.environment, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -232,9 +234,10 @@ def test_of_two_controllers_with_different_inventories_one_works(stack: Stack, r
     """The hosts have other names in the second, and another order."""
     artifacts = f"platform_artifacts={ROOT}/.artifacts"
     sizes = (f"{700 + 2 * round_}M", f"{701 + 2 * round_}M")
+    inventories = {"ann": "inventories/sandbox/aws_ec2.yml", "bob": str(stack.inventory())}
     runs = [
-        start(stack, "-e", stack.catalogue(api={"memory": size}), "-e", artifacts, inventory=str(inventory))
-        for size, inventory in zip(sizes, ("inventories/sandbox/aws_ec2.yml", stack.inventory()), strict=True)
+        start(stack, "-e", stack.catalogue(**memory(size)), "-e", artifacts, inventory=inventory, GITHUB_ACTOR=who)
+        for size, (who, inventory) in zip(sizes, inventories.items(), strict=True)
     ]
     outputs = [run.communicate(timeout=300)[0] for run in runs]
     codes = sorted(run.returncode for run in runs)
