@@ -66,10 +66,15 @@ def read_checked(path: str, shape: Mapping[str, Shape]) -> dict[str, Any]:
     Keys may be missing. Raises DamagedError.
     """
     found = read_record(path)
+    check_shape(path, found, shape)
+    return found
+
+
+def check_shape(path: str, found: Any, shape: Mapping[str, Shape]) -> None:
+    """Raise DamagedError unless what a file holds is an object with values of these shapes."""
     problem = _misshapen(found, shape, "")
     if problem:
         raise DamagedError("%s is damaged: %s." % (path, problem))
-    return found
 
 
 def _misshapen(value: Any, shape: Shape, place: str) -> str:

@@ -433,7 +433,7 @@ def end_live(name: str) -> None:
     state = releases.read_state(name)
     if state.pop("live", None):
         state.pop("held", None)
-        write_file(releases.state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+        releases.write_state(name, state)
 
 
 def unit_of(name: str) -> str:

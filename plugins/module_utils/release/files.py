@@ -34,7 +34,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     megabytes,
     release_path,
     slot_path,
-    state_path,
+    write_state,
 )
 
 HISTORY = 20
@@ -65,28 +65,28 @@ def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], 
     state = releases.read_state(name)
     state.pop("unconfirmed", None)
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def end_switch(name: str) -> None:
     """Forget a switch that was reverted."""
     state = releases.read_state(name)
     if state.pop("pending", None):
-        _write_state(name, state)
+        write_state(name, state)
 
 
 def confirm_switch(name: str) -> None:
     """Record that a switch is confirmed: the host no longer takes it back by itself."""
     state = releases.read_state(name)
     state["pending"]["confirmed"] = True
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def note_unconfirmed(name: str, switch: Mapping[str, Any]) -> None:
     """Record that this host took a switch back by itself, until the next one."""
     state = releases.read_state(name)
     state["unconfirmed"] = {key: switch[key] for key in ("release", "deployment", "by") if key in switch}
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def record_switch(name: str, release: str, slot: str) -> None:
@@ -108,7 +108,7 @@ def record_switch(name: str, release: str, slot: str) -> None:
         state.update(version=1, live=entry, line=line[-HISTORY:], history=[*state.get("history", []), entry][-HISTORY:])
     elif not pending:
         return
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def previous(state: Mapping[str, Any]) -> str:
@@ -121,11 +121,7 @@ def hold(name: str, slot: str, until: float) -> None:
     """Record until when (seconds since 1970) a replaced slot keeps running."""
     state = releases.read_state(name)
     state["held"] = {"slot": slot, "since": time.time(), "until": until}
-    _write_state(name, state)
-
-
-def _write_state(name: str, state: Mapping[str, Any]) -> None:
-    write_file(state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+    write_state(name, state)
 
 
 # --- staging ------------------------------------------------------------------

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import records, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
     NUMBER,
     DamagedError,
@@ -155,7 +155,7 @@ def read_state(name: str) -> dict[str, Any]:
     """Return the content of a service's state.json; empty if there is none. Raises ReleaseError."""
     path = state_path(name)
     try:
-        state = read_checked(path, STATE_SHAPE)
+        state = records.read(path, STATE_SHAPE)
         entries = [(place, state[place]) for place in ("live", "pending") if state.get(place)]
         entries += [("pending.before", entry.get("before", {})) for place, entry in entries if place == "pending"]
         entries += [("history", entry) for entry in state.get("history", [])]
@@ -170,6 +170,11 @@ def read_state(name: str) -> dict[str, Any]:
             "records again what is live; releases from before can then be chosen with -e to= only."
             % (name, error, path, path)
         ) from error
+
+
+def write_state(name: str, state: Mapping[str, Any]) -> None:
+    """Write a service's state.json."""
+    records.write(state_path(name), state)
 
 
 def read_release(name: str, release: str) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, sockets, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, phases, releases
 
 from .test_phases import Killed, Played, job, played, release
@@ -414,7 +413,7 @@ def test_it_is_adopted_and_given_back(played: Played, before: Old, taking: Calla
     assert before.state() == ("old", False, False)
     assert not played.running and not played.enabled
     assert again.adopted["orders"]["given_back"] is True
-    assert "live" not in read_record(releases.state_path("orders"))
+    assert "live" not in releases.read_state("orders")
 
 
 def test_a_candidate_that_is_ill_stops_nothing(played: Played, before: Old, taking: Callable[[], phases.Job]) -> None:

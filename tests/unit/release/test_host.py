@@ -214,18 +214,18 @@ def test_a_slot_is_faithful_until_somebody_changes_it(host: Path, stage: Stage, 
 def test_what_was_live_before_is_remembered(host: Path) -> None:
     for release, slot in (("one", "blue"), ("two", "green"), ("two", "blue"), ("three", "green")):
         files.record_switch("orders", release, slot)
-    state = json.loads((host / "var/orders/state.json").read_text())
+    state = releases.read_state("orders")
     assert (state["live"]["release"], state["live"]["slot"], files.previous(state)) == ("three", "green", "two")
     assert [entry["release"] for entry in state["history"]] == ["one", "two", "two", "three"]
     (host / "var/orders/state.json").write_text("{ torn")
     files.record_switch("orders", "four", "blue")
-    assert json.loads((host / "var/orders/state.json").read_text())["live"]["release"] == "four"
+    assert releases.read_state("orders")["live"]["release"] == "four"
 
 
 def test_who_switched_is_noted(host: Path) -> None:
     files.begin_switch("orders", "one", "blue", {"release": "", "slot": ""}, {"deployment": "d1", "by": "somebody"})
     files.record_switch("orders", "one", "blue")
-    state = json.loads((host / "var/orders/state.json").read_text())
+    state = releases.read_state("orders")
     assert (state["live"]["deployment"], state["live"]["by"]) == ("d1", "somebody")
     assert "pending" not in state
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leases, phases, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import Migration
 
@@ -354,7 +353,7 @@ def test_within_the_hold_time_a_rollback_starts_and_reloads_nothing(
     back.refresh()
     phases.commit(back)
     assert live(played)[2] == units_of("blue")
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert (state["live"]["release"], files.previous(state)) == (old, "")
 
 
@@ -385,7 +384,7 @@ def test_a_rollback_brings_every_part_back(played: Played, job: Callable[..., ph
     release(new)
     release(job("newer", drain=1))
     for _step in range(2):
-        state = read_record(releases.state_path("orders"))
+        state = releases.read_state("orders")
         target = files.previous(state)
         back = back_to(target)
         release(back)
@@ -400,7 +399,7 @@ def test_rollbacks_go_further_back_each_time_and_a_deploy_begins_a_new_line(
     made = [release(job(f"v{number}")) for number in range(4)]
 
     def previous() -> str:
-        return files.previous(read_record(releases.state_path("orders")))
+        return files.previous(releases.read_state("orders"))
 
     assert previous() == made[2]
     release(back_to(previous()))
@@ -432,7 +431,7 @@ def test_what_is_not_committed_is_taken_back(
     new.refresh()
     assert phases.take_back(new)
     assert (*live(played), played.front()) == before
-    assert "pending" not in read_record(releases.state_path("orders"))
+    assert "pending" not in releases.read_state("orders")
     new.refresh()
     assert not phases.take_back(new), "the second time there is nothing to take back"
 
@@ -448,7 +447,7 @@ def test_what_nobody_verified_is_no_way_back(played: Played, job: Callable[..., 
         phases.prepare(sick)
     assert played.serving() == old
     made = release(job("well"))
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert (played.serving(), files.previous(state)) == (made, old)
 
 
