@@ -150,7 +150,8 @@ def locked(
     waiting: called between attempts; it may raise to give up.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a+", encoding="ascii", errors="replace") as handle:
+    # Never truncated, so that who holds it can be written on a full disk.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), encoding="ascii", errors="replace") as handle:
         begun = time.monotonic()
         while True:
             try:
@@ -164,7 +165,6 @@ def locked(
                 if waiting:
                     waiting()
                 time.sleep(POLL)
-        handle.truncate(0)
-        handle.write("%d\n" % os.getpid())
-        handle.flush()
+        with contextlib.suppress(OSError):
+            os.pwrite(handle.fileno(), b"%-10d\n" % os.getpid(), 0)
         yield

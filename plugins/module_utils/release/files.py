@@ -32,13 +32,17 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     fill_secrets,
     flag_path,
     megabytes,
+    other,
     release_path,
     slot_path,
     write_state,
 )
 
 HISTORY = 20
-RESERVE = 64 << 20
+# What a deployment leaves free, in bytes and inodes.
+RESERVE, RESERVED_INODES = 64 << 20, 1000
+# What a way back that has to write files may use up: so many files of so many bytes.
+SPARE_FILES, SPARE_BYTES = 32, 256 << 10
 
 
 # --- slots and state ----------------------------------------------------------
@@ -50,14 +54,21 @@ def point_slot(name: str, slot: str, release: str) -> None:
 
 
 def set_flag(name: str, slot: str) -> None:
-    """Send the next request to a slot."""
-    path = flag_path(name)
-    if slot == "green":
+    """Send the next request to a slot: one rename of a file, which needs no disk space."""
+    path = flag_path(name, slot)
+    try:
+        os.rename(flag_path(name, other(slot)), path)
+    except FileNotFoundError:
+        # It has that name already, or was lost, or an earlier version had none.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
     sync_directory(releases.STATE)
+
+
+def allocate(name: str, slot: str) -> None:
+    """Create what a switch and its way back only rewrite, so that neither needs disk space: flag and state."""
+    if not releases.flagged(name):
+        set_flag(name, slot)
+    write_state(name, releases.read_state(name))
 
 
 def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
@@ -124,6 +135,61 @@ def hold(name: str, slot: str, until: float) -> None:
     write_state(name, state)
 
 
+# --- space --------------------------------------------------------------------
+
+
+def shortage() -> str:
+    """Return which file system of releases, state and caches has less left than is kept free; empty if none."""
+    for place in dict.fromkeys(map(existing, (releases.HOME, releases.STATE, releases.CACHE))):
+        disk = os.statvfs(place)
+        free = disk.f_bavail * disk.f_frsize
+        if free < RESERVE:
+            return "the disk is full: %s has %s left, and %s have to stay free" % (
+                place,
+                megabytes(free),
+                megabytes(RESERVE),
+            )
+        # Filesystems that allocate inodes dynamically report 0.
+        if disk.f_files and disk.f_favail < RESERVED_INODES:
+            return "the disk is full: %s has %d inodes left, and %d have to stay free" % (
+                place,
+                disk.f_favail,
+                RESERVED_INODES,
+            )
+    return ""
+
+
+def existing(place: str) -> str:
+    """Return a directory, or the nearest above it that exists: a new host has none, and a check creates none."""
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    return place
+
+
+def keep_spare() -> None:
+    """Keep some space for a way back that has to write files."""
+    directory = _spare()
+    os.makedirs(directory, 0o700, exist_ok=True)
+    for number in range(SPARE_FILES):
+        descriptor = os.open(os.path.join(directory, str(number)), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, SPARE_BYTES)
+        finally:
+            os.close(descriptor)
+
+
+def use_spare() -> bool:
+    """Free that space if there is no other; return whether it was."""
+    if not shortage() or not listed(_spare()):
+        return False
+    shutil.rmtree(_spare(), ignore_errors=True)
+    return True
+
+
+def _spare() -> str:
+    return os.path.join(releases.STATE, ".spare")
+
+
 # --- staging ------------------------------------------------------------------
 
 
@@ -188,11 +254,7 @@ def record(wanted: Wanted) -> dict[str, Any]:
 
 def check_space(wanted: Wanted) -> None:
     """Raise ReleaseError unless the unpacked release fits on the disk."""
-    # A new host has no such directory yet, and a check must not create it.
-    place = releases.HOME
-    while not os.path.exists(place):
-        place = os.path.dirname(place)
-    disk = os.statvfs(place)
+    disk = os.statvfs(existing(releases.HOME))
     free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + RESERVE
     if free < needed:
         raise ReleaseError(
@@ -200,8 +262,7 @@ def check_space(wanted: Wanted) -> None:
             "Free some space there, or give the host a larger disk."
             % (wanted.name, wanted.release, megabytes(needed), releases.HOME, megabytes(RESERVE), megabytes(free))
         )
-    # Filesystems that allocate inodes dynamically report 0.
-    if disk.f_files and disk.f_favail < wanted.archive["files"] + 1000:
+    if disk.f_files and disk.f_favail < wanted.archive["files"] + RESERVED_INODES:
         raise ReleaseError(
             "%s: release %s has %d files, and the filesystem of %s has %d inodes left. Nothing was changed. "
             "Remove files there." % (wanted.name, wanted.release, wanted.archive["files"], releases.HOME, disk.f_favail)
@@ -266,9 +327,10 @@ def prune(wanted: Wanted) -> list[str]:
             kept.append(release)
     gone = [release for release in newest if release not in kept]
     for release in gone:
-        # Under a name that nothing takes for a release, so that a kill leaves no incomplete one.
-        doomed = archives.temporary_directory(release_path(name, release))
-        os.rename(release_path(name, release), os.path.join(doomed, "old"))
+        # Under a name that nothing takes for a release, so that a kill leaves no incomplete one. Needs no disk space.
+        doomed = release_path(name, archives.TEMPORARY + release)
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(release_path(name, release), doomed)
         shutil.rmtree(doomed, ignore_errors=True)
         shutil.rmtree(os.path.join(releases.CACHE, "fivepointers-" + name, release), ignore_errors=True)
     if gone:

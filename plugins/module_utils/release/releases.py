@@ -7,7 +7,7 @@
 It may be killed at any point:
 
 - a release is a directory that appears under its name only when it is complete;
-- only the flag file decides which slot is live, and it changes in one system call;
+- only the flag file decides which slot is live, and it changes in one system call, which needs no disk space;
 - the next plan sees leftovers, reports them and removes them.
 
 Standard library only, Python 3.9 or later: this runs on hosts, inside the module.
@@ -248,9 +248,14 @@ def slot_path(name: str, slot: str) -> str:
     return os.path.join(HOME, name, "slots", slot)
 
 
-def flag_path(name: str) -> str:
-    """Return the flag file: if it exists, green is live."""
-    return os.path.join(STATE, name + ".green")
+def flag_path(name: str, slot: str = "green") -> str:
+    """Return the flag file by the name that it has if a slot is live. nginx looks for green's."""
+    return os.path.join(STATE, "%s.%s" % (name, slot))
+
+
+def flagged(name: str) -> str:
+    """Return the slot that the flag file names, and nginx follows; empty if there is none: nginx then takes blue."""
+    return next((slot for slot in ("green", "blue") if os.path.exists(flag_path(name, slot))), "")
 
 
 def state_path(name: str) -> str:
@@ -285,6 +290,7 @@ class Slot:
 class Seen:
     """A service as found on the host. live: the slot that receives requests, None before the first switch.
 
+    flag: the slot that the flag names, or should. lost: there is no flag, so that nginx takes blue.
     releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
     pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
     unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
@@ -297,6 +303,7 @@ class Seen:
     releases: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     slots: dict[str, Slot] = dataclasses.field(default_factory=lambda: {slot: Slot() for slot in SLOTS})
     flag: str = "blue"
+    lost: bool = False
     live: str | None = None
     front: str | None = None
     recorded: tuple[str, str] = ("", "")
@@ -329,10 +336,11 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         if not release.startswith(archives.TEMPORARY)
     }
     slots = {slot: _observe_slot(wanted, slot, releases, states, version) for slot in SLOTS}
-    flag = "green" if os.path.exists(flag_path(name)) else "blue"
     front = read(os.path.join(NGINX, wanted.front_path))
     state = read_state(name)
     recorded, held = state.get("live") or {}, state.get("held") or {}
+    found = flagged(name)
+    flag = found or _flag_before(wanted, state, slots)
     try:
         account = bool(pwd.getpwnam(wanted.user))
     except KeyError:
@@ -343,6 +351,7 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         releases=releases,
         slots=slots,
         flag=flag,
+        lost=not found,
         live=flag if front is not None and slots[flag].release else None,
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
@@ -355,6 +364,17 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
 def is_held(held: Mapping[str, Any], now: float) -> bool:
     """Return whether a slot is still to run. A clock that was put back ends it: nobody knows how long it has run."""
     return float(held.get("since", 0)) - TIMER_SLACK < now < float(held.get("until", 0)) + TIMER_SLACK
+
+
+def _flag_before(wanted: Wanted, state: Mapping[str, Any], slots: Mapping[str, Slot]) -> str:
+    """Return the slot that a flag named before it was lost.
+
+    Hosts of earlier versions had none while blue was live, also within a switch to blue. Otherwise the state knows.
+    """
+    live = state.get("live") or {}
+    there = slots["green"]
+    right = live.get("slot") == "green" and there.release == live.get("release") and not state.get("pending")
+    return "green" if right and (not wanted.process or there.state.running) else "blue"
 
 
 def _observe_slot(
@@ -534,6 +554,10 @@ def _differences(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
 def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
     """Drift to fix although the right release is live."""
     repairs = []
+    if seen.lost and live == "green":
+        repairs.append("restore its flag file, which was lost: requests go to slot blue")
+    elif seen.lost:
+        repairs.append("create its flag file, so that a switch needs no disk space")
     if seen.front != wanted.front:
         repairs.append("restore its front, which was changed manually")
     if seen.pending:

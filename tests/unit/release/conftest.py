@@ -114,7 +114,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A busy machine takes seconds for it.
     monkeypatch.setattr(archive, "sync_filesystem", lambda directory: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(systemd, "UNITS", str(tmp_path / "units"))
+    for name, path in {"UNITS": "units", "WANTS": "units/wants", "PARKED": "units/parked"}.items():
+        monkeypatch.setattr(systemd, name, str(tmp_path / path))
     monkeypatch.setattr(systemd, "version", lambda: 252)
     monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})
     return tmp_path

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -120,11 +119,11 @@ def test_the_unit_of_what_is_given_back_is_the_same_program(host: Path, old: Cal
 def test_what_the_starting_process_left_in_the_environment_is_left_out(
     host: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(adoption, "_unit_path", lambda name: str(tmp_path / "unit"))
+    monkeypatch.setattr(adoption, "RUN", str(tmp_path))
     monkeypatch.setattr(systemd, "systemctl", lambda *arguments: "")
     adoption.write_record("orders", capture(old()[0]), adoption.ADOPTED)
     assert adoption.prepare_return("orders")["state"] == adoption.RETURNING
-    text = Path(adoption.record_path("orders") + ".env").read_text()
+    text = (tmp_path / "fivepointers-orders-given-back.env").read_text()
     assert 'TOKEN="canary \\"of\\" \\$it"' in text and "NODE_CHANNEL_FD" not in text
 
 
@@ -510,6 +509,6 @@ def test_a_kill_at_any_step_of_giving_back_is_made_up_for(
 
 def test_the_record_is_json_without_a_release(host: Path, old: Callable[..., Any]) -> None:
     adoption.write_record("orders", capture(old()[0]), adoption.ADOPTED)
-    assert set(json.loads(Path(adoption.record_path("orders")).read_text())) == {
+    assert set(adoption.recorded("orders")) == {
         "version", "state", "port", "at", "was", "process", "pm2",
     }  # fmt: skip
