@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,11 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     """A small file system that a test may fill."""
     if os.geteuid():
         pytest.skip("only root can mount a file system")
-    disk = Disk(tmp_path / "disk.img", tmp_path / "disk")
-    try:
-        yield disk
-    finally:
-        disk.close()
+    # In memory: each write to the file system is flushed.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        disk = Disk(Path(folder) / "disk.img", tmp_path / "disk")
+        try:
+            yield disk
+        finally:
+            disk.close()

@@ -11,11 +11,11 @@ import os
 import subprocess
 from pathlib import Path
 
-SIZE, INODES = 16 << 20, 256
+SIZE, INODES = 32 << 20, 512
 
 
 class Disk:
-    """A mounted file system of 16 MiB and 256 inodes, without a reserve for root."""
+    """A mounted file system of 32 MiB and 512 inodes, without a reserve for root."""
 
     def __init__(self, image: Path, path: Path) -> None:
         self.image, self.path = image, path
@@ -48,17 +48,17 @@ class Disk:
         folder.mkdir(exist_ok=True)
         if what in ("inodes", "both"):
             with contextlib.suppress(OSError):
-                for number in itertools.count():
+                for number in itertools.count(len(os.listdir(folder))):
                     (folder / str(number)).touch(exist_ok=False)
             assert not os.statvfs(self.path).f_favail
         if what in ("bytes", "both"):
             # The name was there before the inodes were gone.
-            with (folder / "0").open("wb", buffering=0) as handle:
+            with (folder / "0").open("ab", buffering=0) as handle:
                 for size in (1 << 20, 4096, 1):
                     with contextlib.suppress(OSError):
                         while handle.write(b"x" * size):
-                            os.fsync(handle.fileno())
-        os.sync()
+                            pass
+                os.fsync(handle.fileno())
 
     def empty(self) -> None:
         """Remove what fill wrote."""
