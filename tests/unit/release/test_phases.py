@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable
@@ -576,6 +578,80 @@ def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path
     with pytest.raises(leases.HostError, match="lost its lock"):
         leases.check_fence(6, releases.STATE)
     leases.check_fence(8, releases.STATE)
+
+
+def flags() -> list[str]:
+    return sorted(name for name in os.listdir(releases.STATE) if name.startswith("orders."))
+
+
+def test_a_switch_renames_the_one_flag_that_there_is(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("v0"))
+    inode = os.stat(releases.flag_path("orders", "blue")).st_ino
+    for slot in ("green", "blue", "green"):
+        release(job(f"to {slot}"))
+        assert flags() == ["orders." + slot]
+        assert os.stat(releases.flag_path("orders", slot)).st_ino == inode
+
+
+@pytest.mark.parametrize("kind", ["nestjs_api", "static_frontend"])
+def test_a_lost_flag_is_known_from_the_state_and_restored(
+    played: Played, job: Callable[..., phases.Job], kind: str
+) -> None:
+    release(job("old", hold=300))
+    made = job("new", hold=300)
+    new = release(made)
+    if kind == "static_frontend":
+        made.wanted = [dataclasses.replace(item, kind=kind, slots={}) for item in made.wanted]
+    os.unlink(releases.flag_path("orders"))
+    made.refresh()
+    todo = made.plans["orders"]
+    assert (todo.live, todo.serving, todo.candidate) == ("green", new, False)
+    assert todo.repairs == ("restore its flag file, which was lost: requests go to slot blue",)
+    assert release(made) == new and flags() == ["orders.green"]
+    assert played.serving() == new
+    assert not releases.plan(made.wanted[0], releases.observe(made.wanted)["orders"]).changed
+
+
+def test_a_lost_flag_is_restored_before_the_next_release_takes_the_idle_slot(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    release(job("old"))
+    new = release(job("new"))
+    os.unlink(releases.flag_path("orders"))
+    sick = job("sick")
+    played.sick.add(sick.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="step prepare"):
+        phases.prepare(sick)
+    assert played.serving() == new
+
+
+def test_a_host_of_an_earlier_version_gets_its_flag_in_the_first_run(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    made = job("v1")
+    new = release(made)
+    # Earlier versions had no flag while blue was live, and a plain state.json.
+    os.unlink(releases.flag_path("orders", "blue"))
+    Path(releases.state_path("orders")).write_text(json.dumps(releases.read_state("orders")))
+    made.refresh()
+    assert made.plans["orders"].repairs == ("create its flag file, so that a switch needs no disk space",)
+    assert release(made) == new == played.serving() and flags() == ["orders.blue"]
+    assert Path(releases.state_path("orders")).read_text().startswith("[")
+    made.refresh()
+    assert not made.plans["orders"].changed
+
+
+def test_without_a_flag_an_uncommitted_switch_to_blue_is_one(played: Played, job: Callable[..., phases.Job]) -> None:
+    """An earlier version removed the flag to switch to blue; state.json still says green."""
+    release(job("one"))
+    two = release(job("two"))
+    three = prepared(job("three"))
+    phases.switch(three)
+    os.unlink(releases.flag_path("orders", "blue"))
+    three.refresh()
+    assert three.plans["orders"].live == "blue" and played.serving() == three.wanted[0].release
+    phases.take_back(three)
+    assert played.serving() == two and flags() == ["orders.green"]
 
 
 @pytest.mark.slow
