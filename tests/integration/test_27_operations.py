@@ -153,7 +153,7 @@ def test_a_build_that_ends_in_mid_deployment_changes_nothing_of_it(stack: Stack,
     assert process.returncode == 0, output[-3000:]
     assert "pending" not in stack.state("frontend")
     after = stack.live()["frontend"]
-    record = stack.sandbox.ssh(host, f"cat /opt/fivepointers/frontend/releases/{after}/release.json")
+    record = stack.sandbox.ssh(host, f"sudo cat /opt/fivepointers/frontend/releases/{after}/release.json")
     assert after != before["frontend"] and json.loads(record)["artifact"] == another
 
 

@@ -164,12 +164,12 @@ def sync_filesystem(directory: str) -> None:
         os.close(descriptor)
 
 
-def temporary_directory(beside: str) -> str:
+def temporary_directory(beside: str, mode: int = 0o755) -> str:
     """Create an empty directory on the filesystem of the path that it will become."""
     parent = os.path.dirname(beside)
     os.makedirs(parent, 0o755, exist_ok=True)
     path = tempfile.mkdtemp(prefix=TEMPORARY + os.path.basename(beside) + "-", dir=parent)
-    os.chmod(path, 0o755)  # noqa: S103
+    os.chmod(path, mode)
     return path
 
 

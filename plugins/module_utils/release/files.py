@@ -208,7 +208,7 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
                 % (wanted.name, error, wanted.name)
             ) from error
         check_space(wanted)
-    temporary = archives.temporary_directory(path)
+    temporary = archives.temporary_directory(path, 0o700)
     try:
         app = os.path.join(temporary, "app")
         if source == "archive":
@@ -232,6 +232,7 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             filled = fill_secrets(wanted.environment, secrets)
             text = json.dumps(filled, indent=2, sort_keys=True) + "\n"
             write_file(os.path.join(temporary, "environment"), text, 0o600)
+        _seclude(temporary, releases.group_id(wanted.user if wanted.process else releases.NGINX_USER))
         archives.complete(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -300,6 +301,18 @@ def share(wanted: Wanted) -> None:
                 os.unlink(temporary)
             os.link(path, temporary)
             os.rename(temporary, shared)
+
+
+def seclude(wanted: Wanted) -> None:
+    """Let other users of the host not read the folders of a service."""
+    for path, group in releases.exposed(wanted):
+        _seclude(path, group)
+
+
+def _seclude(path: str, group: int | None) -> None:
+    if group is not None:
+        os.chown(path, -1, group)
+        os.chmod(path, 0o750)  # noqa: S103
 
 
 def prune(wanted: Wanted) -> list[str]:

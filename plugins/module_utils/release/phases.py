@@ -38,6 +38,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.file
     point_slot,
     prune,
     record_switch,
+    seclude,
     set_flag,
     share,
     shortage,
@@ -345,6 +346,7 @@ def prepare(job: Job) -> bool:
         if step.stage:
             stage(item, step.stage, job.archives.get(item.name), job.secrets)
         share(item)
+        seclude(item)
         allocate_way_back(item, seen)
     if not shortage():
         keep_spare()
@@ -851,6 +853,7 @@ def commit(job: Job) -> bool:
             systemd.disable(unit_name(item.name, other(live)))
     _retire(job, [(item, other(str(step.live))) for item, step in todo if item.process])
     for item, _step in todo:
+        seclude(item)
         prune(item)
     return bool(todo)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import grp
 import json
 import os
 import pwd
@@ -48,6 +49,8 @@ SETTINGS = "/etc/fivepointers"
 STATE = leases.STATE
 CACHE = "/var/cache"
 NGINX = "/etc/nginx"
+# As whom nginx reads files.
+NGINX_USER = "www-data"
 SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
 # A timer may be late by this many seconds.
@@ -294,6 +297,7 @@ class Seen:
     releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
     pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
     unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
+    exposed: other users of the host can read its folders.
     held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
     live slot, of a service that hands over documents.
     """
@@ -311,6 +315,7 @@ class Seen:
     unconfirmed: dict[str, Any] = dataclasses.field(default_factory=dict)
     held: str = ""
     sockets: int = 0
+    exposed: bool = False
 
 
 def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
@@ -352,6 +357,7 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         slots=slots,
         flag=flag,
         lost=not found,
+        exposed=bool(exposed(wanted)),
         live=flag if front is not None and slots[flag].release else None,
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
@@ -364,6 +370,23 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
 def is_held(held: Mapping[str, Any], now: float) -> bool:
     """Return whether a slot is still to run. A clock that was put back ends it: nobody knows how long it has run."""
     return float(held.get("since", 0)) - TIMER_SLACK < now < float(held.get("until", 0)) + TIMER_SLACK
+
+
+def exposed(wanted: Wanted) -> list[tuple[str, int]]:
+    """Return the folders of a service that other users can read, with the group that may."""
+    name, user = wanted.name, wanted.user if wanted.process else NGINX_USER
+    folders = [(release_path(name, item), user) for item in listed(release_path(name))]
+    folders += [(os.path.join(HOME, name, "shared"), NGINX_USER), (os.path.join(SETTINGS, name), "root")]
+    found = [(path, group_id(group)) for path, group in folders if os.path.isdir(path)]
+    return [(path, group) for path, group in found if group is not None and os.stat(path).st_mode & 0o007]
+
+
+def group_id(name: str) -> int | None:
+    """Return the number of a group; None if there is none."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
 
 
 def _flag_before(wanted: Wanted, state: Mapping[str, Any], slots: Mapping[str, Slot]) -> str:
@@ -558,6 +581,8 @@ def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
         repairs.append("restore its flag file, which was lost: requests go to slot blue")
     elif seen.lost:
         repairs.append("create its flag file, so that a switch needs no disk space")
+    if seen.exposed:
+        repairs.append("let no other user of the host read its folders")
     if seen.front != wanted.front:
         repairs.append("restore its front, which was changed manually")
     if seen.pending:

@@ -116,6 +116,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for name, path in {"UNITS": "units", "WANTS": "units/wants", "PARKED": "units/parked"}.items():
         monkeypatch.setattr(systemd, name, str(tmp_path / path))
+    monkeypatch.setattr(releases, "group_id", lambda name: os.getegid())
     monkeypatch.setattr(systemd, "version", lambda: 252)
     monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})
     return tmp_path

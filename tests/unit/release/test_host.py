@@ -169,6 +169,37 @@ def test_files_of_the_newest_release_win(host: Path, stage: Stage) -> None:
     assert (host / "opt/orders/shared/assets/logo.svg").read_text() == "new"
 
 
+@pytest.mark.parametrize("kind", ["nestjs_api", "static_frontend", "nextjs"])
+def test_no_other_user_of_the_host_reads_a_release(host: Path, stage: Stage, kind: str) -> None:
+    spec = make_spec(kind)
+    groups: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(releases, "group_id", lambda name: groups.append(name) or os.getegid())
+        wanted = stage({".next/static/a.js": "x", "assets/a.js": "x", "dist/main.js": "x", "index.html": "x"}, spec)
+        files.seclude(wanted)
+    assert set(groups) <= {wanted.user if spec["slots"] else "www-data", "www-data", "root"}
+    assert groups[0] == ("fp-orders" if spec["slots"] else "www-data")
+    folders = [Path(releases.release_path("orders", wanted.release)), host / "opt/orders/shared", host / "etc/orders"]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folders if path.exists()}
+    assert set(modes.values()) == {0o750} and wanted.release in modes
+    assert ("shared" in modes) == bool(wanted.shared)
+
+
+def test_folders_of_an_earlier_version_are_closed_to_others(host: Path, stage: Stage) -> None:
+    wanted = stage({"a": "x"}, make_spec("static_frontend"))
+    files.seclude(wanted)
+    files.point_slot("orders", "blue", wanted.release)
+    files.allocate("orders", "blue")
+    files.record_switch("orders", wanted.release, "blue")
+    write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
+    assert not releases.plan(wanted, releases.observe([wanted])["orders"]).changed
+    os.chmod(releases.release_path("orders", wanted.release), 0o755)
+    repairs = releases.plan(wanted, releases.observe([wanted])["orders"]).repairs
+    assert repairs == ("let no other user of the host read its folders",)
+    files.seclude(wanted)
+    assert not releases.plan(wanted, releases.observe([wanted])["orders"]).changed
+
+
 # --- slots --------------------------------------------------------------------------------
 
 
