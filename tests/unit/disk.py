@@ -30,12 +30,12 @@ class Disk:
         self._run("mount", "-o", "loop,noatime", str(self.image), str(self.path))
 
     def close(self) -> None:
-        """Unmount it."""
-        self._run("umount", str(self.path))
+        """Unmount it, also if a failed test still has a file of it."""
+        self._run("umount", "--lazy", str(self.path))
 
     def again(self) -> None:
         """Unmount and mount it: what is read then was on disk."""
-        self.close()
+        self._run("umount", str(self.path))
         self.mount()
 
     def read_only(self) -> None:

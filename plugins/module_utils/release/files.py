@@ -39,8 +39,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
 )
 
 HISTORY = 20
-# What a deployment leaves free, in bytes and inodes.
-RESERVE, RESERVED_INODES = 64 << 20, 1000
 # What a way back that has to write files may use up: so many files of so many bytes.
 SPARE_FILES, SPARE_BYTES = 32, 256 << 10
 
@@ -143,18 +141,18 @@ def shortage() -> str:
     for place in dict.fromkeys(map(existing, (releases.HOME, releases.STATE, releases.CACHE))):
         disk = os.statvfs(place)
         free = disk.f_bavail * disk.f_frsize
-        if free < RESERVE:
+        if free < archives.RESERVE:
             return "the disk is full: %s has %s left, and %s have to stay free" % (
                 place,
                 megabytes(free),
-                megabytes(RESERVE),
+                megabytes(archives.RESERVE),
             )
         # Filesystems that allocate inodes dynamically report 0.
-        if disk.f_files and disk.f_favail < RESERVED_INODES:
+        if disk.f_files and disk.f_favail < archives.RESERVED_INODES:
             return "the disk is full: %s has %d inodes left, and %d have to stay free" % (
                 place,
                 disk.f_favail,
-                RESERVED_INODES,
+                archives.RESERVED_INODES,
             )
     return ""
 
@@ -213,7 +211,7 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
         app = os.path.join(temporary, "app")
         if source == "archive":
             os.mkdir(app, 0o755)
-            archives.extract(str(archive), app)
+            archives.extract(str(archive), app, limit=(wanted.archive["unpacked"], wanted.archive["files"]))
         else:
             link_tree(os.path.join(release_path(wanted.name, source), "app"), app)
         for directory in wanted.writable:
@@ -256,14 +254,21 @@ def record(wanted: Wanted) -> dict[str, Any]:
 def check_space(wanted: Wanted) -> None:
     """Raise ReleaseError unless the unpacked release fits on the disk."""
     disk = os.statvfs(existing(releases.HOME))
-    free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + RESERVE
+    free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + archives.RESERVE
     if free < needed:
         raise ReleaseError(
             "%s: release %s needs %s at %s (with %s in reserve), and %s are free. Nothing was changed. "
             "Free some space there, or give the host a larger disk."
-            % (wanted.name, wanted.release, megabytes(needed), releases.HOME, megabytes(RESERVE), megabytes(free))
+            % (
+                wanted.name,
+                wanted.release,
+                megabytes(needed),
+                releases.HOME,
+                megabytes(archives.RESERVE),
+                megabytes(free),
+            )
         )
-    if disk.f_files and disk.f_favail < wanted.archive["files"] + RESERVED_INODES:
+    if disk.f_files and disk.f_favail < wanted.archive["files"] + archives.RESERVED_INODES:
         raise ReleaseError(
             "%s: release %s has %d files, and the filesystem of %s has %d inodes left. Nothing was changed. "
             "Remove files there." % (wanted.name, wanted.release, wanted.archive["files"], releases.HOME, disk.f_favail)

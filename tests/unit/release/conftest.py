@@ -129,7 +129,7 @@ def stage(tmp_path: Path, host: Path) -> Callable[..., releases.Wanted]:
     def stage(content: dict[str, Any], spec: dict[str, Any] | None = None) -> releases.Wanted:
         archive = tmp_path / "archive.tar.gz"
         sha256 = make_archive(archive, content)
-        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256)
+        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256, files_count=len(content))
         wanted = releases.Wanted(**make_request(spec, manifest))
         files.stage(wanted, "archive", str(archive), SECRETS)
         files.share(wanted)

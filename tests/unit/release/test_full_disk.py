@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import config_tree, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, config_tree, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, phases, releases
 
 from tests.unit.disk import Disk
@@ -38,8 +38,8 @@ def host(host: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Path:
         (disk.path / name.lower()).mkdir()
     for name in ("UNITS", "WANTS", "PARKED"):
         monkeypatch.setattr(systemd, name, str(disk.path / "units" / name.replace("UNITS", "").lower()).rstrip("/"))
-    monkeypatch.setattr(files, "RESERVE", 2 << 20)
-    monkeypatch.setattr(files, "RESERVED_INODES", 50)
+    monkeypatch.setattr(archive, "RESERVE", 2 << 20)
+    monkeypatch.setattr(archive, "RESERVED_INODES", 50)
     monkeypatch.setattr(os, "fsync", FSYNC)
     return disk.path
 

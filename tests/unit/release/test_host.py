@@ -85,7 +85,9 @@ def test_the_same_code_is_not_stored_twice(host: Path, stage: Stage) -> None:
 @pytest.mark.slow
 def test_a_kill_while_staging_leaves_a_release_whole_or_absent(host: Path, tmp_path: Path) -> None:
     sha256 = make_archive(tmp_path / "a.tar.gz", {f"{number}": "x" * 20_000 for number in range(200)})
-    wanted = releases.Wanted(**make_request(manifest=make_manifest(archive_sha256=sha256)))
+    wanted = releases.Wanted(
+        **make_request(manifest=make_manifest(archive_sha256=sha256, files_count=200, unpacked_size=4_000_000))
+    )
     path = Path(releases.release_path("orders", wanted.release))
     outcomes, seconds = [], 0.001
     while True not in outcomes:
