@@ -189,6 +189,50 @@ def test_a_full_disk_is_noticed_before_anything_is_written(stack: Stack, another
     assert stack.live()["frontend"] != before["frontend"]
 
 
+@pytest.fixture
+def cramped(stack: Stack) -> Iterator[str]:
+    """A host whose services can fill the disk that holds flags, states, releases and their own data."""
+    host = stack.sandbox.hosts_of("api")[0]
+    places = "/opt/fivepointers /var/lib/fivepointers /var/lib/fivepointers-api /etc/nginx /etc/systemd/system"
+    stack.sandbox.ssh(
+        host,
+        "sudo sh -euc 'mkdir -p /run/small; mount -t tmpfs -o size=900M,nr_inodes=200k tmpfs /run/small;"
+        f" for place in {places}; do mkdir -p $place /run/small$place; cp -a $place/. /run/small$place/;"
+        " mount --bind /run/small$place $place; done'",
+    )
+    yield host
+    # What changed meanwhile stays; what filled the disk goes.
+    stack.sandbox.ssh(
+        host,
+        "sudo sh -euc 'rm -rf /run/small/var/lib/fivepointers-api/full;"
+        f" for place in {places}; do umount -l $place; cp -a /run/small$place/. $place/; done; umount -l /run/small'",
+    )
+
+
+@pytest.mark.parametrize("what", ["bytes", "inodes"])
+def test_a_release_that_filled_the_disk_is_rolled_back(stack: Stack, cramped: str, what: str) -> None:
+    stack.deploy(api={"hold": 600}).succeeded()
+    before = stack.live()
+    stack.deploy(api={"memory": "640M", "hold": 600, "body_limit": "3m"}).succeeded()
+    assert stack.live()["api"] != before["api"]
+    fill = {
+        "bytes": "head -c 1G /dev/zero > full/bytes || :",
+        "inodes": "seq 1 250000 | xargs touch 2>/dev/null || :",
+    }[what]
+    script = f"mkdir full; cd full; {fill}" if what == "inodes" else f"mkdir full; {fill}"
+    # As the service, which can do so.
+    stack.sandbox.ssh(cramped, f"sudo -u fp-api sh -c 'cd /var/lib/fivepointers-api; {script}'", check=False)
+    assert "No space left" in stack.sandbox.ssh(
+        cramped, "sudo sh -c 'echo x > /var/lib/fivepointers/x' 2>&1; sudo rm -f /var/lib/fivepointers/x", check=False
+    )
+    stack.sandbox.playbook("playbooks/rollback.yml", "-e", stack.catalogue(), "-e", "service=api").succeeded()
+    assert stack.live() == before
+    folder = "/opt/fivepointers/api/releases"
+    assert "Permission denied" in stack.sandbox.ssh(
+        cramped, f"sudo -u nobody sh -c 'ls {folder}/*/app' 2>&1", check=False
+    )
+
+
 def test_a_wrong_password_of_the_database_is_told_by_the_candidates_last_words(stack: Stack) -> None:
     before = stack.live()
     store, name = stack.sandbox.aws("secretsmanager"), "fivepointers/sandbox/database"
