@@ -9,6 +9,9 @@ The disk is a real one (ext4), and holds all that a host keeps; what is played i
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,3 +231,38 @@ def test_on_a_read_only_disk_nothing_changes_and_a_sentence_says_why(
     assert phases.explain(error.value).startswith("The file system is read-only: ")
     assert "what is live stays live" in phases.explain(error.value)
     assert seen(small) == before
+
+
+ROOT = Path(__file__).parents[3]
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - fivepointers.platform.release: {phase: look, services: [{name: absent}]}
+"""
+#: A Python as on a host where nothing can be created in the directories for temporary files.
+PYTHON = f"""#!/bin/sh
+exec unshare --mount sh -c 'mount -t tmpfs -o nr_inodes=1 full /tmp && mount --bind /tmp /var/tmp &&
+    cd /tmp && exec {sys.executable} "$@"' sh "$@"
+"""
+
+
+@pytest.mark.slow
+def test_ansible_unpacks_the_module_where_a_full_disk_does_not_stop_it() -> None:
+    if os.geteuid():
+        pytest.skip("only root can mount a file system")
+    # Visible there, as /tmp is not.
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        play, python = Path(folder) / "play.yml", Path(folder) / "python"
+        play.write_text(PLAY)
+        python.write_text(PYTHON)
+        python.chmod(0o755)
+        done = subprocess.run(
+            ["ansible-playbook", "-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={python}", play],
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_REMOTE_TEMP": folder},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
