@@ -148,6 +148,8 @@ class ActionModule(ActionBase):
         return manifests, requests
 
     def _call(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        # Ansible unpacks a module before it runs: where a full disk does not stop it.
+        self._task.environment = [*(self._task.environment or []), {"TMPDIR": "/run"}]
         result: dict[str, t.Any] = self._execute_module(
             module_name="fivepointers.platform.release", module_args=arguments, task_vars=variables
         )

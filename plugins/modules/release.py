@@ -325,7 +325,8 @@ def would_change(job: phases.Job, phase: str) -> bool:
     """Return whether a phase would change the host."""
     candidates = job.candidates()
     if phase == "prepare":
-        return any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
+        lost = any(seen.lost and seen.live for seen in job.seen.values())
+        return lost or any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
     if phase == "migrate":
         return any(step.migrate for _item, step in candidates)
     if phase == "take_back":
@@ -495,6 +496,7 @@ def main() -> None:
             parameters["allow_contract_migrations"],
             parameters["allow_older"] or bool(parameters["targets"]),
             parameters["adopt"],
+            rollback=bool(parameters["targets"]),
         )
         looks_only = phase == "plan" or module.check_mode
         job.refresh()

@@ -59,7 +59,8 @@ class Stack:
 
     def state(self, service: str) -> dict[str, Any]:
         host = self.sandbox.hosts_of(service)[0]
-        return json.loads(self.sandbox.ssh(host, f"cat /var/lib/fivepointers/{service}/state.json"))
+        copies = json.loads(self.sandbox.ssh(host, f"cat /var/lib/fivepointers/{service}/state.json"))
+        return max(filter(None, copies), key=lambda copy: copy["number"])["record"]
 
     def live(self) -> dict[str, str]:
         return {name: self.state(name)["live"]["release"] for name in (*PROCESSES, "frontend")}

@@ -18,8 +18,9 @@ from typing import Any
 #: Seconds after which a holder that is silent has lost the lock, and between its beats.
 LEASE, RENEWAL = 60, 15
 POLL = 0.5
-#: Seconds for which a claim waits: for a run that is just ending; for one of the same person, who may have just seen it
-#: fail; and for one that claims at the same time and began later. The younger gives up first, so that one of them works.
+#: Seconds for which a claim waits: for a run that is just ending; for one of the same person, who may have seen it
+#: fail; and for one that claims at the same time and began later. The younger gives up first, so that one of them
+#: works.
 ENDING, SAME, YOUNGER = 5.0, 15.0, 30.0
 
 Record = Mapping[str, Any]

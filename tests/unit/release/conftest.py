@@ -114,7 +114,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A busy machine takes seconds for it.
     monkeypatch.setattr(archive, "sync_filesystem", lambda directory: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(systemd, "UNITS", str(tmp_path / "units"))
+    for name, path in {"UNITS": "units", "WANTS": "units/wants", "PARKED": "units/parked"}.items():
+        monkeypatch.setattr(systemd, name, str(tmp_path / path))
+    monkeypatch.setattr(releases, "group_id", lambda name: os.getegid())
     monkeypatch.setattr(systemd, "version", lambda: 252)
     monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})
     return tmp_path
@@ -127,7 +129,7 @@ def stage(tmp_path: Path, host: Path) -> Callable[..., releases.Wanted]:
     def stage(content: dict[str, Any], spec: dict[str, Any] | None = None) -> releases.Wanted:
         archive = tmp_path / "archive.tar.gz"
         sha256 = make_archive(archive, content)
-        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256)
+        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256, files_count=len(content))
         wanted = releases.Wanted(**make_request(spec, manifest))
         files.stage(wanted, "archive", str(archive), SECRETS)
         files.share(wanted)

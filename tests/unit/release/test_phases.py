@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -17,7 +18,6 @@ from urllib.parse import quote
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
     environments,
     files,
@@ -365,7 +365,7 @@ def test_within_the_hold_time_a_rollback_starts_and_reloads_nothing(
     back.refresh()
     phases.commit(back)
     assert live(played)[2] == units_of("blue")
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert (state["live"]["release"], files.previous(state)) == (old, "")
 
 
@@ -396,7 +396,7 @@ def test_a_rollback_brings_every_part_back(played: Played, job: Callable[..., ph
     release(new)
     release(job("newer", drain=1))
     for _step in range(2):
-        state = read_record(releases.state_path("orders"))
+        state = releases.read_state("orders")
         target = files.previous(state)
         back = back_to(target)
         release(back)
@@ -411,7 +411,7 @@ def test_rollbacks_go_further_back_each_time_and_a_deploy_begins_a_new_line(
     made = [release(job(f"v{number}")) for number in range(4)]
 
     def previous() -> str:
-        return files.previous(read_record(releases.state_path("orders")))
+        return files.previous(releases.read_state("orders"))
 
     assert previous() == made[2]
     release(back_to(previous()))
@@ -443,7 +443,7 @@ def test_what_is_not_committed_is_taken_back(
     new.refresh()
     assert phases.take_back(new)
     assert (*live(played), played.front()) == before
-    assert "pending" not in read_record(releases.state_path("orders"))
+    assert "pending" not in releases.read_state("orders")
     new.refresh()
     assert not phases.take_back(new), "the second time there is nothing to take back"
 
@@ -459,7 +459,7 @@ def test_what_nobody_verified_is_no_way_back(played: Played, job: Callable[..., 
         phases.prepare(sick)
     assert played.serving() == old
     made = release(job("well"))
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert (played.serving(), files.previous(state)) == (made, old)
 
 
@@ -595,6 +595,80 @@ def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path
     leases.check_fence(8, releases.STATE)
 
 
+def flags() -> list[str]:
+    return sorted(name for name in os.listdir(releases.STATE) if name.startswith("orders."))
+
+
+def test_a_switch_renames_the_one_flag_that_there_is(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("v0"))
+    inode = os.stat(releases.flag_path("orders", "blue")).st_ino
+    for slot in ("green", "blue", "green"):
+        release(job(f"to {slot}"))
+        assert flags() == ["orders." + slot]
+        assert os.stat(releases.flag_path("orders", slot)).st_ino == inode
+
+
+@pytest.mark.parametrize("kind", ["nestjs_api", "static_frontend"])
+def test_a_lost_flag_is_known_from_the_state_and_restored(
+    played: Played, job: Callable[..., phases.Job], kind: str
+) -> None:
+    release(job("old", hold=300))
+    made = job("new", hold=300)
+    new = release(made)
+    if kind == "static_frontend":
+        made.wanted = [dataclasses.replace(item, kind=kind, slots={}) for item in made.wanted]
+    os.unlink(releases.flag_path("orders"))
+    made.refresh()
+    todo = made.plans["orders"]
+    assert (todo.live, todo.serving, todo.candidate) == ("green", new, False)
+    assert todo.repairs == ("restore its flag file, which was lost: requests go to slot blue",)
+    assert release(made) == new and flags() == ["orders.green"]
+    assert played.serving() == new
+    assert not releases.plan(made.wanted[0], releases.observe(made.wanted)["orders"]).changed
+
+
+def test_a_lost_flag_is_restored_before_the_next_release_takes_the_idle_slot(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    release(job("old"))
+    new = release(job("new"))
+    os.unlink(releases.flag_path("orders"))
+    sick = job("sick")
+    played.sick.add(sick.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="step prepare"):
+        phases.prepare(sick)
+    assert played.serving() == new
+
+
+def test_a_host_of_an_earlier_version_gets_its_flag_in_the_first_run(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    made = job("v1")
+    new = release(made)
+    # Earlier versions had no flag while blue was live, and a plain state.json.
+    os.unlink(releases.flag_path("orders", "blue"))
+    Path(releases.state_path("orders")).write_text(json.dumps(releases.read_state("orders")))
+    made.refresh()
+    assert made.plans["orders"].repairs == ("create its flag file, so that a switch needs no disk space",)
+    assert release(made) == new == played.serving() and flags() == ["orders.blue"]
+    assert Path(releases.state_path("orders")).read_text().startswith("[")
+    made.refresh()
+    assert not made.plans["orders"].changed
+
+
+def test_without_a_flag_an_uncommitted_switch_to_blue_is_one(played: Played, job: Callable[..., phases.Job]) -> None:
+    """An earlier version removed the flag to switch to blue; state.json still says green."""
+    release(job("one"))
+    two = release(job("two"))
+    three = prepared(job("three"))
+    phases.switch(three)
+    os.unlink(releases.flag_path("orders", "blue"))
+    three.refresh()
+    assert three.plans["orders"].live == "blue" and played.serving() == three.wanted[0].release
+    phases.take_back(three)
+    assert played.serving() == two and flags() == ["orders.green"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reboot", [False, True])
 @pytest.mark.parametrize("first", [True, False])
@@ -677,7 +751,7 @@ def test_a_rollback_takes_the_secrets_of_now_and_everything_else_of_then(
     for file in ("unit", "front.conf", "app/dist/main.js"):
         assert (kept / file).read_text().replace(old, made.release) == (derived / file).read_text()
     assert sorted(os.listdir(kept)) == sorted(os.listdir(derived))
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert files.previous(state) == first, "the next rollback goes one step further back"
     assert not today(old, LATER).plans["orders"].changed, "the same rollback again does nothing"
     assert not today(made.release, LATER).plans["orders"].changed
@@ -709,11 +783,11 @@ def test_further_rollbacks_go_further_back_with_secrets_of_now(played: Played, j
     made = [release(job(f"v{number}")) for number in range(4)]
     served = []
     for _step in range(3):
-        target = files.previous(read_record(releases.state_path("orders")))
+        target = files.previous(releases.read_state("orders"))
         release(today(target, LATER))
         served.append(releases.load_wanted("orders", played.serving()).of)
     assert served == [made[2], made[1], made[0]]
-    assert files.previous(read_record(releases.state_path("orders"))) == ""
+    assert files.previous(releases.read_state("orders")) == ""
 
 
 def test_a_secret_that_is_gone_is_named_with_the_way_out(played: Played, job: Callable[..., phases.Job]) -> None:
