@@ -72,37 +72,6 @@ def test_outgoing_connections_do_not_get_ports_of_services(platform: Sandbox) ->
         assert "33001" in platform.ssh(host, "cat /proc/sys/net/ipv4/ip_local_reserved_ports")
 
 
-METADATA = """
-import socket, sys
-# In place of EC2: the metadata service, and the DNS server, which has to stay reachable.
-servers = [socket.create_server((address, 8169)) for address in sys.argv[2:]]
-if sys.argv[1] != "session":
-    open(sys.argv[1] + "/cgroup.procs", "w").write("0")
-for address in sys.argv[2:]:
-    try:
-        socket.create_connection((address, 8169), timeout=1)
-        print(address)
-    except OSError:
-        pass
-"""
-
-
-def test_services_do_not_reach_the_credentials_of_their_host(platform: Sandbox) -> None:
-    (host, *_) = platform.hosts_of("api")
-    unit = platform.ssh(host, "systemctl list-units --plain --no-legend 'fivepointers-api@*' | head -1").split()[0]
-    cgroup = "/sys/fs/cgroup" + platform.ssh(host, f"systemctl show --value -p ControlGroup {unit}").strip()
-    both = "169.254.169.253 169.254.169.254"
-    answers = {}
-    for where in (cgroup, "session"):
-        answers[where] = platform.ssh(
-            host,
-            f"sudo sh -c 'for a in {both}; do ip address replace $a/32 dev lo; done; "
-            f"python3 - {where} {both}; for a in {both}; do ip address delete $a/32 dev lo; done'",
-            stdin=METADATA,
-        ).split()
-    assert answers == {cgroup: ["169.254.169.253"], "session": both.split()}
-
-
 def test_slots_listen_on_the_loopback_only(platform: Sandbox) -> None:
     for service, port in (("api", 3001), ("sites", 3002), ("collab", 3003)):
         for host in platform.hosts_of(service):
