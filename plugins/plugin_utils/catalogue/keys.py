@@ -141,6 +141,7 @@ SERVICE_KEYS: dict[str, Key] = {
     "sockets_per_client": Key(integer(1, 100000)),
     "memory": Key(values.memory, "1G"),
     "statsd": Key(boolean, False),
+    "aws": Key(boolean, False),
 }
 
 DATABASE_KEYS: dict[str, Key] = {

@@ -14,7 +14,7 @@ HOLD = 300
 # Service keys that need a kind with pages, or a kind with a process.
 PAGE_KEYS = frozenset({"csp", "csp_report_only", "spa"})
 PROCESS_KEYS = frozenset(
-    {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd"}
+    {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd", "aws"}
 )
 
 
