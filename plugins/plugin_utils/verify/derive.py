@@ -169,12 +169,18 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
             "matches": f"^{re.escape(origin)}$" + (r"|^\*$" if own else ""),
         }
         vary = {"header": "vary", "matches": r"(?i)(^|[\s,])origin($|[\s,])"}
+        origins = plan["edge"]["origins"]
+        trusted = origin in origins["exact"] or origins["wildcard_credentials"]
+        cookies = {
+            "header": "access-control-allow-credentials",
+            **({"matches": "^true$"} if trusted else {"absent": True}),
+        }
         checks.append(
             {
                 "name": f"allows {origin}",
                 "url": url,
                 "send": {"Origin": origin},
-                "headers": [echo] if own else [echo, vary],
+                "headers": [echo] if own else [echo, vary, cookies],
             }
         )
     checks += [

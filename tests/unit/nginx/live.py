@@ -230,8 +230,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
     /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
-    headers, /steer with headers that steer nginx, /slow late, and an upgrade to WebSocket with 101; /held keeps that
-    socket until the client leaves.
+    headers, /steer with headers that steer nginx, /slow late, and an upgrade to WebSocket with 101 and its cookies;
+    /held keeps that socket until the client leaves.
     """
 
     protocol_version = "HTTP/1.1"
@@ -244,6 +244,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.send_response(101)
             self.send_header("Upgrade", "websocket")
             self.send_header("Connection", "upgrade")
+            if "Cookie" in self.headers:
+                self.send_header("X-Cookie", self.headers["Cookie"])
             self.end_headers()
             if self.path.startswith("/held"):
                 self.rfile.read(1)

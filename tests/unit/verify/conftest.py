@@ -234,6 +234,8 @@ class Visitor(BaseHTTPRequestHandler):
         if allowed and not self.fault("no CORS"):
             assert origin
             self.extra["Access-Control-Allow-Origin"] = origin
+            if origin == f"https://{DOMAIN}" or self.fault("every subdomain has credentials"):
+                self.extra["Access-Control-Allow-Credentials"] = "true"
             self.extra["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE"
             self.extra["Access-Control-Allow-Headers"] = "authorization, content-type"
         if not self.fault("no vary"):
