@@ -265,10 +265,10 @@ def edge_configuration(
 
     Keys: C(origins) (patterns), C(credentialed) (patterns of those that may send cookies), C(upstreams) ({name,
     servers, by_path, keepalive}), C(limits) (of each service, see limits_of), C(servers) ({name, title, wildcard,
-    locations: [{match, service, upstream, answers, headers (a snippet), flags (the names whose maintenance mode closes it), cors,
-    body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce (whether the application
-    is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive) and
-    C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    locations: [{match, service, upstream, answers, headers (a snippet), flags (the names whose maintenance mode
+    closes it), cors, body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce
+    (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the edge),
+    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]

@@ -43,8 +43,11 @@ SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-
 # --- rendering ------------------------------------------------------------------------------------------------------
 
 
-def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
-    """Return path -> content of all templates of a role, as its config_tree task would write them."""
+def render_role(role: str, inputs: dict[str, Any], templates: str = "") -> dict[str, str]:
+    """Return path -> content of all templates of a role, as its config_tree task would write them.
+
+    :param templates: the variable that lists them, where it is not the usual one.
+    """
     loader = DataLoader()
     folder = ROOT / "roles" / role
     variables: dict[str, Any] = {"inventory_hostname": "edge-1"}
@@ -53,7 +56,7 @@ def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
     variables |= inputs
     templar = Templar(loader=loader, variables=variables).copy_with_new_env(searchpath=[str(folder / "templates")])
     result = {}
-    for entry in templar.template(variables[f"__{role}_templates"]):
+    for entry in templar.template(variables[templates or f"__{role}_templates"]):
         text = (folder / "templates" / entry["src"]).read_text()
         result[entry["dest"]] = templar.template(
             trust_as_template(text),
