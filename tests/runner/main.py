@@ -129,6 +129,7 @@ def soak_stages() -> list[Stage]:
                 ("provision", "provision", ""),
                 ("sandbox", "sandbox", "hardy"),
                 ("one-client", "faults/test_one_client.py", ""),
+                ("nonces", "faults/test_nonces.py", ""),
             )
         ),
         *molecule_stages(repeated=True),
