@@ -273,7 +273,8 @@ def test_requests_that_the_service_is_slow_to_answer(edge: Edge, seconds: float)
 def test_responses_that_are_read_slowly(edge: Edge, seconds: float) -> None:
     edge.attack(slow_readers, seconds)
     served(edge, seconds)
-    assert edge.disk == 0
+    # A megabyte each, where it was the whole of each response.
+    assert 0 < edge.disk <= 6 * MEGABYTE
 
 
 def test_bodies_that_do_not_end(edge: Edge, seconds: float) -> None:
