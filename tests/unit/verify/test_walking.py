@@ -101,6 +101,16 @@ def test_each_fault_is_found(fault: str, walk: Walking, door: FrontDoor) -> None
     assert sorted(failed(walk(timeout=1.0))) == sorted(CASES[fault])
 
 
+def test_a_page_of_which_the_scripts_cannot_run_is_a_warning(walk: Walking, door: FrontDoor) -> None:
+    door.faults.add("a page of the build")
+    (item,) = [item for item in walk() if item["level"] == "warning"]
+    assert (item["service"], item["check"]) == ("frontend", "sends security headers")
+    assert item["came"] == (
+        f"https://{DOMAIN}/ has 1 inline scripts without the nonce of its policy, which browsers block"
+    )
+    assert "rendered during the build" in item["likely"] and "script-src" in item["likely"]
+
+
 @pytest.mark.slow
 def test_what_follows_a_failed_step_is_not_tried(walk: Walking, door: FrontDoor) -> None:
     door.faults.add("login fails")
