@@ -128,6 +128,8 @@ def soak_stages() -> list[Stage]:
                 ("refusals", "integration/test_50_refusals.py", "test."),
                 ("provision", "provision", ""),
                 ("sandbox", "sandbox", "hardy"),
+                ("one-client", "faults/test_one_client.py", ""),
+                ("nonces", "faults/test_nonces.py", ""),
             )
         ),
         *molecule_stages(repeated=True),

@@ -217,6 +217,7 @@ ACCESS_KEYS: dict[str, Key] = {
 
 CORS_KEYS: dict[str, Key] = {
     "extra_origins": Key(items(values.origin, "a list of origins"), []),
+    "wildcard_credentials": Key(boolean, False),
 }
 
 MOST = integer(0, 10**9)

@@ -262,7 +262,10 @@ def plan(model: Model) -> dict[str, Any]:
             "virtual_hosts": virtual_hosts(model),
             "upstreams": upstreams(model),
             "beside": beside_edge(model),
-            "origins": {key: list(value) for key, value in model.origins.items()},
+            "origins": {
+                **{key: list(value) for key, value in model.origins.items()},
+                "wildcard_credentials": environment["cors"]["wildcard_credentials"],
+            },
         },
         "tls": tls_settings(model),
         "budget": connection_budget(model),
