@@ -345,6 +345,19 @@ def include(built: Built, layout: Layout, path: str) -> None:
         layout.add_file(source, path)
 
 
+def refuse_outside(built: Built, layout: Layout) -> None:
+    """Refuse files that the build only links to: it cannot read what is outside its folder, and packing could."""
+    tree = os.path.realpath(built.tree)
+    folders = {path.parent for path in layout.files.values() if isinstance(path, Path)}
+    real = {folder: os.path.realpath(folder) for folder in folders}
+    for place, path in layout.files.items():
+        if not isinstance(path, Path):
+            continue
+        aim = os.path.realpath(path) if path.is_symlink() else f"{real[path.parent]}/{path.name}"
+        if not aim.startswith(f"{tree}/"):
+            raise ArtifactError(f"{place} is a link to {aim}, outside {built.spec.root}: copy the file there instead")
+
+
 def refuse_credentials(spec: Spec, layout: Layout) -> None:
     """Leave environment files and excluded files out; refuse an artifact with credentials."""
     layout.left_out, found = keep_out(layout.files, spec.include, spec.exclude)
@@ -384,6 +397,7 @@ def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> L
         for path in built.spec.include:
             include(built, layout, path)
         layout.settle()
+        refuse_outside(built, layout)
     except (ArtifactError, ArrangeError) as error:
         raise BuildError(f"The artifact of {built.spec.name} cannot be created: {error}.") from error
     refuse_credentials(built.spec, layout)

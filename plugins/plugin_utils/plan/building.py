@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import service_spec
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import located
 
 BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone", "include", "exclude")
 
@@ -35,14 +36,14 @@ def build_specs(
     kinds = set(tags) & set(KINDS)
     folder = os.path.dirname(os.path.abspath(catalogue_file))
     return [
-        build_spec(specs[name], folder)
+        build_spec(model, specs[name], folder)
         for name in buildable
         if service in (None, name) and (not kinds or specs[name]["kind"] in kinds)
     ]
 
 
-def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """Return one service's entry, with absolute paths."""
+def build_spec(model: Model, spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Return one service's entry, with absolute paths, and references in place of secrets."""
     build = spec["build"]
     # An unchecked catalogue may name an unknown kind.
     kind = KINDS.get(spec["kind"], Kind(name=spec["kind"], layout="node"))
@@ -57,6 +58,8 @@ def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
         "source": source,
         **{key: build[key] for key in BUILD_KEYS if build.get(key) is not None},
     }
+    if build.get("secrets"):
+        found["secrets"] = [{"name": name, **located(model, it)} for name, it in sorted(build["secrets"].items())]
     if build.get("workspace"):
         # Relative to the source ("..") or, like the source itself, to the catalogue.
         options = [_absolute(base, build["workspace"]) for base in (source, folder)]
