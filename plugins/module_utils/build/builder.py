@@ -55,6 +55,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
     inputs,
     read_source,
     reason,
+    tracked_names,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
 
@@ -119,15 +120,26 @@ class Builder:
         return self.tree / self.spec.app
 
     def plan(self) -> dict[str, Any]:
-        """Return what to build: id, inputs, files, manifest (None: not built yet), reason (empty: up to date)."""
+        """Return what to build.
+
+        That is id, inputs, files, tracked, manifest (None: not built yet) and reason (empty: up to date).
+        """
         check_source(self.spec)
         self.runtime = find_runtime(self.spec.node, self.cache, self.archives)
         files = read_source(self.spec)
-        parts = inputs(self.spec, files, self.runtime.version)
+        tracked = tracked_names(self.spec)
+        parts = inputs(self.spec, files, self.runtime.version, tracked)
         name = identity(parts)
         manifest = self.store.complete(name)
         why = "" if manifest else reason(parts, self.store.manifest("latest"))
-        return {"id": name, "inputs": parts, "files": files, "manifest": manifest, "reason": why}
+        return {
+            "id": name,
+            "inputs": parts,
+            "files": files,
+            "tracked": tracked,
+            "manifest": manifest,
+            "reason": why,
+        }
 
     def build(self) -> dict[str, Any]:
         """Build unless the artifact exists. Returns manifest, built, changed, reason and removed (ids)."""
@@ -173,7 +185,7 @@ class Builder:
         command = self._command()
         if command:
             self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
-        built = Built(spec, self.tree, command, packages)
+        built = Built(spec, self.tree, command, packages, plan["tracked"], tuple(self.secrets.values()))
         layout = make_layout(built, self._brotli)
         about = {
             "service": spec.name,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -23,6 +24,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 
@@ -675,6 +677,92 @@ def test_what_looks_like_a_credential_is_refused_by_its_path(
     folder = name.partition("/")[0]
     assert name not in builder(relay(source, exclude=(folder,))).build()["manifest"]["files"]
     assert name in builder(relay(source, include=(name,))).build()["manifest"]["files"]
+
+
+LETTERS = "ZQ7X2M9K4T8B5N3C6V1W" * 3
+
+
+@pytest.mark.parametrize(
+    "kind, text",
+    [
+        ("AWS Access Key", "key: 'AKIA" + LETTERS[:16] + "'"),
+        ("AWS Access Key", f"AWS_SECRET_ACCESS_KEY = '{LETTERS[:40]}'"),
+        ("GitHub Token", "ghp_" + LETTERS[:36]),
+        ("GitLab Token", "glpat-" + LETTERS[:20]),
+        ("NPM tokens", "//registry.example.com/:_authToken=npm_" + LETTERS[:36]),
+        ("Slack Token", f"xoxb-123456789012-{LETTERS[:24].lower()}"),
+        ("Stripe Access Key", "sk_live_" + LETTERS[:24]),
+        ("SendGrid API Key", f"SG.{LETTERS[:22]}.{LETTERS[:43]}"),
+        ("OpenAI Token", f"sk-{LETTERS[:20]}T3BlbkFJ{LETTERS[:20]}"),
+        ("Twilio API Key", "AC" + LETTERS[:32].lower()),
+        ("Azure Storage Account access key", f"AccountKey={LETTERS * 2}"[:97] + "=="),
+    ],
+)
+def test_what_has_the_form_of_a_token_is_refused(kind: str, text: str) -> None:
+    files: dict[str, Path | bytes] = {
+        "dist/main.js": f"a = 1;{text}\n".encode(),
+        "node_modules/a/test.js": text.encode(),
+    }
+    assert keep_out(files, [], []) == ([], {"dist/main.js": kind})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AKIAIOSFODNN7EXAMPLE",
+        f"data:application/wasm;base64,AGFzbQ{LETTERS}ABIA{LETTERS}AC{LETTERS.lower()}Af==",
+        "const password = 'changeme', apiKey = process.env.API_KEY;",
+        "https://user:password@example.com",
+        "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl",
+        "0123456789abcdef" * 8,
+    ],
+)
+def test_what_only_resembles_a_token_is_packed(text: str) -> None:
+    assert keep_out(
+        {"dist/main.js": text.encode(), "dist/logo.png": b"\x89PNG\0AKIA" + LETTERS[:16].encode()}, [], []
+    ) == (
+        [],
+        {},
+    )
+
+
+def test_packages_are_searched_by_name() -> None:
+    files: dict[str, Path | bytes] = {"node_modules/a/id_rsa": b"x", "node_modules/a/.env": b"A=1"}
+    assert keep_out(files, [], []) == ([], {"node_modules/a/id_rsa": "its name"})
+
+
+def test_a_secret_of_the_build_is_in_no_artifact(project: Path, builder: Make) -> None:
+    command = "mkdir -p dist/a; echo x$TOKEN > dist/a/config.js"
+    make = builder(spec(project, command=command, include=("dist",)), secrets={"TOKEN": "s3cret-of-the-build"})
+    with pytest.raises(BuildError, match=r"dist/a/config\.js \(a secret of build\.secrets\)") as error:
+        make.build()
+    assert "s3cret" not in str(error.value)
+
+
+def git_add(folder: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "add", "-A"], check=True)
+
+
+def test_of_a_whole_source_only_what_git_tracks_is_packed(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "relay"
+    of = relay(source, include=("made",))
+    write(source, {"lib/a.js": "1;\n", ".gitignore": "made\nscratch\n"})
+    git_add(source)
+    write(source, {"notes.txt": "a password", "dump/users.sql": "x", "lib/b.js": "2;\n"})
+    command = "mkdir made scratch; echo 1 > made/a.js; echo 1 > scratch/b.js"
+    make = builder(dataclasses.replace(of, command=command))
+    manifest = make.build()["manifest"]
+    assert set(manifest["files"]) == {
+        "package.json", "package-lock.json", "server.js", "lib/a.js", ".gitignore", "made/a.js",
+    }  # fmt: skip
+    assert manifest["left_out"] == ["dump", "lib/b.js", "notes.txt", "scratch"]
+    git_add(source)
+    again = make.build()["manifest"]
+    assert {"notes.txt", "lib/b.js"} <= again["files"].keys(), "a file that git tracks now is missing"
+    subprocess.run(["git", "-C", str(source), "rm", "-q", "--cached", "server.js"], check=True)
+    with pytest.raises(BuildError, match=r"git does not track server\.js, .* build\.include"):
+        make.build()
 
 
 def test_what_only_resembles_one_is_packed(tmp_path: Path, builder: Make) -> None:

@@ -172,7 +172,9 @@ AS_OTHER = """
 import os, sys, encodings.ascii  # nothing can be loaded later where only root can read it
 from pathlib import Path
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import _detectors
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
+_detectors()
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 source, folder = Path(sys.argv[1]), Path(sys.argv[2])
 command = "mkdir -p dist; (id -u; ls -A $HOME; cat ../../../../private /proc/*/environ) > dist/main.js 2>&1; true"
