@@ -164,7 +164,14 @@ class Builder:
         latest = self.store.manifest("latest") or {}
         return latest.get("id") != manifest["id"] or (manifest.get("commit") or {}).get("dirty", True)
 
-    def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
+    def try_out(self, command: str) -> None:
+        """Install, and run a command that creates nothing that is kept, such as the project's own tests."""
+        with locked(self.work / "lock", f"trying out {self.spec.name}"):
+            environment, _packages = self._prepare(self.plan())
+            self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
+
+    def _prepare(self, plan: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+        """Copy the source and install; returns the environment of commands, and the installed packages."""
         spec = self.spec
         self.log.unlink(missing_ok=True)
         self.log.touch(0o600)
@@ -181,7 +188,11 @@ class Builder:
         self.isolation = self._isolation(program, environment) if self.isolate else None
         self._copy_source(plan["files"])
         self._hand_over()
-        packages = self._install(plan, environment)
+        return environment, self._install(plan, environment)
+
+    def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
+        spec = self.spec
+        environment, packages = self._prepare(plan)
         command = self._command()
         if command:
             self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +26,14 @@ _NAMES = re.compile(
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----(?:\s|\\r|\\n)+(?:[A-Za-z0-9+/=]|\s|\\r|\\n){60,}")
 #: Text from here on is the output of generators; a bundle of a large application is a tenth of it.
 _LOOK_INTO = 16 << 20
-#: What detect-secrets finds by a form that nothing else has. Left out is what it takes for one by entropy, by the words
-#: around it, or although it may be public, as tokens for browsers and addresses of connections are.
-_DETECTORS = (
-    "aws.AWSKeyDetector", "azure_storage_key.AzureStorageKeyDetector", "discord.DiscordBotTokenDetector",
-    "github_token.GitHubTokenDetector", "gitlab_token.GitLabTokenDetector", "mailchimp.MailchimpDetector",
-    "npm.NpmDetector", "openai.OpenAIDetector", "pypi_token.PypiTokenDetector", "sendgrid.SendGridDetector",
-    "slack.SlackDetector", "square_oauth.SquareOAuthDetector", "stripe.StripeDetector",
-    "telegram_token.TelegramBotTokenDetector", "twilio.TwilioKeyDetector",
+#: Of what detect-secrets knows, what has no form of its own (it goes by entropy, or by the words around), is slow to
+#: find, or may be public: tokens for browsers, addresses. Private keys are looked for here.
+_UNSURE = frozenset(
+    {
+        "Artifactory Credentials", "Base64 High Entropy String", "Basic Auth Credentials", "Cloudant Credentials",
+        "Hex High Entropy String", "IBM COS HMAC Credentials", "IBM Cloud IAM Key", "JSON Web Token", "Private Key",
+        "Public IP (ipv4)", "Secret Keyword", "SoftLayer Credentials",
+    }
 )  # fmt: skip
 #: In longer words, such as a program of WebAssembly in base64, anything comes up.
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/_")
@@ -111,15 +110,14 @@ def _looks_like(content: bytes) -> str:
 @functools.cache
 def _detectors() -> list[Any]:
     try:
-        return [
-            getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)()
-            for module, _dot, name in (path.partition(".") for path in _DETECTORS)
-        ]
+        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     except ImportError as error:
         raise BuildError(
             "The Python package detect-secrets, which finds credentials in artifacts, is missing on the controller: "
             "pip install detect-secrets"
         ) from error
+    known: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    return [make() for kind, make in known.items() if kind not in _UNSURE]
 
 
 def below(place: str, paths: Sequence[str]) -> bool:

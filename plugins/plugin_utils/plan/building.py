@@ -36,14 +36,22 @@ def build_specs(
     kinds = set(tags) & set(KINDS)
     folder = os.path.dirname(os.path.abspath(catalogue_file))
     return [
-        build_spec(model, specs[name], folder)
+        {**build_spec(specs[name], folder), **build_secrets(model, specs[name])}
         for name in buildable
         if service in (None, name) and (not kinds or specs[name]["kind"] in kinds)
     ]
 
 
-def build_spec(model: Model, spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """Return one service's entry, with absolute paths, and references in place of secrets."""
+def build_secrets(model: Model, spec: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the secrets of one service's entry, as references that the lookup C(secrets) takes."""
+    secrets = spec["build"]["secrets"]
+    return (
+        {"secrets": [{"name": name, **located(model, it)} for name, it in sorted(secrets.items())]} if secrets else {}
+    )
+
+
+def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Return one service's entry, with absolute paths."""
     build = spec["build"]
     # An unchecked catalogue may name an unknown kind.
     kind = KINDS.get(spec["kind"], Kind(name=spec["kind"], layout="node"))
@@ -58,8 +66,6 @@ def build_spec(model: Model, spec: Mapping[str, Any], folder: str) -> dict[str, 
         "source": source,
         **{key: build[key] for key in BUILD_KEYS if build.get(key) is not None},
     }
-    if build.get("secrets"):
-        found["secrets"] = [{"name": name, **located(model, it)} for name, it in sorted(build["secrets"].items())]
     if build.get("workspace"):
         # Relative to the source ("..") or, like the source itself, to the catalogue.
         options = [_absolute(base, build["workspace"]) for base in (source, folder)]
