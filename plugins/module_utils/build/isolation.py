@@ -68,7 +68,7 @@ class Isolation:
     def command(self, words: Sequence[str], folder: Path) -> list[str]:
         """Return the command line that runs a command in a folder. All that it starts ends with it."""
         root = os.geteuid() == 0
-        argv = ["bwrap", "--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+        argv = [_own("bwrap"), "--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
         argv += ["--cap-drop", "ALL", *(["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else [])]
         argv += [] if root else ["--unshare-user"]
         argv += ["--proc", "/proc", "--dev", "/dev"]
@@ -88,7 +88,7 @@ class Isolation:
         # The shell is the first process: when it ends, by whatever signal, the kernel ends all others.
         argv += ["--chdir", str(folder), "/bin/sh", "-c", '"$@"; exit $?', "sh"]
         if root:
-            argv += [_setpriv(), f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
+            argv += [_own("setpriv"), f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
         return [*argv, *words]
 
     def fault(self) -> str:
@@ -109,9 +109,9 @@ class Isolation:
         )
 
 
-def _setpriv() -> str:
-    # Never from the build's PATH: it still has the rights to become anybody.
-    return shutil.which("setpriv") or "/usr/bin/setpriv"
+def _own(program: str) -> str:
+    """Return where a program of this machine is. On the build's PATH, a package may have one of the same name."""
+    return shutil.which(program) or f"/usr/bin/{program}"
 
 
 def exposed(environment: Mapping[str, str], home: Path) -> list[str]:

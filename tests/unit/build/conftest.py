@@ -105,6 +105,12 @@ PACKAGES: dict[str, dict[str, tuple[dict[str, Any], dict[str, str]]]] = {
     },
     "hostile": {"1.0.0": ({"scripts": {"install": "node install.js"}}, {"install.js": HOSTILE})},
     "private": {"1.0.0": ({}, {})},
+    "impostor": {
+        "1.0.0": (
+            {"bin": {"bwrap": "run.sh", "setpriv": "run.sh"}},
+            {"run.sh": '#!/bin/sh\nif [ "$(id -u)" = 0 ]; then touch "$AIM"; fi\nexit 1\n'},
+        )
+    },
     "@scope/tool": {"1.0.0": ({"dependencies": {"leaf": "2.0.0"}, "bin": {"tool": "index.js"}}, {})},
 }
 

@@ -100,6 +100,17 @@ def test_a_hostile_package_gets_nothing_and_harms_nobody(
     assert catalogue.read_text() == "services: {}"
 
 
+def test_a_package_does_not_stand_in_for_what_isolates(
+    with_package: Callable[[str], Path], builder: Make, tmp_path: Path
+) -> None:
+    """Programs of packages come first on a build's PATH; those that confine it are the system's."""
+    aim = tmp_path / "cache/build/api/tree/ran-as-root"
+    make = builder(spec(with_package("impostor"), environment={"AIM": str(aim)}))
+    make.build()
+    assert (make.tree / "node_modules/.bin/bwrap").exists()
+    assert not aim.exists()
+
+
 def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without bubblewrap and without credentials."""
     programs = tmp_path / "programs"
