@@ -124,32 +124,34 @@ def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(isolation, "_SOCKETS", ())
 
 
-@pytest.mark.parametrize(
-    "secret", ["AWS_PROFILE", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "DB_PASSWORD", "~/.aws", "~/.ssh/id_ed25519", "signing"]
-)
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "DB_PASSWORD", "TOKEN", "X_API_KEY"])
+def test_variables_that_are_worth_stealing_are_found(tmp_path: Path, name: str) -> None:
+    harmless = {"AWS_REGION": "x", "AWS_DEFAULT_REGION": "x", "PATH": "x", "TOKENS": "x", "EMPTY_TOKEN": ""}
+    found = isolation.exposed({**harmless, name: "canary"}, tmp_path)
+    assert [it for it in found if not it.startswith("/run/")] == [name]
+
+
+def test_files_that_are_worth_stealing_are_found(tmp_path: Path) -> None:
+    names = [".aws", ".docker/config.json", ".git-credentials", ".netrc", ".npmrc", ".ssh/id_ed25519"]
+    write(tmp_path, {"README": "", ".ssh/known_hosts": "", ".aws/config": ""} | dict.fromkeys(names[1:], "x"))
+    assert {f"~/{name}" for name in names} == {it for it in isolation.exposed({}, tmp_path) if it.startswith("~")}
+
+
+@pytest.mark.parametrize("secret", ["GITHUB_TOKEN", "the key that signs artifacts"])
 def test_without_isolation_nothing_is_built_next_to_credentials(
     project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str
 ) -> None:
     no_bubblewrap(monkeypatch, tmp_path)
-    signer = None
-    if secret == "signing":
-        key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        signer, secret = Signer(key), "the key that signs artifacts"
-    elif secret.startswith("~"):
-        write(tmp_path / "programs", {secret.removeprefix("~/"): "x"})
-    else:
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    signer = Signer(key) if "key" in secret else None
+    if not signer:
         monkeypatch.setenv(secret, "canary")
-    make = builder(spec(project), signer=signer)
     with pytest.raises(BuildError) as error:
-        make.build()
+        builder(spec(project), signer=signer).build()
     said = str(error.value)
-    assert said.startswith(
-        "api cannot be built in isolation, because bubblewrap is not installed (apt-get install bubble"
-    )
+    assert said.startswith("api cannot be built in isolation, because bubblewrap is not installed (apt-get install bub")
     assert f"could read {secret}. " in said and "-e build_isolation=off" in said and "canary" not in said
     assert not list((tmp_path / "artifacts").rglob("*.tar.gz"))
-    off = builder(spec(project), signer=signer, isolate=False)
-    assert off.build()["built"] and not off.warnings
 
 
 def test_without_isolation_and_credentials_it_says_so_and_goes_on(
