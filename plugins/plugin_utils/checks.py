@@ -268,6 +268,9 @@ def check_secrets(report: Report, model: Model) -> None:
                 report.add(path, secret, problem, fix + report.suggest(secret, known))
             if variable in service["environment"]:
                 report.add(path, variable, f"'{variable}' is also set in environment", "Keep one of them.")
+        for variable in service["build"]["secrets"].keys() & service["build"]["environment"].keys():
+            path = place(service, f"build.secrets.{variable}")
+            report.add(path, variable, f"'{variable}' is also set in build.environment", "Keep one of them.")
         for variable, value in service["environment"].items():
             if (
                 value

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -200,7 +199,7 @@ def test_each_application_s_own_tests_run(checkout: Checkout) -> None:
     checkout.commit(
         {
             "inventories/services.yml": catalogue(**folders),
-            "good/package.json": package("command -v node > program && env > seen"),
+            "good/package.json": package("readlink $(command -v node) > program && env > seen && ls -A ../.. > around"),
             "bad/package.json": package("exit 3"),
             "none/package.json": package(None),
             "plain/server.js": "",
@@ -210,23 +209,26 @@ def test_each_application_s_own_tests_run(checkout: Checkout) -> None:
     # A runtime that a build has fetched goes before the one on PATH.
     runtime = checkout.path / ".cache/node/24.99.0/bin/node"
     runtime.parent.mkdir(parents=True)
-    runtime.symlink_to(str(shutil.which("node", path=checkout.environment["PATH"])))
+    runtime.symlink_to(checkout.run("node", "-p", "process.execPath").stdout.strip())
     done = checkout.run(
         "tools/ci/test_services", *folders, check=False, AWS_SECRET_ACCESS_KEY="x", GITHUB_PATH="x", PATH_KEPT="x"
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "bad: npm test failed"
+    assert "bad: 'npm test' failed with status 3 in " in done.stderr.splitlines()[-1]
     assert "none: its package.json has no test" in done.stdout and "plain: its package.json" in done.stdout
     assert "the last one ran" in done.stdout, "a failure does not stop the others"
-    assert (checkout.path / "good/program").read_text().strip() == str(runtime)
-    seen = (checkout.path / "good/seen").read_text()
-    assert "PATH_KEPT=x" in seen and "AWS_" not in seen and "GITHUB_" not in seen
+    copy = checkout.path / ".cache/build/good/tree"
+    assert (copy / "program").read_text().strip() == str(runtime.resolve())
+    seen = (copy / "seen").read_text()
+    assert "CI=true" in seen and "AWS_" not in seen and "GITHUB_" not in seen and "PATH_KEPT" not in seen
+    around = (copy / "around").read_text().split()
+    assert around == ["good"], "tests see more of this machine than their project"
     assert checkout.run("tools/ci/test_services", "good", "none").returncode == 0
     assert checkout.run("tools/ci/test_services").returncode == 0
 
 
 def test_packages_are_installed_before_the_tests(checkout: Checkout) -> None:
-    """A monorepo is installed once, at its root; npm says so by the links that it makes there."""
+    """A monorepo is installed at its root; npm says so by the links that it makes there."""
     lock = {"name": "mono", "lockfileVersion": 3, "requires": True, **LOCK}
     files = {f"mono/packages/{name}/package.json": package(None) | {"name": name} for name in WORKSPACES}
     files |= {"mono/package.json": {"name": "mono", "workspaces": ["packages/*"]}, "mono/package-lock.json": lock}
@@ -241,7 +243,7 @@ def test_packages_are_installed_before_the_tests(checkout: Checkout) -> None:
     builds = {name: {"source": f"../mono/{folder}", "workspace": "../.."} for name, folder in MONOREPO.items()}
     checkout.commit({"inventories/services.yml": catalogue(**builds), **files})
     done = checkout.run("tools/ci/test_services", *MONOREPO)
-    assert done.stdout.count("$ npm ci") == 1 and done.stdout.count("$ npm test") == 2
+    assert done.stdout.count("$ 'npm ci") == len(MONOREPO) and done.stdout.count("$ 'npm test'") == len(MONOREPO)
 
 
 def test_a_runtime_that_is_not_here_is_named(checkout: Checkout) -> None:

@@ -179,6 +179,7 @@ def test_the_playbooks_that_it_names_can_be_parsed(playbooks: list[str], tmp_pat
 
 def test_things_are_done_in_order() -> None:
     build = [place("build", part) for part in ("changed_services", "ci/build", "test_services", "upload-artifact")]
+    assert place("build", "ci/isolation") < build[0], "what is installed by a build is isolated"
     assert build == sorted(build)
     assert place("build", "actions/cache") < build[0], "what was built before is there before it is looked for"
     assert place("build", "ci/released") < place("build", "ci/setup"), "nothing of another commit is run"
@@ -286,7 +287,8 @@ class Run:
 
     def job(self, name: str) -> Run:
         for step in steps(name):
-            if "run" in step and "ci/setup" not in step["run"] and self.wanted(step.get("if", "")):
+            installs = re.search(r"ci/(?:setup|isolation)", step.get("run", ""))
+            if "run" in step and not installs and self.wanted(step.get("if", "")):
                 self.step(step)
         return self
 
@@ -371,7 +373,7 @@ def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None
     checkout.commit({"alpha/server.js": "// changed", "beta/package.json": broken})
     checkout.run("rm", "-r", "newest")
     run = Run(checkout, environment="production", services="beta")
-    with pytest.raises(AssertionError, match="beta: npm test failed"):
+    with pytest.raises(AssertionError, match="beta: 'npm test' failed"):
         run.job("build")
     assert run.outputs["services"] == "beta" and "alpha" not in run.output
     assert not (checkout.path / "newest").exists()

@@ -5,6 +5,7 @@
 
 Steps: list the source, derive the id, and stop if that artifact exists. Otherwise copy the source to a work folder,
 install from the lock file, run the build command, and pack what the service needs to run. The source is only read.
+What packages and projects run sees the work folder and the system only (isolation.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.comman
     read_object,
     run,
     tail,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolation import (
+    Isolation,
+    accounts,
+    exposed,
+    give,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import LAYOUTS, Built, make_layout
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import manager_of
@@ -48,15 +55,14 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
     inputs,
     read_source,
     reason,
+    tracked_names,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
 
-#: Environment variables that a build inherits from the controller, besides those of its package manager: enough for
-#: git and proxies, and none of AWS or Ansible.
-PASSED_ON = (
-    r"HOME|USER|LOGNAME|LANG|LC_.*|TZ|TMPDIR|SSL_CERT_FILE|SSL_CERT_DIR|NODE_EXTRA_CA_CERTS|SSH_AUTH_SOCK"
-    r"|(?i:(?:https?|no|all)_proxy)"
-)
+#: Variables with certificates that a build trusts, and all that it inherits from the controller besides those of its
+#: package manager: enough to reach a registry.
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
+PASSED_ON = rf"LANG|LC_.*|TZ|{'|'.join(CERTIFICATES)}|(?i:(?:https?|no|all)_proxy)"
 #: Node.js includes brotli, Python does not. The argument is the folder of numbered files to compress.
 BROTLI = """
 const { readdirSync, promises: { readFile, writeFile } } = require("fs");
@@ -78,8 +84,20 @@ class Builder:
         keep: int = 10,
         timeout: float = 1800,
         signer: Signer | None = None,
+        secrets: Mapping[str, str] | None = None,
+        isolate: bool = True,
     ) -> None:
+        """Prepare to build.
+
+        :param secrets: variables that only this build gets. They do not count for its id.
+        :param isolate: whether commands are isolated. Where that is impossible, builds are refused if they could read
+            credentials.
+        """
         self.spec = spec
+        self.secrets = secrets or {}
+        self.isolate = isolate
+        self.isolation: Isolation | None = None
+        self.warnings: list[str] = []
         self.store = Store(artifacts / spec.name, signer)
         self.cache = cache
         self.archives = archives or {}
@@ -87,6 +105,11 @@ class Builder:
         self.timeout = timeout
         self.work = cache / "build" / spec.name
         self.tree = self.work / "tree"
+        self.home = self.work / "home"
+        self.temporary = self.work / "tmp"
+        #: The package manager's cache. Each service has its own, since its packages can write to it.
+        self.packages = self.work / "packages"
+        self.folders = (self.tree, self.home, self.temporary, self.packages)
         self.log = self.work / "build.log"
         self.runtime = Runtime("", None)
         self.manager = manager_of(spec.root)
@@ -97,15 +120,26 @@ class Builder:
         return self.tree / self.spec.app
 
     def plan(self) -> dict[str, Any]:
-        """Return what to build: id, inputs, files, manifest (None: not built yet), reason (empty: up to date)."""
+        """Return what to build.
+
+        That is id, inputs, files, tracked, manifest (None: not built yet) and reason (empty: up to date).
+        """
         check_source(self.spec)
         self.runtime = find_runtime(self.spec.node, self.cache, self.archives)
         files = read_source(self.spec)
-        parts = inputs(self.spec, files, self.runtime.version)
+        tracked = tracked_names(self.spec)
+        parts = inputs(self.spec, files, self.runtime.version, tracked)
         name = identity(parts)
         manifest = self.store.complete(name)
         why = "" if manifest else reason(parts, self.store.manifest("latest"))
-        return {"id": name, "inputs": parts, "files": files, "manifest": manifest, "reason": why}
+        return {
+            "id": name,
+            "inputs": parts,
+            "files": files,
+            "tracked": tracked,
+            "manifest": manifest,
+            "reason": why,
+        }
 
     def build(self) -> dict[str, Any]:
         """Build unless the artifact exists. Returns manifest, built, changed, reason and removed (ids)."""
@@ -130,23 +164,40 @@ class Builder:
         latest = self.store.manifest("latest") or {}
         return latest.get("id") != manifest["id"] or (manifest.get("commit") or {}).get("dirty", True)
 
-    def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
+    def try_out(self, command: str) -> None:
+        """Install, and run a command that creates nothing that is kept, such as the project's own tests."""
+        with locked(self.work / "lock", f"trying out {self.spec.name}"):
+            environment, _packages = self._prepare(self.plan())
+            self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
+
+    def _prepare(self, plan: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+        """Copy the source and install; returns the environment of commands, and the installed packages."""
         spec = self.spec
         self.log.unlink(missing_ok=True)
+        self.log.touch(0o600)
         program = self.runtime.program
         if program is None:
             archive = self.archives.get(spec.node) or next(
                 item for item in self.archives.values() if str(item.get("version")) == self.runtime.version
             )
             program = fetch_runtime(self.runtime.version, archive, self.cache)
-        self._copy_source(plan["files"])
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        for folder in self.folders:
+            folder.mkdir(parents=True, exist_ok=True)
         environment = self._environment(program)
-        packages = self._install(plan, environment)
+        self.isolation = self._isolation(program, environment) if self.isolate else None
+        self._copy_source(plan["files"])
+        self._hand_over()
+        return environment, self._install(plan, environment)
+
+    def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
+        spec = self.spec
+        environment, packages = self._prepare(plan)
         command = self._command()
         if command:
             self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
-        built = Built(spec, self.tree, command, packages)
-        layout = make_layout(built, self._brotli(environment))
+        built = Built(spec, self.tree, command, packages, plan["tracked"], tuple(self.secrets.values()))
+        layout = make_layout(built, self._brotli)
         about = {
             "service": spec.name,
             "layout": spec.layout,
@@ -160,7 +211,6 @@ class Builder:
 
     def _copy_source(self, files: list[SourceFile]) -> None:
         """Make the work folder an exact copy of the source; keep installed packages."""
-        self.tree.mkdir(parents=True, exist_ok=True)
         clear(self.tree)
         for file in files:
             source, target = self.spec.root / file.path, self.tree / file.path
@@ -173,6 +223,44 @@ class Builder:
                 raise BuildError(f"{source} changed while it was being copied. Run the build again.")
             target.write_bytes(content)
             target.chmod(0o755 if file.mode == "x" else 0o600 if target.name in self.manager.settings else 0o644)
+
+    def _isolation(self, program: Path, environment: Mapping[str, str]) -> Isolation | None:
+        """Return how commands are isolated; None if they cannot be, and have nothing to find."""
+        scripts = [script.parents[1] for script in self.manager.programs(program).values()]
+        headers = program.resolve().parents[1] / "include" / "node"
+        stated = [environment.get(name) for name in (*CERTIFICATES, *self.manager.certificates)]
+        certificates = [Path(path) for path in stated if path]
+        reads = [self.work / "bin", program.resolve(), *dict.fromkeys(scripts), headers, *certificates]
+        isolation = Isolation([path for path in reads if path.exists()], self.folders, accounts(self.work, self.home))
+        fault = isolation.fault()
+        if not fault:
+            return isolation
+        found = exposed(os.environ, Path.home())
+        if self.store.signer:
+            found.append("the key that signs artifacts")
+        if found:
+            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+            raise BuildError(
+                f"{self.spec.name} cannot be built in isolation, because {fault}. Without it, install scripts of "
+                f"packages could read {', '.join(found[:5])}{more}. Make isolation work, build where there are no "
+                "credentials, or accept that with -e build_isolation=off."
+            )
+        self.warnings.append(
+            f"Builds are not isolated, because {fault}. There are no credentials here that install scripts of packages "
+            "could read, so they go on."
+        )
+        return None
+
+    def _hand_over(self, everything: bool = False) -> None:
+        """Give the build's folders to who runs the commands; what is installed and cached only if everything is."""
+        if self.isolation is None:
+            return
+        give(self.folders)
+        for top in self.folders if everything else (self.tree,):
+            for folder, below, files in os.walk(top):
+                if not everything and "node_modules" in below:
+                    below.remove("node_modules")
+                give(Path(folder, name) for name in (*below, *files))
 
     def _environment(self, program: Path) -> dict[str, str]:
         """Return a build's environment: runtime and package manager first on PATH, and the catalogue's variables."""
@@ -189,13 +277,16 @@ class Builder:
         environment = {key: value for key, value in os.environ.items() if passed_on.fullmatch(key)}
         environment.update(
             PATH=":".join([*dict.fromkeys(map(str, folders)), os.environ.get("PATH", os.defpath)]),
+            HOME=str(self.home),
+            TMPDIR=str(self.temporary),
             NO_COLOR="1",
             # The build must not find the repository around its work folder.
             GIT_CEILING_DIRECTORIES=str(self.work),
         )
-        environment.update(self.manager.environment(program))
+        environment.update(self.manager.environment(program, self.packages))
         environment.update(LAYOUTS[self.spec.layout].environment)
         environment.update(self.spec.environment)
+        environment.update(self.secrets)
         return environment
 
     def _install(self, plan: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -208,6 +299,9 @@ class Builder:
         installed = manager.installed_packages(self.tree)
         if installed is None or not (key_file.is_file() and key_file.read_text() == key):
             key_file.unlink(missing_ok=True)
+            # What install scripts keep at home, such as a browser, belongs to the packages that they installed.
+            clear(self.home, but="")
+            self._hand_over(everything=True)
             words = manager.install(manager.lock_file(self.tree) is not None, spec.install_scripts)
             self._run(words, self.tree, environment, f"'{' '.join(words)}'")
             key_file.write_text(key)
@@ -241,6 +335,7 @@ class Builder:
             # The project's own install scripts may read any of its files.
             relevant["source"] = plan["inputs"]["source"]
         relevant["node"] = self.runtime.version
+        relevant["user"] = self.isolation.user if self.isolation else os.geteuid()
         relevant["scripts"] = self.spec.install_scripts
         return digest_of(relevant)
 
@@ -261,7 +356,8 @@ class Builder:
         )
 
     def _run(self, words: list[str], folder: Path, environment: Mapping[str, str], shown: str) -> None:
-        status, text = run(words, folder, environment, self.log, self.timeout)
+        argv = self.isolation.command(words, folder) if self.isolation else words
+        status, text = run(argv, folder, environment, self.log, self.timeout, shown, self.secrets.values())
         if status == 0:
             return
         hint = explain(status, text, self.spec.root, bool(self.spec.app), self.manager.hints)
@@ -271,26 +367,26 @@ class Builder:
             + f"Full output: {self.log}. Last lines:\n{tail(text, self.manager.noise)}"
         )
 
-    def _brotli(self, environment: Mapping[str, str]) -> Callable[[list[bytes]], list[bytes]]:
-        """Return a function that compresses contents with the build's Node.js."""
+    def _brotli(self, contents: list[bytes]) -> list[bytes]:
+        """Compress contents with the build's Node.js. Nothing of the project runs, so this needs no isolation."""
+        node = self.work / "bin" / "node"
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            for number, content in enumerate(contents):
+                Path(folder, str(number)).write_bytes(content)
+            words = [str(node), "-e", BROTLI, folder]
+            status, text = run(words, self.work, {}, self.log, self.timeout, "Compressing with brotli")
+            if status:
+                raise BuildError(f"Compressing with brotli failed with status {status}: {text}")
+            return [Path(folder, f"{number}.br").read_bytes() for number in range(len(contents))]
 
-        def brotli(contents: list[bytes]) -> list[bytes]:
-            with tempfile.TemporaryDirectory(dir=self.work) as folder:
-                for number, content in enumerate(contents):
-                    Path(folder, str(number)).write_bytes(content)
-                self._run(["node", "-e", BROTLI, folder], self.work, environment, "Compressing with brotli")
-                return [Path(folder, f"{number}.br").read_bytes() for number in range(len(contents))]
 
-        return brotli
-
-
-def clear(folder: Path) -> None:
+def clear(folder: Path, but: str = "node_modules") -> None:
     """Remove everything in a folder except installed packages."""
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
-            if entry.name == "node_modules":
+            if entry.name == but:
                 continue
-            clear(Path(entry.path))
+            clear(Path(entry.path), but)
             with contextlib.suppress(OSError):
                 os.rmdir(entry.path)
         else:

@@ -83,13 +83,25 @@ def abandoned() -> bool:
         return False
 
 
-def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Path, timeout: float) -> tuple[int, str]:
+def run(
+    words: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    timeout: float,
+    shown: str = "",
+    secrets: Iterable[str] = (),
+) -> tuple[int, str]:
     """Run a command with its output in a log; returns its status and its output.
 
     The command and its children are stopped at a timeout, at a signal, or when Ansible is gone.
+
+    :param shown: how the command is called in the log and in errors.
+    :param secrets: values that neither the log nor the output keeps.
     """
+    shown = shown or f"'{' '.join(words)}'"
     with log.open("ab") as output:
-        output.write(f"\n$ {' '.join(words)}    (in {folder})\n".encode())
+        output.write(f"\n$ {shown}    (in {folder})\n".encode())
         output.flush()
         position = output.tell()
         process = subprocess.Popen(
@@ -109,17 +121,30 @@ def run(words: list[str], folder: Path, environment: Mapping[str, str], log: Pat
                     break
                 if time.monotonic() > deadline:
                     raise BuildError(
-                        f"'{' '.join(words)}' in {folder} did not finish within {timeout:.0f} s. It may be "
+                        f"{shown} in {folder} did not finish within {timeout:.0f} s. It may be "
                         f"waiting for input, or need a longer timeout. Its output: {log}"
                     )
                 if abandoned():
                     raise BuildError("cancelled, because Ansible is no longer waiting for it")
         finally:
             end(process)
-    with log.open("rb") as output:
-        output.seek(position)
-        text = output.read().decode("utf-8", "replace")
+            text = _without(secrets, log, position)
     return process.returncode, text
+
+
+def _without(secrets: Iterable[str], log: Path, position: int) -> str:
+    """Return a log from a position on, and take the secrets out of it."""
+    with log.open("r+b") as output:
+        output.seek(position)
+        said = output.read()
+        kept = said
+        for secret in secrets:
+            kept = kept.replace(secret.encode(), b"********")
+        if kept != said:
+            output.seek(position)
+            output.write(kept)
+            output.truncate()
+    return kept.decode("utf-8", "replace")
 
 
 def tail(text: str, noise: re.Pattern[str], lines: int = TAIL) -> str:

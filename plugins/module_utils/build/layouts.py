@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import below, keep_out
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
     ArrangeError,
     arrange,
@@ -50,10 +50,20 @@ class Layout:
     def __init__(self) -> None:
         self.files: dict[str, Path | bytes] = {}
         self.links: dict[str, str] = {}
-        #: Environment files that are not part of it.
+        #: Environment files, and files that git does not track, that are not part of it.
         self.left_out: list[str] = []
         self._mapped: list[tuple[Path, str]] = []
         self._pending: list[tuple[str, Path]] = []
+
+    def places(self) -> list[str]:
+        """Return the paths of files and links so far."""
+        return [*self.files, *self.links, *(place for place, _path in self._pending)]
+
+    def drop(self, at: str) -> None:
+        """Remove a file or a link."""
+        self.files.pop(at, None)
+        self.links.pop(at, None)
+        self._pending = [(place, path) for place, path in self._pending if place != at]
 
     def add_file(self, source: Path, at: str) -> None:
         """Add one file; links are followed."""
@@ -160,13 +170,17 @@ def read(source: Path | bytes) -> bytes:
 class Built:
     """A project that was built in its work folder.
 
-    command: the build command, or empty. packages: the installed ones, as node_modules.py describes them.
+    command: the build command, or empty. packages: the installed ones, as node_modules.py describes them. tracked: the
+    source's files that git tracks, below the install root; None if it is in no repository. secrets: values that the
+    build was given.
     """
 
     spec: Spec
     tree: Path
     command: str = ""
     packages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tracked: frozenset[str] | None = None
+    secrets: tuple[str, ...] = ()
 
     @property
     def app(self) -> Path:
@@ -203,10 +217,31 @@ def node(built: Built, layout: Layout) -> None:
     """Add the output, or the whole source, and the packages that are needed to run."""
     if built.spec.output in ("", "."):
         layout.add_tree(built.app, "", lambda path: path.split("/")[0] == "node_modules" or skip_private(path))
+        leave_untracked_out(built, layout)
     else:
         layout.add_tree(built.output(), built.spec.output)
         layout.add_file(built.app / "package.json", "package.json")
     add_modules(built, layout)
+
+
+def leave_untracked_out(built: Built, layout: Layout) -> None:
+    """Of a whole source, keep only what is in its repository: what lies about may be anything."""
+    if built.tracked is None:
+        return
+    tracked = {os.path.relpath(name, built.spec.app or ".") for name in built.tracked}
+    folders = {parent for name in tracked for parent in parents(name)}
+    left_out = {
+        place
+        for place in layout.places()
+        # git lists a submodule as one entry.
+        if place not in tracked and tracked.isdisjoint(parents(place)) and not below(place, built.spec.include)
+    }
+    for place in left_out:
+        layout.drop(place)
+        first = next((folder for folder in reversed(list(parents(place))) if folder not in folders), place)
+        if first not in layout.left_out:
+            layout.left_out.append(first)
+    layout.left_out.sort()
 
 
 def next_server(built: Built, layout: Layout) -> None:
@@ -280,6 +315,12 @@ def check_start(spec: Spec, layout: Layout) -> None:
     options = [name, f"{name}.js", f"{name}.cjs", f"{name}.mjs", f"{name}.json", f"{name}/index.js"]
     if any(option in layout.files or option in layout.links for option in options):
         return
+    untracked = next((path for path in layout.left_out if name == path or name.startswith(f"{path}/")), None)
+    if untracked:
+        raise BuildError(
+            f"start of {spec.name} is '{' '.join(words)}', but git does not track {untracked}, and of a whole source "
+            "only what git tracks is packed. Commit it, or, if the build makes it, name it in build.include."
+        )
     same = [file for file in layout.files if file.endswith(f"/{Path(name).name}") and "node_modules" not in file]
     there = sorted(same)[:3] or sorted(file for file in layout.files if "/" not in file)[:8]
     raise BuildError(
@@ -345,16 +386,33 @@ def include(built: Built, layout: Layout, path: str) -> None:
         layout.add_file(source, path)
 
 
-def refuse_credentials(spec: Spec, layout: Layout) -> None:
+def refuse_outside(built: Built, layout: Layout) -> None:
+    """Refuse files that the build only links to: it cannot read what is outside its folder, and packing could."""
+    tree = os.path.realpath(built.tree)
+    folders = {path.parent for path in layout.files.values() if isinstance(path, Path)}
+    real = {folder: os.path.realpath(folder) for folder in folders}
+    for place, path in layout.files.items():
+        if not isinstance(path, Path):
+            continue
+        aim = os.path.realpath(path) if path.is_symlink() else f"{real[path.parent]}/{path.name}"
+        if not aim.startswith(f"{tree}/"):
+            raise ArtifactError(f"{place} is a link to {aim}, outside {built.spec.root}: copy the file there instead")
+
+
+def refuse_credentials(built: Built, layout: Layout) -> None:
     """Leave environment files and excluded files out; refuse an artifact with credentials."""
-    layout.left_out, found = keep_out(layout.files, spec.include, spec.exclude)
+    spec = built.spec
+    left_out, found = keep_out(layout.files, spec.include, spec.exclude, built.secrets)
+    layout.left_out += left_out
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        named = ", ".join(f"{place} ({why})" for place, why in list(found.items())[:5])
+        first = next(iter(found))
         raise BuildError(
-            f"The artifact of {spec.name} would hold what looks like credentials: {', '.join(found[:5])}{more}. Hosts, "
-            "the artifact store and CI's caches would have them. Remove them from the repository, and replace them if "
-            f"they were ever pushed; or leave them out with build.exclude: [{found[0]}]. If {found[0]} is harmless, "
-            "name it in build.include."
+            f"The artifact of {spec.name} would hold what looks like credentials: {named}{more}. Hosts, the artifact "
+            "store and CI's caches would have them. Remove them from the repository, and replace them if they were "
+            f"ever pushed; or leave them out with build.exclude: [{first}]. If {first} is harmless, name it in "
+            "build.include."
         )
 
 
@@ -384,9 +442,10 @@ def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> L
         for path in built.spec.include:
             include(built, layout, path)
         layout.settle()
+        refuse_outside(built, layout)
     except (ArtifactError, ArrangeError) as error:
         raise BuildError(f"The artifact of {built.spec.name} cannot be created: {error}.") from error
-    refuse_credentials(built.spec, layout)
+    refuse_credentials(built, layout)
     check_start(built.spec, layout)
     below = how.compressed(built.spec)
     if below is not None:

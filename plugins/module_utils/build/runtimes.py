@@ -55,10 +55,11 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
     found = []
     for path in (shutil.which("node"), wheel("bin", "node")):
         if path and Path(path).is_file():
-            version = node_version(Path(path))
+            # What is on PATH may be a script that starts Node.js.
+            version, _space, real = told(path, "-p", "process.versions.node + ' ' + process.execPath").partition(" ")
             found.append(f"{path} is {version}")
             if version == wanted or version.startswith(f"{wanted}."):
-                return Runtime(version, Path(path))
+                return Runtime(version, Path(real))
     raise BuildError(
         f"No Node.js {wanted} to build with: none in {cache / 'node'}, and "
         f"{', '.join(found) or 'none on PATH'}. Define it in platform_environment.nodejs['{wanted}'] "
@@ -68,8 +69,12 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
 
 def node_version(program: Path) -> str:
     """Return the version that a Node.js reports, without the v."""
-    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.strip().removeprefix("v")
+    return told(str(program), "--version").removeprefix("v")
+
+
+def told(*words: str) -> str:
+    """Return what a command prints."""
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def fetch_runtime(version: str, archive: Mapping[str, Any], cache: Path) -> Path:

@@ -31,7 +31,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import sha256_of
 
 #: Increased when the same inputs would give a different artifact.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,14 @@ def source_names(spec: Spec) -> list[str]:
     return kept
 
 
+def tracked_names(spec: Spec) -> frozenset[str] | None:
+    """Return what git tracks of a source that is packed as a whole; None if all of it may be packed."""
+    if spec.output not in ("", ".") or listed_by_git(spec.root) is None:
+        return None
+    names = os.fsdecode(git(spec.root, "ls-files", "-z", "--cached") or b"").split("\0")
+    return frozenset(name for name in (*names, f"{spec.app}/package.json".lstrip("/")) if name)
+
+
 def always(folder: Path) -> list[str]:
     """Return files that a build needs even if git ignores them."""
     return [name for name in ("package.json", *SETTINGS, *LOCK_FILES) if (folder / name).is_file()]
@@ -245,7 +253,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
+def inputs(spec: Spec, files: list[SourceFile], node: str, tracked: frozenset[str] | None) -> dict[str, str]:
     """Return everything that an artifact depends on, as digests or plain values."""
     return {
         "format": str(FORMAT),
@@ -266,6 +274,7 @@ def inputs(spec: Spec, files: list[SourceFile], node: str) -> dict[str, str]:
             ]
         ),
         "environment": digest_of(dict(spec.environment)),
+        "tracked": digest_of(None if tracked is None else sorted(tracked)),
     }
 
 

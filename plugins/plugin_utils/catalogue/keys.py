@@ -73,6 +73,7 @@ BUILD_KEYS: dict[str, Key] = {
     "lockfile": Key(choice(("required", "optional"), "a valid lock file rule"), "required"),
     "install_scripts": Key(boolean, True),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
+    "secrets": Key(table(values.variable, values.secret, "a mapping of variables to references"), {}),
     "standalone": Key(boolean),
     "include": Key(items(values.path_below, "a list of paths in the source")),
     "exclude": Key(items(values.path_below, "a list of paths in the artifact")),

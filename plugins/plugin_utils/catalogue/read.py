@@ -187,8 +187,8 @@ def _read_service(
     kind = KINDS.get(service["kind"])
     if service["build"] is None:
         service["build"] = {key: field.default for key, field in BUILD_KEYS.items()}
-    service["build"]["environment"] = service["build"]["environment"] or {}
     for key in ("environment", "secrets"):
+        service["build"][key] = service["build"][key] or {}
         service[key] = service[key] or {}
     service["needs"] = list(dict.fromkeys(service["needs"] or []))
     if kind:

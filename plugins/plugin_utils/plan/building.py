@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import service_spec
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import located
 
 BUILD_KEYS = ("command", "output", "lockfile", "install_scripts", "environment", "standalone", "include", "exclude")
 
@@ -35,10 +36,18 @@ def build_specs(
     kinds = set(tags) & set(KINDS)
     folder = os.path.dirname(os.path.abspath(catalogue_file))
     return [
-        build_spec(specs[name], folder)
+        {**build_spec(specs[name], folder), **build_secrets(model, specs[name])}
         for name in buildable
         if service in (None, name) and (not kinds or specs[name]["kind"] in kinds)
     ]
+
+
+def build_secrets(model: Model, spec: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the secrets of one service's entry, as references that the lookup C(secrets) takes."""
+    secrets = spec["build"]["secrets"]
+    return (
+        {"secrets": [{"name": name, **located(model, it)} for name, it in sorted(secrets.items())]} if secrets else {}
+    )
 
 
 def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:

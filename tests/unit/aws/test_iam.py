@@ -44,8 +44,9 @@ BOOK = """
     - import_tasks: TASKS/fetch_artifacts.yml
       tags: [deploy]
     - assert:
-        that: lookup('fivepointers.platform.secrets', [__signing]).signing == 'three'
+        that: lookup('fivepointers.platform.secrets', [__signing, __token]).values() | sort == ['four', 'three']
       vars:
+        __token: {name: NPM_TOKEN, secretsmanager: fivepointers-build/shared/npm, region: ap-northeast-2}
         __signing: {name: signing, secretsmanager: fivepointers-build/EXAMPLE-ENVIRONMENT/key, region: ap-northeast-2}
       tags: [build]
     - assert:
@@ -104,6 +105,7 @@ def test_building_and_deploying_need_what_the_policies_say(api: recorder.Api, tm
     )
     api.client("secretsmanager").create_secret(Name="fivepointers/EXAMPLE-ENVIRONMENT/jwt", SecretString="one")
     api.client("secretsmanager").create_secret(Name="fivepointers-build/EXAMPLE-ENVIRONMENT/key", SecretString="three")
+    api.client("secretsmanager").create_secret(Name="fivepointers-build/shared/npm", SecretString="four")
     api.client("ssm").put_parameter(Name="/fivepointers/EXAMPLE-ENVIRONMENT/key", Value="two", Type="SecureString")
     graph = {"type": "metric", "properties": {"metrics": [["A", "b"]], "region": recorder.REGION}}
     api.client("cloudwatch").put_dashboard(

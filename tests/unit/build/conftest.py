@@ -40,6 +40,27 @@ module.exports = [
 ];
 """
 
+#: What the registry asks for before it gives the package "private".
+TOKEN = "a-token-of-the-registry"
+
+#: Tries what AIM lists, and writes down what worked.
+HOSTILE = """
+const fs = require("fs"), { spawn, execFileSync } = require("child_process");
+const aim = JSON.parse(process.env.AIM), loot = [];
+const attempt = (what, act) => { try { if (act() !== false) loot.push(what); } catch {} };
+for (const path of aim.read) attempt(`read ${path}`, () => fs.readFileSync(path));
+for (const path of aim.write) attempt(`write ${path}`, () => fs.writeFileSync(path, "canary"));
+for (const path of aim.writable) attempt(`writable ${path}`, () => fs.accessSync(path, fs.constants.W_OK));
+for (const path of aim.reach) attempt(`reach ${path}`, () => fs.existsSync(path));
+for (const pid of aim.kill) attempt(`kill ${pid}`, () => process.kill(pid, "SIGKILL"));
+for (const pid of fs.readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)))
+  attempt(`environment of ${pid}`, () => fs.readFileSync(`/proc/${pid}/environ`, "utf8").includes("canary"));
+attempt("environment", () => JSON.stringify(process.env).includes('"canary"'));
+attempt("home", () => fs.readdirSync(process.env.HOME).some((name) => name !== ".npm"));
+spawn("setsid", ["sh", "-c", "sleep 60; : " + aim.mark], { detached: true, stdio: "ignore" }).unref();
+fs.writeFileSync("loot.json", JSON.stringify(loot));
+"""
+
 #: name → version → what stands in package.json besides, and files besides index.js.
 PACKAGES: dict[str, dict[str, tuple[dict[str, Any], dict[str, str]]]] = {
     "leaf": {"1.0.0": ({}, {}), "2.0.0": ({}, {})},
@@ -80,6 +101,14 @@ PACKAGES: dict[str, dict[str, tuple[dict[str, Any], dict[str, str]]]] = {
                 "install.js": 'const fs = require("fs"); fs.mkdirSync("../.client", {recursive: true});\n'
                 'fs.writeFileSync("../.client/index.js", "module.exports = 42;\\n");\n'
             },
+        )
+    },
+    "hostile": {"1.0.0": ({"scripts": {"install": "node install.js"}}, {"install.js": HOSTILE})},
+    "private": {"1.0.0": ({}, {})},
+    "impostor": {
+        "1.0.0": (
+            {"bin": {"bwrap": "run.sh", "setpriv": "run.sh"}},
+            {"run.sh": '#!/bin/sh\nif [ "$(id -u)" = 0 ]; then touch "$AIM"; fi\nexit 1\n'},
         )
     },
     "@scope/tool": {"1.0.0": ({"dependencies": {"leaf": "2.0.0"}, "bin": {"tool": "index.js"}}, {})},
@@ -123,6 +152,9 @@ class Registry(BaseHTTPRequestHandler):
         name, _, file = unquote(self.path).lstrip("/").partition("/-/")
         if name not in PACKAGES:
             self.send_error(404)
+            return
+        if name == "private" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self.send_error(401)
             return
         if file:
             body, kind = tarball(name, file.removesuffix(".tgz").rpartition("_")[2]), "application/octet-stream"
@@ -283,3 +315,15 @@ def node(folder: Path, *words: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def running(mark: str) -> list[int]:
+    """Processes with a mark in their command line, but for the one that looks."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark in path.read_text() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found

@@ -34,7 +34,7 @@ def call(
 ) -> Callable[..., dict[str, Any]]:
     """Run the module as Ansible does; returns its answer."""
 
-    def run(check: bool = False, **service: Any) -> dict[str, Any]:
+    def run(check: bool = False, module: dict[str, Any] | None = None, **service: Any) -> dict[str, Any]:
         args = {
             "service": {
                 "name": "api",
@@ -48,6 +48,7 @@ def call(
             "artifacts": str(tmp_path / "artifacts"),
             "cache": str(tmp_path / "cache"),
             "_ansible_check_mode": check,
+            **(module or {}),
         }
         capfd.readouterr()
         with patch_module_args(args), pytest.raises(SystemExit):
@@ -159,3 +160,40 @@ def test_a_wrong_catalogue_is_refused_as_a_whole() -> None:
     wrong = {"services": {"api": {**CATALOGUE["services"]["api"], "kind": "nest"}}}
     with pytest.raises(AnsibleFilterError, match=r"services\.api\.kind"):
         build_specs(wrong, ENVIRONMENT, "/x")
+
+
+def specs_with(build: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is built if the API has more keys in its build."""
+    api = CATALOGUE["services"]["api"]
+    services = {**CATALOGUE["services"], "api": {**api, "build": {**api["build"], **build}}}
+    return build_specs({**CATALOGUE, "services": services}, ENVIRONMENT, "/repo/inventories/services.yml")
+
+
+def test_secrets_of_a_build_are_handed_over_as_references() -> None:
+    api, web = specs_with({"secrets": {"NPM_TOKEN": {"ssm": "/npm"}}})
+    assert api["secrets"] == [{"name": "NPM_TOKEN", "ssm": "/npm", "region": "ap-northeast-2"}]
+    assert "secrets" not in web
+
+
+@pytest.mark.parametrize(
+    "build, problem",
+    [
+        ({"secrets": {"NPM_TOKEN": "npm_abc"}}, r"build\.secrets\.NPM_TOKEN(.|\n)*this is not a reference to a secret"),
+        ({"secrets": {"A": {"ssm": "/a"}}, "environment": {"A": "1"}}, r"'A' is also set in build\.environment"),
+    ],
+)
+def test_a_secret_in_plain_text_is_no_reference(build: dict[str, Any], problem: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=problem) as error:
+        specs_with(build)
+    assert "npm_abc" not in str(error.value)
+
+
+@pytest.mark.parametrize("off", ["off", False])
+def test_isolation_is_switched_off_however_yaml_reads_off(
+    call: Callable[..., dict[str, Any]], project: Path, tmp_path: Path, off: Any
+) -> None:
+    """A variable in a file is a boolean, one of the command line is text. A secret is in no answer."""
+    command = f"mkdir -p dist; cd dist; ls -d {project} > main.js"
+    done = call(command=command, secrets={"TOKEN": "canary-of-the-test"}, module={"isolation": off})
+    assert done["built"] and "canary" not in json.dumps(done)
+    assert "failed with status 2" in call(command=command + " 2> seen")["msg"], "an isolated build saw the source"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -24,10 +24,11 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 
-from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, spec, unpacked, write, write_lock
+from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, running, spec, unpacked, write, write_lock
 
 Make = Callable[..., Builder]
 
@@ -323,7 +324,7 @@ def test_with_a_lock_file_that_does_not_fit(project: Path, builder: Make) -> Non
         ({"node": "3"}, ["No Node.js 3 to build with", "platform_environment.nodejs['3']"]),
         ({"layout": "static"}, ["dist of api does not contain index.html"]),
         ({"layout": "next"}, ["did not create dist/standalone", "output: 'standalone'", "build.standalone: false"]),
-        ({"command": "kill -9 $$"}, ["failed with status -9", "OOM killer", "max-old-space-size"]),
+        ({"command": "kill -9 $$"}, ["failed with status 137", "OOM killer", "max-old-space-size"]),
         (
             {"command": "node --max-old-space-size=16 -e 'const a = []; for (;;) a.push(new Array(1e5).fill(1))'"},
             ["ran out of memory", "NODE_OPTIONS"],
@@ -420,21 +421,23 @@ def wait_for(path: Path, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def gone(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    return True
+def ends(mark: str) -> bool:
+    """Whether no process with a mark in its command line is left, after a moment."""
+    deadline = time.monotonic() + 5
+    while running(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not running(mark)
 
 
 @pytest.mark.parametrize("how", ["signal", "kill", "reader"])
 def test_an_interrupted_build_leaves_nothing(project: Path, tmp_path: Path, builder: Make, how: str) -> None:
-    """A signal, kill -9, or Ansible gone: no artifact, no process (but after kill -9), and the next build works."""
-    marker = tmp_path / "marker"
-    command = f"echo $$ > {marker}.new; mv {marker}.new {marker}; sleep 300 & wait"
+    """A signal, kill -9, or Ansible gone: no artifact, no process, and the next build works."""
+    mark = f"300.{os.getpid()}"
+    command = f"setsid sleep {mark} & sleep {mark} & touch marker; wait"
     pipes = {"stdout": subprocess.PIPE} if how == "reader" else {}
     process = start_build(project, tmp_path, command, **pipes)
-    wait_for(marker)
-    shell = int(marker.read_text())
+    wait_for(tmp_path / "cache/build/api/tree/marker")
+    assert running(mark)
     if how == "signal":
         process.terminate()
     elif how == "kill":
@@ -443,20 +446,16 @@ def test_an_interrupted_build_leaves_nothing(project: Path, tmp_path: Path, buil
         assert process.stdout
         process.stdout.close()
     assert process.wait(15) != 0
-    if how == "kill":
-        os.killpg(shell, 9)
-    deadline = time.monotonic() + 5
-    while not gone(shell) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert gone(shell), "the command outlived the build"
+    assert ends(mark), "the command outlived the build"
     artifacts = tmp_path / "artifacts" / "api"
     assert not artifacts.exists() or not list(artifacts.iterdir())
     assert builder(spec(project)).build()["built"]
 
 
-def test_what_a_build_leaves_in_the_background_ends(project: Path, builder: Make, tmp_path: Path) -> None:
-    builder(spec(project, command=f"compile; sleep 300 & echo $! > {tmp_path}/pid")).build()
-    assert gone(int((tmp_path / "pid").read_text()))
+def test_what_a_build_leaves_in_the_background_ends(project: Path, builder: Make) -> None:
+    mark = f"301.{os.getpid()}"
+    builder(spec(project, command=f"compile; setsid sleep {mark} & sleep {mark} &")).build()
+    assert not running(mark)
 
 
 def test_an_archive_half_written_is_no_artifact(project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -678,6 +677,92 @@ def test_what_looks_like_a_credential_is_refused_by_its_path(
     folder = name.partition("/")[0]
     assert name not in builder(relay(source, exclude=(folder,))).build()["manifest"]["files"]
     assert name in builder(relay(source, include=(name,))).build()["manifest"]["files"]
+
+
+LETTERS = "ZQ7X2M9K4T8B5N3C6V1W" * 3
+
+
+@pytest.mark.parametrize(
+    "kind, text",
+    [
+        ("AWS Access Key", "key: 'AKIA" + LETTERS[:16] + "'"),
+        ("AWS Access Key", f"AWS_SECRET_ACCESS_KEY = '{LETTERS[:40]}'"),
+        ("GitHub Token", "ghp_" + LETTERS[:36]),
+        ("GitLab Token", "glpat-" + LETTERS[:20]),
+        ("NPM tokens", "//registry.example.com/:_authToken=npm_" + LETTERS[:36]),
+        ("Slack Token", f"xoxb-123456789012-{LETTERS[:24].lower()}"),
+        ("Stripe Access Key", "sk_live_" + LETTERS[:24]),
+        ("SendGrid API Key", f"SG.{LETTERS[:22]}.{LETTERS[:43]}"),
+        ("OpenAI Token", f"sk-{LETTERS[:20]}T3BlbkFJ{LETTERS[:20]}"),
+        ("Twilio API Key", "AC" + LETTERS[:32].lower()),
+        ("Azure Storage Account access key", f"AccountKey={LETTERS * 2}"[:97] + "=="),
+    ],
+)
+def test_what_has_the_form_of_a_token_is_refused(kind: str, text: str) -> None:
+    files: dict[str, Path | bytes] = {
+        "dist/main.js": f"a = 1;{text}\n".encode(),
+        "node_modules/a/test.js": text.encode(),
+    }
+    assert keep_out(files, [], []) == ([], {"dist/main.js": kind})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AKIA" + "IOSFODNN7EXAMPLE",
+        f"data:application/wasm;base64,AGFzbQ{LETTERS}ABIA{LETTERS}AC{LETTERS.lower()}Af==",
+        "const password = 'changeme', apiKey = process.env.API_KEY;",
+        "https://user:password@example.com",
+        "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl",
+        "0123456789abcdef" * 8,
+    ],
+)
+def test_what_only_resembles_a_token_is_packed(text: str) -> None:
+    assert keep_out(
+        {"dist/main.js": text.encode(), "dist/logo.png": b"\x89PNG\0AKIA" + LETTERS[:16].encode()}, [], []
+    ) == (
+        [],
+        {},
+    )
+
+
+def test_packages_are_searched_by_name() -> None:
+    files: dict[str, Path | bytes] = {"node_modules/a/id_rsa": b"x", "node_modules/a/.env": b"A=1"}
+    assert keep_out(files, [], []) == ([], {"node_modules/a/id_rsa": "its name"})
+
+
+def test_a_secret_of_the_build_is_in_no_artifact(project: Path, builder: Make) -> None:
+    command = "mkdir -p dist/a; echo x$TOKEN > dist/a/config.js"
+    make = builder(spec(project, command=command, include=("dist",)), secrets={"TOKEN": "s3cret-of-the-build"})
+    with pytest.raises(BuildError, match=r"dist/a/config\.js \(a secret of build\.secrets\)") as error:
+        make.build()
+    assert "s3cret" not in str(error.value)
+
+
+def git_add(folder: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "add", "-A"], check=True)
+
+
+def test_of_a_whole_source_only_what_git_tracks_is_packed(tmp_path: Path, builder: Make) -> None:
+    source = tmp_path / "relay"
+    of = relay(source, include=("made",))
+    write(source, {"lib/a.js": "1;\n", ".gitignore": "made\nscratch\n"})
+    git_add(source)
+    write(source, {"notes.txt": "a password", "dump/users.sql": "x", "lib/b.js": "2;\n"})
+    command = "mkdir made scratch; echo 1 > made/a.js; echo 1 > scratch/b.js"
+    make = builder(dataclasses.replace(of, command=command))
+    manifest = make.build()["manifest"]
+    assert set(manifest["files"]) == {
+        "package.json", "package-lock.json", "server.js", "lib/a.js", ".gitignore", "made/a.js",
+    }  # fmt: skip
+    assert manifest["left_out"] == ["dump", "lib/b.js", "notes.txt", "scratch"]
+    git_add(source)
+    again = make.build()["manifest"]
+    assert {"notes.txt", "lib/b.js"} <= again["files"].keys(), "a file that git tracks now is missing"
+    subprocess.run(["git", "-C", str(source), "rm", "-q", "--cached", "server.js"], check=True)
+    with pytest.raises(BuildError, match=r"git does not track server\.js, .* build\.include"):
+        make.build()
 
 
 def test_what_only_resembles_one_is_packed(tmp_path: Path, builder: Make) -> None:

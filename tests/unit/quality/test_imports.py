@@ -22,7 +22,7 @@ OURS, AWS = "fivepointers.platform", "amazon.aws"
 OURS_WHOLE = f"ansible_collections.{OURS}.plugins"
 OTHERS: dict[str, dict[str, set[str]]] = {
     "module_utils": {"ansible_collections": {OURS}},
-    "module_utils/build": {"ansible": set(), "cryptography": set()},
+    "module_utils/build": {"ansible": set(), "cryptography": set(), "detect_secrets": set()},
     "module_utils/aws": {"ansible_collections": {OURS, AWS}, "ansible": set(), "botocore": set(), "yaml": set()},
     "modules": {"ansible_collections": {OURS, AWS}, "ansible": set(), "botocore": set(), "yaml": set()},
 }

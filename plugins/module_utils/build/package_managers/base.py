@@ -20,7 +20,9 @@ class PackageManager(ABC):
 
     lock_files: their names, the preferred one first; a project with one of them uses this manager.
     settings: files of a project that configure the manager. They may hold credentials and never leave the machine.
-    passed_on: regular expression for the environment variables that the manager needs from the controller.
+    passed_on: regular expression for the environment variables that the manager needs from the controller; none of
+        them holds a credential.
+    certificates: those of them that are paths of certificates.
     install_scripts: scripts of a package.json that run while packages are installed.
     hints: regular expressions for the output of failed commands, and the fix for each.
     noise: output that does not help anyone.
@@ -30,6 +32,7 @@ class PackageManager(ABC):
     lock_files: ClassVar[tuple[str, ...]]
     settings: ClassVar[tuple[str, ...]]
     passed_on: ClassVar[str]
+    certificates: ClassVar[tuple[str, ...]]
     install_scripts: ClassVar[tuple[str, ...]]
     hints: ClassVar[tuple[tuple[str, str], ...]]
     noise: ClassVar[re.Pattern[str]]
@@ -45,8 +48,8 @@ class PackageManager(ABC):
         """Return the manager's programs by name, as scripts for this Node.js. Raises BuildError if there are none."""
 
     @abstractmethod
-    def environment(self, node: Path) -> dict[str, str]:
-        """Return environment variables for running it unattended."""
+    def environment(self, node: Path, cache: Path) -> dict[str, str]:
+        """Return environment variables for running it unattended, with its cache of packages in this folder."""
 
     @abstractmethod
     def install(self, locked: bool, scripts: bool) -> list[str]:

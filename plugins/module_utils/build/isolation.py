@@ -1,0 +1,141 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Run the commands of a build where they see their project and a read-only system, and nothing of the controller.
+
+Install scripts of packages run with all rights of who builds. bubblewrap gives them namespaces of their own; as root,
+it also makes them somebody else. They share only the network, which they need for the registry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import SETTINGS
+
+#: Who runs the commands when root builds. No system or account uses this number.
+USER = 60788
+#: What of the system they see, as far as it exists.
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+#: Programs, fonts, certificates, names and times; nothing that may hold a password.
+ETC = (
+    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "host.conf",
+    "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf",
+    "pki/ca-trust", "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/cert.pem", "ssl/certs",
+    "ssl/openssl.cnf", "timezone",
+)  # fmt: skip
+#: Folders for temporary files, which every program expects.
+TEMPORARY = ("/dev/shm", "/tmp", "/var/tmp")  # noqa: S108
+#: Node.js sizes its heap by the limits of the control group.
+LIMITS = "/sys/fs/cgroup"
+
+#: Variables and files that are worth stealing. A region is not.
+_VARIABLE = re.compile(
+    r"(?i)AWS_(?!(?:default_)?region$|pager$).+|SSH_AUTH_SOCK|(?:.+_)?(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?"
+    r"|API_KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_KEY)(?:_FILE|_ID)?"
+)
+_FILES = (
+    ".aws", ".azure", ".config/gcloud", ".config/gh/hosts.yml", ".docker/config.json", ".git-credentials",
+    ".kube/config", ".netrc", ".pypirc", *SETTINGS, ".ssh/id_*", ".vault_pass", ".vault-token",
+)  # fmt: skip
+_SOCKETS = ("/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock")
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What the commands of a build see besides the system.
+
+    reads: files and folders that they may read. writes: folders of theirs. accounts: the files that stand in for
+    /etc/passwd and /etc/group.
+    """
+
+    reads: Sequence[Path]
+    writes: Sequence[Path]
+    accounts: Mapping[str, Path]
+
+    @property
+    def user(self) -> int:
+        """Who runs the commands."""
+        return os.geteuid() or USER
+
+    def command(self, words: Sequence[str], folder: Path) -> list[str]:
+        """Return the command line that runs a command in a folder. All that it starts ends with it."""
+        root = os.geteuid() == 0
+        argv = [_own("bwrap"), "--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+        argv += ["--cap-drop", "ALL", *(["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else [])]
+        argv += [] if root else ["--unshare-user"]
+        argv += ["--proc", "/proc", "--dev", "/dev"]
+        for place in TEMPORARY:
+            argv += ["--perms", "1777", "--tmpfs", place]
+        seen = [f"/etc/{name}" for name in ETC] + [LIMITS]
+        binds = [("--ro-bind-try", place, place) for place in (*SYSTEM, *seen)]
+        binds += [("--ro-bind", str(source), place) for place, source in self.accounts.items()]
+        binds += [("--ro-bind", str(path), str(path)) for path in self.reads]
+        binds += [("--bind", str(path), str(path)) for path in self.writes]
+        # bubblewrap makes the folders above as well, but nobody else could enter them.
+        above = {str(parent) for _how, _source, place in binds for parent in Path(place).parents}
+        for name in sorted(above - {"/", *SYSTEM, *TEMPORARY}):
+            if not name.startswith("/usr/"):
+                argv += ["--perms", "0755", "--dir", name]
+        argv += [word for bind in binds for word in bind]
+        # The shell is the first process: when it ends, by whatever signal, the kernel ends all others.
+        argv += ["--chdir", str(folder), "/bin/sh", "-c", '"$@"; exit $?', "sh"]
+        if root:
+            argv += [_own("setpriv"), f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
+        return [*argv, *words]
+
+    def fault(self) -> str:
+        """Return why commands cannot be isolated here, and the fix; empty if they can."""
+        if not sys.platform.startswith("linux"):
+            return "isolation needs Linux"
+        if not shutil.which("bwrap") or not shutil.which("setpriv"):
+            return "bubblewrap is not installed (apt-get install bubblewrap util-linux)"
+        tried = subprocess.run(
+            self.command(["true"], Path("/")), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        if tried.returncode == 0:
+            return ""
+        said = (tried.stderr.strip().splitlines() or [f"status {tried.returncode}"])[-1]
+        return (
+            f"bubblewrap does not work here ({said}; on Ubuntu run tools/ci/isolation once as root, and in a container "
+            "build as root with CAP_SYS_ADMIN)"
+        )
+
+
+def _own(program: str) -> str:
+    """Return where a program of this machine is. On the build's PATH, a package may have one of the same name."""
+    return shutil.which(program) or f"/usr/bin/{program}"
+
+
+def exposed(environment: Mapping[str, str], home: Path) -> list[str]:
+    """Return what a command without isolation could take along: variables, files and sockets, by name."""
+    found = sorted(name for name, value in environment.items() if value and _VARIABLE.fullmatch(name))
+    for pattern in _FILES:
+        found += [f"~/{path.relative_to(home)}" for path in sorted(home.glob(pattern))]
+    return found + [path for path in _SOCKETS if os.access(path, os.W_OK)]
+
+
+def accounts(folder: Path, home: Path) -> dict[str, Path]:
+    """Write the accounts that a build knows, and return the files by the places where it looks for them."""
+    user, group = (USER, USER) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    known = {
+        "passwd": f"root:x:0:0:root:/:/bin/sh\nbuild:x:{user}:{group}:build:{home}:/bin/sh\n",
+        "group": f"root:x:0:\nbuild:x:{group}:\n",
+    }
+    for name, text in known.items():
+        (folder / name).write_text(text)
+    return {f"/etc/{name}": folder / name for name in known}
+
+
+def give(paths: Iterable[Path]) -> None:
+    """Make who runs the commands the owner of files and folders, if they are not ours."""
+    if os.geteuid() == 0:
+        for path in paths:
+            os.chown(path, USER, USER, follow_symlinks=False)

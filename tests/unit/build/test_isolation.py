@@ -1,0 +1,249 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What the install scripts of packages can reach, tried by packages that reach for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import isolation
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from .conftest import MAJOR, NODE, OF_PROJECT, TOKEN, running, spec, write, write_lock
+
+Make = Callable[..., Builder]
+MARK = "left-behind-by-a-package"
+
+
+@pytest.fixture
+def with_package(project: Path) -> Callable[[str], Path]:
+    """Add a package with an install script to the project."""
+
+    def add(name: str) -> Path:
+        about = json.loads((project / "package.json").read_text())
+        about["dependencies"][name] = "1.0.0"
+        write(project, {"package.json": about})
+        write_lock(project, {**OF_PROJECT, f"node_modules/{name}": "1.0.0"})
+        return project
+
+    return add
+
+
+@pytest.fixture
+def victim() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of whoever builds, with a secret in its environment."""
+    with subprocess.Popen(["sleep", "60"], env={"HELD": "canary"}) as process:
+        yield process
+        process.kill()
+
+
+def test_a_hostile_package_gets_nothing_and_harms_nobody(
+    with_package: Callable[[str], Path],
+    builder: Make,
+    npm: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    victim: subprocess.Popen[bytes],
+) -> None:
+    home = tmp_path / "home"
+    write(home, {".aws/credentials": "canary", ".aws/sso/cache/a.json": "{}", ".ssh/id_ed25519": "canary"})
+    write(home, {".npmrc": "//registry/:_authToken=canary"})
+    write(tmp_path / "repository", {"inventories/services.yml": "services: {}"})
+    write(tmp_path / "artifacts", {"other/latest.json": "{}"})
+    agent = socket.socket(socket.AF_UNIX)
+    agent.bind(str(home / "agent"))
+    agent.listen()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
+    for name in ("GITHUB_TOKEN", "NPM_TOKEN", "AWS_SECRET_ACCESS_KEY", "npm_config__authToken"):
+        monkeypatch.setenv(name, "canary")
+    project = with_package("hostile")
+    other, catalogue = tmp_path / "artifacts/other/latest.json", tmp_path / "repository/inventories/services.yml"
+    private = [str(home / name) for name in (".aws/credentials", ".aws/sso/cache/a.json", ".ssh/id_ed25519", ".npmrc")]
+    work = tmp_path / "cache/build/api"
+    aim = {
+        "read": [*private, str(project / "package.json"), str(other), "/etc/shadow"],
+        "write": [str(other), str(catalogue), str(work / "installed"), str(project / "src/main.js")],
+        # Only asked, never tried: without isolation it would work, on the machine that runs the tests.
+        "writable": [str(work / "bin/node"), "/usr/local/bin", "/usr/bin/env", "/etc", "/proc/sys/kernel/core_pattern"],
+        "reach": [str(home / "agent"), "/run/docker.sock", "/var/run/docker.sock", "/run/dbus/system_bus_socket"],
+        "kill": [victim.pid],
+        "mark": MARK,
+    }
+    make = builder(spec(project, environment={"AIM": json.dumps(aim)}))
+    try:
+        make.build()
+        left = running(MARK)
+    finally:
+        agent.close()
+        for pid in running(MARK):
+            os.kill(pid, 9)
+    assert json.loads((make.tree / "node_modules/hostile/loot.json").read_text()) == []
+    assert not left, "a process of the package outlived the build"
+    assert victim.poll() is None
+    assert other.read_text() == "{}"
+    assert catalogue.read_text() == "services: {}"
+
+
+def test_a_package_does_not_stand_in_for_what_isolates(
+    with_package: Callable[[str], Path], builder: Make, tmp_path: Path
+) -> None:
+    """Programs of packages come first on a build's PATH; those that confine it are the system's."""
+    aim = tmp_path / "cache/build/api/tree/ran-as-root"
+    make = builder(spec(with_package("impostor"), environment={"AIM": str(aim)}))
+    make.build()
+    assert (make.tree / "node_modules/.bin/bwrap").exists()
+    assert not aim.exists()
+
+
+def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without bubblewrap and without credentials."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sh", "env", "cp", "mkdir", "uname", "git", "node"):
+        (programs / name).symlink_to(NODE if name == "node" else shutil.which(name) or name)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("HOME", str(programs))
+    for name in isolation.exposed(os.environ, programs):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(isolation, "_SOCKETS", ())
+
+
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "GITHUB_TOKEN", "SSH_AUTH_SOCK", "DB_PASSWORD", "TOKEN", "X_API_KEY"])
+def test_variables_that_are_worth_stealing_are_found(tmp_path: Path, name: str) -> None:
+    harmless = {"AWS_REGION": "x", "AWS_DEFAULT_REGION": "x", "PATH": "x", "TOKENS": "x", "EMPTY_TOKEN": ""}
+    found = isolation.exposed({**harmless, name: "canary"}, tmp_path)
+    assert [it for it in found if not it.startswith("/run/")] == [name]
+
+
+def test_files_that_are_worth_stealing_are_found(tmp_path: Path) -> None:
+    names = [".aws", ".docker/config.json", ".git-credentials", ".netrc", ".npmrc", ".ssh/id_ed25519"]
+    write(tmp_path, {"README": "", ".ssh/known_hosts": "", ".aws/config": ""} | dict.fromkeys(names[1:], "x"))
+    assert {f"~/{name}" for name in names} == {it for it in isolation.exposed({}, tmp_path) if it.startswith("~")}
+
+
+@pytest.mark.parametrize("secret", ["GITHUB_TOKEN", "the key that signs artifacts"])
+def test_without_isolation_nothing_is_built_next_to_credentials(
+    project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str
+) -> None:
+    no_bubblewrap(monkeypatch, tmp_path)
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    signer = Signer(key) if "key" in secret else None
+    if not signer:
+        monkeypatch.setenv(secret, "canary")
+    with pytest.raises(BuildError) as error:
+        builder(spec(project), signer=signer).build()
+    said = str(error.value)
+    assert said.startswith("api cannot be built in isolation, because bubblewrap is not installed (apt-get install bub")
+    assert f"could read {secret}. " in said and "-e build_isolation=off" in said and "canary" not in said
+    assert not list((tmp_path / "artifacts").rglob("*.tar.gz"))
+
+
+def test_without_isolation_and_credentials_it_says_so_and_goes_on(
+    project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        no_bubblewrap(patch, tmp_path)
+        patch.setenv("AWS_REGION", "ap-northeast-2")
+        make = builder(spec(project))
+        assert make.build()["built"]
+    assert len(make.warnings) == 1 and make.warnings[0].startswith("Builds are not isolated, because bubblewrap is not")
+    # What was installed by another user is installed again.
+    again = builder(spec(project, environment={"A": "1"}))
+    assert again.build()["built"] and not again.warnings
+
+
+def test_a_bubblewrap_that_cannot_work_says_why(
+    project: Path, builder: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(tmp_path / "bin", {"bwrap": "#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n"})
+    (tmp_path / "bin/bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("GITHUB_TOKEN", "canary")
+    with pytest.raises(
+        BuildError, match=r"does not work here \(bwrap: setting up uid map: Permission denied; on Ubuntu"
+    ):
+        builder(spec(project)).build()
+
+
+AS_OTHER = """
+import os, sys, encodings.ascii  # nothing can be loaded later where only root can read it
+from pathlib import Path
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import _detectors
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
+_detectors()
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+source, folder = Path(sys.argv[1]), Path(sys.argv[2])
+command = "mkdir -p dist; (id -u; ls -A $HOME; cat ../../../../private /proc/*/environ) > dist/main.js 2>&1; true"
+make = Builder(Spec("api", "node", source, source, command, "dist", node=sys.argv[3]), folder / "a", folder / "c")
+make.build()
+print(make.warnings, (make.tree / "dist/main.js").read_text())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_whoever_is_not_root_is_isolated_as_well() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, {"source/package.json": {"name": "api"}, "source/package-lock.json": {"packages": {}}})
+        write(folder, {"private": "canary"})
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        words = [sys.executable, "-c", AS_OTHER, str(folder / "source"), name, MAJOR]
+        environment = {
+            "PYTHONPATH": str(Path(__file__).parents[3] / "collections"),
+            "PATH": f"{NODE.parent}:/usr/bin:/bin",
+            "GITHUB_TOKEN": "canary",
+        }
+        done = subprocess.run(words, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[] 65534\n") and "canary" not in done.stdout
+
+
+@pytest.mark.parametrize("link", ["ln -s $AIM dist/b.txt", "rmdir dist; ln -s $(dirname $AIM) dist"])
+def test_a_link_out_of_the_work_folder_is_not_followed(project: Path, builder: Make, tmp_path: Path, link: str) -> None:
+    write(tmp_path / "home", {"key.txt": "canary"})
+    make = builder(spec(project, command=f"mkdir dist; {link}", environment={"AIM": str(tmp_path / "home/key.txt")}))
+    with pytest.raises(BuildError, match=r"is a link to .*home/key\.txt, outside"):
+        make.build()
+    assert not list((tmp_path / "artifacts").rglob("*.tar.gz"))
+
+
+def test_only_the_build_that_is_given_a_token_can_use_it(
+    with_package: Callable[[str], Path], builder: Make, registry: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """.npmrc names the token, the registry asks for it, and nothing keeps it."""
+    project = with_package("private")
+    monkeypatch.setenv("NPM_TOKEN", TOKEN)
+    host = registry["npm_config_registry"].removeprefix("http:")
+    write(project, {".npmrc": f"{host}:_authToken=${{NPM_TOKEN}}\n"})
+    command = "echo the token is $NPM_TOKEN; mkdir -p dist; echo 1 > dist/main.js"
+    with pytest.raises(BuildError, match=r"E401(.|\n)*"):
+        builder(spec(project, command=command)).build()
+    make = builder(spec(project, command=command), secrets={"NPM_TOKEN": TOKEN})
+    manifest = make.build()["manifest"]
+    assert "node_modules/private/index.js" in manifest["files"]
+    assert "the token is ********" in make.log.read_text()
+    assert make.log.stat().st_mode & 0o077 == 0
+    kept = [path for path in make.cache.parent.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert make.log in kept
+    assert not [path for path in kept if TOKEN.encode() in path.read_bytes()]
+    with tarfile.open(make.store.folder / f"{manifest['id']}.tar.gz") as archive:
+        assert not [it.name for it in archive if it.isfile() and TOKEN.encode() in archive.extractfile(it).read()]
+    assert builder(spec(project, command=command), secrets={"NPM_TOKEN": "rotated"}).plan()["id"] == manifest["id"]
