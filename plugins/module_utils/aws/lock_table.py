@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import register
-from botocore.exceptions import ClientError
 
 CONDITION = "attribute_not_exists(version) OR version = :version"
 
@@ -29,7 +28,7 @@ class TableStore(register.Store):
         self._seen: tuple[str, float] = ("", 0.0)
 
     def update(self, change: Callable[[register.Record, float], dict[str, Any]]) -> dict[str, Any]:
-        """Replace the item unless another has replaced it meanwhile; then look again. Raises ClientError."""
+        """Replace the item unless another has replaced it meanwhile; then look again. Raises botocore's ClientError."""
         while True:
             item = self.client.get_item(TableName=self.table, Key=self.key, ConsistentRead=True).get("Item") or {}
             version = item.get("version", {}).get("N", "0")
@@ -46,9 +45,8 @@ class TableStore(register.Store):
                     ExpressionAttributeValues={":version": {"N": version}},
                 )
                 return new
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                    raise
+            except self.client.exceptions.ConditionalCheckFailedException:
+                continue
 
     def gives_up(self, first: register.Record, now: register.Record, passed: float, patience: float) -> bool:
         """Return whether the holder showed a sign of life: with one register, nobody claims at the same time."""

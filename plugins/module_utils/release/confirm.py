@@ -156,6 +156,12 @@ def take_back() -> list[str]:
         return names
 
 
+def log(text: str) -> None:
+    """Write a line to the journal of the unit."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Watch as long as a run has the lock, or something is not confirmed."""
     while True:
@@ -165,9 +171,9 @@ def main() -> None:
             if not waiting and not register.held(lease, leases.age(lease)):
                 return
             for name in take_back() if waiting else []:
-                print("%s: nobody confirmed its switch, which was taken back" % name, flush=True)
+                log("%s: nobody confirmed its switch, which was taken back" % name)
         except phases.ERRORS as error:
-            print(phases.explain(error), flush=True)
+            log(phases.explain(error))
             time.sleep(RETRY)
         time.sleep(POLL)
 
