@@ -96,6 +96,7 @@ def record_switch(name: str, release: str, slot: str) -> None:
     is cut off.
     """
     state = releases.read_state(name)
+    state.pop("retired", None)
     pending = state.pop("pending", None) or {}
     before = state.get("live") or {}
     if (before.get("release"), before.get("slot")) != (release, slot):
@@ -109,6 +110,14 @@ def record_switch(name: str, release: str, slot: str) -> None:
     elif not pending:
         return
     _write_state(name, state)
+
+
+def record_retirement(name: str, retired: Mapping[str, str]) -> None:
+    """Record that no release is live any more, and which one comes back: {release, since, deployment, by}."""
+    state = releases.read_state(name)
+    for key in ("live", "held", "pending"):
+        state.pop(key, None)
+    _write_state(name, {**state, "retired": dict(retired)})
 
 
 def previous(state: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ HOME = "/opt/fivepointers"
 SETTINGS = "/etc/fivepointers"
 STATE = leases.STATE
 CACHE = "/var/cache"
+DATA = "/var/lib"
 NGINX = "/etc/nginx"
 SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
@@ -138,6 +139,7 @@ STATE_SHAPE = {
     "pending": {**SWITCH, "before": {"release": str, "slot": str}},
     "held": {"slot": str, "until": NUMBER, "since": NUMBER},
     "unconfirmed": {"release": str, "deployment": str, "by": str},
+    "retired": {"release": str, "since": str, "deployment": str, "by": str},
     "line": [str],
     "history": [SWITCH],
 }

@@ -108,13 +108,15 @@ def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host's directories, empty."""
-    for name, path in {"HOME": "opt", "SETTINGS": "etc", "STATE": "var", "CACHE": "cache", "NGINX": "nginx"}.items():
+    names = {"HOME": "opt", "SETTINGS": "etc", "STATE": "var", "CACHE": "cache", "DATA": "data", "NGINX": "nginx"}
+    for name, path in names.items():
         monkeypatch.setattr(releases, name, str(tmp_path / path))
     (tmp_path / "var").mkdir()
     # A busy machine takes seconds for it.
     monkeypatch.setattr(archive, "sync_filesystem", lambda directory: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(systemd, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(systemd, "WANTS", str(tmp_path / "units/multi-user.target.wants"))
     monkeypatch.setattr(systemd, "version", lambda: 252)
     monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})
     return tmp_path

@@ -1,0 +1,117 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Retire services that are not described on a host, and purge what is kept of them.
+
+Both may be killed at any point and run again: what is left is found by what is there.
+A retired service keeps its releases, user and data, and comes back by the phases prepare, switch and commit.
+
+Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leftovers, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import SLOTS, ReleaseError
+
+
+def todo(phase: str, names: Sequence[str], described: Collection[str], catalogue: Collection[str]) -> dict[str, Any]:
+    """Return what a phase would remove of these services, by name; nothing of a service that is done.
+
+    Raises ReleaseError for a service that is described here, and for a purge of one that was not retired.
+    """
+    found = leftovers.undescribed(described, catalogue)
+    todo = {}
+    for name in names:
+        if name in described:
+            raise ReleaseError("%s: it is described on this host, so it cannot be retired. Nothing was changed." % name)
+        has = found.get(name, {}).get("has", [])
+        if phase == "purge" and leftovers.runs(has):
+            raise ReleaseError("%s: it was not retired, so it cannot be purged. Nothing was changed." % name)
+        wanted = leftovers.KEPT if phase == "purge" else leftovers.RUNS
+        if leftovers.runs(has) or (phase == "purge" and has):
+            todo[name] = [what for what in has if what in wanted]
+    return todo
+
+
+def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> None:
+    """Stop these services, and remove what they have in live places: fronts (with one reload), units, secrets, flags.
+
+    The way back is on disk before anything is removed.
+    """
+    for name, has in todo.items():
+        if has != [leftovers.MAINTENANCE]:
+            _record(name, author)
+    fronts = {name: None for name, has in todo.items() if leftovers.FRONT in has}
+    phases.apply_fronts(phases.Job(host, [], {}, {}, {}, {}), fronts)
+    units = [releases.unit_name(name, slot) for name in todo for slot in SLOTS]
+    for unit in units:
+        systemd.disable(unit)
+    phases.cancel_retirement(list(todo))
+    phases.stop_quietly(units)
+    running = [unit for unit, state in systemd.states(units).items() if not state.stopped]
+    if running:
+        raise ReleaseError("%s on %s did not stop. See: systemctl status %s" % (running[0], host, running[0]))
+    for unit in units:
+        _unlink(os.path.join(systemd.UNITS, unit))
+    systemd.systemctl("daemon-reload")
+    for name in todo:
+        _remove(os.path.join(releases.SETTINGS, name))
+        _remove(os.path.join(releases.HOME, name, "slots"))
+        for path in (releases.flag_path(name), os.path.join(releases.STATE, name + ".maintenance")):
+            _unlink(path)
+    sync_directory(releases.STATE)
+    for name, has in leftovers.present().items():
+        if name in todo and leftovers.FRONT in has:
+            raise ReleaseError(
+                "%s: its front on %s was not written by a release, and is still there. Remove "
+                "%s/front-%s.conf, and reload nginx." % (name, host, leftovers.fronts(), name)
+            )
+
+
+def _record(name: str, author: dict[str, str]) -> None:
+    """Record which release comes back, unless an earlier run that was killed has done so."""
+    state = releases.read_state(name)
+    if state.get("retired"):
+        return
+    before = (state.get("pending") or {}).get("before", {}).get("release", "")
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    # What was switched to and never committed is no release to come back to.
+    files.record_retirement(name, {"release": before or leftovers.serving(name), "since": since, **author})
+
+
+def purge(todo: Sequence[str]) -> None:
+    """Remove releases, data, cache, user and state of these retired services. There is no way back."""
+    for name in todo:
+        home = os.path.join(releases.HOME, name)
+        # At once, so that no run takes half of a release for one.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(os.path.join(home, "releases"), os.path.join(home, leftovers.REMOVED))
+        if leftovers.USER in leftovers.present().get(name, []):
+            status, output = systemd.run(["userdel", "fp-" + name])
+            if status:
+                raise ReleaseError("The user fp-%s cannot be removed: %s" % (name, output))
+        for directory in (releases.CACHE, releases.DATA):
+            _remove(os.path.join(directory, "fivepointers-" + name))
+        # The state comes last: it says that the service was retired.
+        for path in (home, os.path.join(releases.SETTINGS, name), os.path.join(releases.STATE, name)):
+            _remove(path)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
