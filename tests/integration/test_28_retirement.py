@@ -89,13 +89,8 @@ def said(output: str) -> str:
 
 @pytest.fixture
 def extra(platform: Sandbox, tmp_path: Path) -> Iterator[Extra]:
-    import time
-
-    T = time.time()
     it = Extra(Stack(platform, tmp_path))
     yield it
-    for run in it.sandbox.runs:
-        print(f"{run.seconds:.1f} {run.command[-60:]} {run.rc}")
     it.tag("sites")
     for name in it.names:
         it.retire(name)

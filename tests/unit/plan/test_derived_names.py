@@ -31,8 +31,8 @@ Names = set[tuple[str, str]]
 # Words that stand in names of ours, and some that do not.
 WORDS = """
 a b api blue green migration listing retire given back edge internal synthetic nginx verify confirm client socket
-sockets requests hashed other node trees deployments build front conf env state maintenance url public database host port
-1 2
+sockets requests hashed other node trees deployments build front conf env state maintenance url public database
+host port 1 2
 """.split()
 
 
