@@ -241,7 +241,7 @@ undescribed:
               release: 3f2a9c01b7de, since: '2026-01-01T12:00:00Z', retired: {}}
 upstreams:
   description: To which servers the nginx of this host sends requests, by upstream.
-  returned: with O(phase=look), when O(described) is given
+  returned: with O(phase=look)
   type: dict
 differing:
   description: Services that differ, or differed before, from the desired state.
@@ -498,7 +498,8 @@ def main() -> None:
         names = [str(item["name"]) for item in parameters["requests"]]
         if phase == "look":
             more = beside(parameters)
-            module.exit_json(changed=False, services=look([*names, *more.get("undescribed", [])]), **more)
+            found = look([*names, *more.get("undescribed", [])])
+            module.exit_json(changed=False, services=found, upstreams=leftovers.upstreams(), **more)
         if phase in ("retire", "purge"):
             end(module, phase, names)
         if phase == "give_back":
@@ -553,11 +554,10 @@ def author(deployment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is on the host beside the services that are described for it, and where its nginx sends requests."""
+    """Return what is on the host beside the services that are described for it."""
     if parameters["described"] is None:
         return {}
-    found = leftovers.undescribed(parameters["described"], parameters["catalogue"])
-    return {"undescribed": found, "upstreams": leftovers.upstreams()}
+    return {"undescribed": leftovers.undescribed(parameters["described"], parameters["catalogue"])}
 
 
 def end(module: AnsibleModule, phase: str, names: list[str]) -> None:

@@ -49,13 +49,13 @@ def remarks(found: Found, plan: Mapping[str, Any]) -> list[str]:
         if running:
             what = ", ".join(dict.fromkeys(thing for item in running.values() for thing in item["has"]))
             lines.append(
-                "'%s' %s, and is still on %s (%s). Retire it: %s%s"
+                "%s %s, and is still on %s (%s). Retire it: %s%s"
                 % (name, described_for(plan, name), ", ".join(map(_where, running.items())), what, COMMAND, name)
             )
         if remains:
             what = ", ".join(dict.fromkeys(thing for host in remains for thing in hosts[host]["has"]))
             lines.append(
-                "'%s' %s, and %s still has its %s. Remove that: %s%s%s"
+                "%s %s, and %s still has its %s. Remove that: %s%s%s"
                 % (name, described_for(plan, name), ", ".join(remains), what, COMMAND, name, PURGE)
             )
     return lines

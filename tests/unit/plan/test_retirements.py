@@ -43,11 +43,11 @@ def choose(names: str, upstreams: Any = None, **options: bool) -> dict[str, Any]
 
 def test_each_is_named_with_its_hosts_and_the_command() -> None:
     assert retirements.remarks(FOUND, PLAN) == [
-        "'bits' is not in the catalogue, and host-1 still has its cache, user. Remove that: "
+        "bits is not in the catalogue, and host-1 still has its cache, user. Remove that: "
         "ansible-playbook playbooks/retire.yml -e retire=bits -e purge=true",
-        "'relay' is described for host-2 only, and is still on host-1 with release t2 since 2026-01-01T10:00:00Z "
+        "relay is described for host-2 only, and is still on host-1 with release t2 since 2026-01-01T10:00:00Z "
         "(unit, front, releases, state). Retire it: ansible-playbook playbooks/retire.yml -e retire=relay",
-        "'tenants' is not in the catalogue, and is still on host-1 with release t2 since 2026-01-01T10:00:00Z, host-2 "
+        "tenants is not in the catalogue, and is still on host-1 with release t2 since 2026-01-01T10:00:00Z, host-2 "
         "with release t2 since 2026-01-01T10:00:00Z (unit, front, releases, state). Retire it: "
         "ansible-playbook playbooks/retire.yml -e retire=tenants",
     ]
