@@ -13,7 +13,13 @@ import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Report
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leftovers, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    adoption,
+    confirm,
+    leftovers,
+    phases,
+    releases,
+)
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose
@@ -91,10 +97,12 @@ def of(name: str) -> Names:
 def ours() -> Names:
     """What has a name of the same kind, and belongs to no service."""
     found = {("artifacts", "deployments"), ("label", "nginx")}
-    found |= {("path", f"{systemd.UNITS}/fivepointers-synthetic.{suffix}") for suffix in ("timer", "service")}
+    units = ("fivepointers-synthetic.timer", "fivepointers-synthetic.service", confirm.UNIT)
+    found |= {("path", systemd.UNITS + "/" + unit) for unit in units}
     found |= {("path", path) for path in (
         "/opt/fivepointers/node", "/opt/fivepointers/synthetic", "/etc/fivepointers/cloudwatch_agent",
         "/var/lib/fivepointers/trees", "/var/lib/fivepointers/lease.json", "/var/lib/fivepointers/.lock",
+        confirm.program_path(),
         "/var/lib/fivepointers/edge.maintenance", "/etc/nginx/fivepointers/edge.conf",
         "/etc/nginx/fivepointers/internal.conf", "/var/cache/fivepointers",
     )}  # fmt: skip
