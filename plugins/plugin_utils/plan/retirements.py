@@ -138,16 +138,18 @@ def _removed(item: Mapping[str, Any], purge: bool) -> list[str]:
 def _asked(name: str, host: str, upstreams: Mapping[str, Mapping[str, Sequence[str]]], plan: Mapping[str, Any]) -> str:
     """Return why a service must not be stopped on a host: the nginx of others sends requests there."""
     address = plan["hosts"][host]["address"]
-    asking = [
-        other
-        for other, found in sorted(upstreams.items())
-        for upstream in ("edge_" + name, "internal_" + name)
-        if any(server.rpartition(":")[0] == address for server in found.get(upstream, ()))
-    ]
+    asking = []
+    for other, found in sorted(upstreams.items()):
+        # Nobody asks a host that no longer is an edge, or runs nothing, and site.yml leaves its nginx as it is.
+        names = ["edge_" + name] if plan["hosts"][other]["edge"] else []
+        names += ["internal_" + name] if plan["hosts"][other]["services"] else []
+        if any(server.rpartition(":")[0] == address for upstream in names for server in found.get(upstream, ())):
+            asking.append(other)
     if not asking:
         return ""
-    who = ", ".join(dict.fromkeys(asking))
-    return "nginx on %s still sends requests there. Run playbooks/site.yml first, which points it elsewhere" % who
+    return "nginx on %s still sends requests there. Run playbooks/site.yml first, which points it elsewhere" % (
+        ", ".join(asking)
+    )
 
 
 def _unknown(name: str, found: Found, plan: Mapping[str, Any]) -> str:

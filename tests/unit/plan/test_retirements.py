@@ -17,7 +17,11 @@ from ..release.test_rollbacks import look
 # tenants left the catalogue, relay moved from host-1 to host-2.
 PLAN = {
     "services": {"api": {"hosts": ["host-1"]}, "relay": {"hosts": ["host-2"]}},
-    "hosts": {"host-1": {"address": "10.0.0.1"}, "host-2": {"address": "10.0.0.2"}, "edge-1": {"address": "10.0.0.3"}},
+    "hosts": {
+        "host-1": {"address": "10.0.0.1", "services": ["api"], "edge": False},
+        "host-2": {"address": "10.0.0.2", "services": ["relay"], "edge": False},
+        "edge-1": {"address": "10.0.0.3", "services": [], "edge": True},
+    },
     "batches": [["api"], ["relay"]],
 }
 RETIRED = {"release": "t2", "since": "2026-01-01T12:00:00Z", "deployment": "d7", "by": "someone@somewhere"}
@@ -94,6 +98,11 @@ def test_nothing_is_retired_to_which_requests_are_sent() -> None:
     upstreams = {"edge-1": {"edge_relay": ["10.0.0.2:3001", "10.0.0.1:3001"], "edge_api": ["10.0.0.1:3002"]}}
     with pytest.raises(retirements.RetirementError, match=r"relay on host-1: nginx on edge-1 still sends .*site\.yml"):
         choose("relay", upstreams)
+    with pytest.raises(retirements.RetirementError, match="nginx on host-2 still sends"):
+        choose("relay", {"host-2": {"internal_relay": ["10.0.0.1:3001"]}})
+    # What nobody asks any more, and nobody rewrites.
+    assert choose("relay", {"edge-1": {"internal_relay": ["10.0.0.1:3001"]}})["hosts"]
+    assert choose("relay", {"host-2": {"edge_relay": ["10.0.0.1:3001"]}})["hosts"]
     upstreams = {"edge-1": {"edge_relay": ["10.0.0.2:3001"], "edge_api": ["10.0.0.1:3001"]}}
     assert choose("relay", upstreams)["hosts"], "the port may be another service's by now"
 
