@@ -128,8 +128,8 @@ options:
     default: false
   described:
     description:
-      - Names of all services that this host is to run. With it, V(plan) and V(look) report what else is on the host,
-        and no release takes the port of such a service.
+      - Names of all services that this host is to run, and C(edge) if it is one. With it, V(plan) and V(look) report
+        what else is on the host, and no release takes the port of such a service.
     type: list
     elements: str
   catalogue:

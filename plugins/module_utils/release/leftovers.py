@@ -21,15 +21,16 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
 NAME = r"([a-z][a-z0-9-]*)"
 UNIT = "fivepointers-%s@(?:%s).service" % (NAME, "|".join(releases.SLOTS))
 #: What a service has while it runs, in the order of a sentence. A retired service has none of these.
-UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE = (
+UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE = (
     "unit",
     "boot link",
     "front",
     "environment file",
     "flag",
     "maintenance flag",
+    "edge configuration",
 )
-RUNS = (UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE)
+RUNS = (UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE)
 #: What a retired service keeps until it is purged.
 RELEASES, STATE, DATA, CACHE, USER = "releases", "state", "data", "cache", "user"
 KEPT = (RELEASES, STATE, DATA, CACHE, USER)
@@ -52,6 +53,8 @@ def _places() -> tuple[tuple[str, str, str, tuple[str, ...]], ...]:
         (SETTINGS, releases.SETTINGS, NAME, tuple(slot + ".env" for slot in releases.SLOTS)),
         (FLAG, releases.STATE, NAME + ".green", ()),
         (MAINTENANCE, releases.STATE, "(?!edge.)%s.maintenance" % NAME, ()),
+        # A host is an edge as it runs a service, and no service can be called that.
+        (EDGE, fronts(), "(edge).conf", ()),
         (RELEASES, releases.HOME, NAME, ("releases", REMOVED)),
         (STATE, releases.STATE, NAME, ("state.json",)),
         (DATA, releases.DATA, "fivepointers-" + NAME, ()),
@@ -80,7 +83,8 @@ def present() -> dict[str, list[str]]:
 def undescribed(described: Collection[str], catalogue: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return the services that this host has and that are not described for it.
 
-    described: the services of this host. catalogue: those of all hosts; the edge closes them for maintenance.
+    described: the services of this host, and edge if it is one. catalogue: those of all hosts, which an edge may have
+    closed for maintenance.
     Each has `has` (see RUNS and KEPT), `runs`, `release` (which its live slot has), `since` (when it was switched to),
     and `retired` (what was recorded when it was retired).
     """

@@ -419,15 +419,25 @@ def _new_fronts(job: Job) -> dict[str, str]:
     return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
 
 
-def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False, reload: bool = True) -> None:
-    """Apply fronts together: one validation, one reload; None removes one. With `check`, only validate."""
-    if not fronts:
+def apply_fronts(
+    job: Job,
+    fronts: Mapping[str, str | None],
+    check: bool = False,
+    reload: bool = True,
+    others: Sequence[str] = (),
+) -> None:
+    """Apply fronts together: one validation, one reload; None removes one. With `check`, only validate.
+
+    others: further owners of nginx's files, of which everything is removed.
+    """
+    if not fronts and not others:
         return
     paths = {item.name: item.front_path for item in job.wanted}
     trees = {
         "front-" + name: [{"path": paths[name], "content": text, "template": "the front of " + name}] if text else []
         for name, text in fronts.items()
     }
+    trees.update({owner: [] for owner in others})
     spec = {
         "root": releases.NGINX,
         "trees": trees,
@@ -441,7 +451,7 @@ def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False
     try:
         apply_tree(spec, check=check)
     except TreeError as error:
-        raise ReleaseError("The front of %s on %s: %s" % (", ".join(fronts), job.host, error)) from error
+        raise ReleaseError("The front of %s on %s: %s" % (", ".join([*fronts, *others]), job.host, error)) from error
 
 
 def migrate(job: Job) -> bool:

@@ -23,6 +23,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leftovers, phases, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import SLOTS, ReleaseError
 
+#: What the role nginx_proxy wrote.
+EDGE_TREE = "nginx_proxy"
+
 
 def todo(phase: str, names: Sequence[str], described: Collection[str], catalogue: Collection[str]) -> dict[str, Any]:
     """Return what a phase would remove of these services, by name; nothing of a service that is done.
@@ -48,11 +51,12 @@ def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> Non
 
     The way back is on disk before anything is removed.
     """
-    for name, has in todo.items():
-        if has != [leftovers.MAINTENANCE]:
+    for name in todo:
+        if os.path.isdir(releases.release_path(name)):
             _record(name, author)
     fronts = {name: None for name, has in todo.items() if leftovers.FRONT in has}
-    phases.apply_fronts(phases.Job(host, [], {}, {}, {}, {}), fronts)
+    edge = [EDGE_TREE] if any(leftovers.EDGE in has for has in todo.values()) else []
+    phases.apply_fronts(phases.Job(host, [], {}, {}, {}, {}), fronts, others=edge)
     units = [releases.unit_name(name, slot) for name in todo for slot in SLOTS]
     for unit in units:
         systemd.disable(unit)
@@ -71,10 +75,11 @@ def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> Non
             _unlink(path)
     sync_directory(releases.STATE)
     for name, has in leftovers.present().items():
-        if name in todo and leftovers.FRONT in has:
+        file = "front-%s.conf" % name if leftovers.FRONT in has else "edge.conf" if leftovers.EDGE in has else ""
+        if name in todo and file:
             raise ReleaseError(
-                "%s: its front on %s was not written by a release, and is still there. Remove "
-                "%s/front-%s.conf, and reload nginx." % (name, host, leftovers.fronts(), name)
+                "%s: %s on %s was not written by a release or a role, and is still there. Remove it, and reload nginx."
+                % (name, os.path.join(leftovers.fronts(), file), host)
             )
 
 

@@ -31,10 +31,14 @@ def by_service(found: Found) -> dict[str, dict[str, Mapping[str, Any]]]:
 
 
 def described_for(plan: Mapping[str, Any], name: str) -> str:
-    """Return, in words, where a service is described."""
-    if name not in plan["services"]:
+    """Return, in words, where a service is described, or the edge."""
+    if name not in plan["services"] and name != "edge":
         return "is not in the catalogue"
-    return "is described for %s only" % (", ".join(plan["services"][name]["hosts"]) or "no host")
+    return "is described for %s only" % _hosts(plan, name)
+
+
+def _hosts(plan: Mapping[str, Any], name: str) -> str:
+    return ", ".join(host for host, entry in plan["hosts"].items() if name in entry["described"]) or "no host"
 
 
 def remarks(found: Found, plan: Mapping[str, Any]) -> list[str]:
@@ -153,11 +157,10 @@ def _asked(name: str, host: str, upstreams: Mapping[str, Mapping[str, Sequence[s
 
 
 def _unknown(name: str, found: Found, plan: Mapping[str, Any]) -> str:
-    if name in plan["services"]:
+    if name in plan["services"] or name == "edge":
         return (
             "'%s' is described for %s, and is on no other host. To retire it, remove it from the catalogue, or from "
-            "the tag Services of a host, and run playbooks/site.yml."
-            % (name, ", ".join(plan["services"][name]["hosts"]))
+            "the tag Services of a host, and run playbooks/site.yml." % (name, _hosts(plan, name))
         )
     return "'%s' is neither in the catalogue nor on any of the hosts. %s" % (name, _known(found))
 

@@ -18,9 +18,9 @@ from ..release.test_rollbacks import look
 PLAN = {
     "services": {"api": {"hosts": ["host-1"]}, "relay": {"hosts": ["host-2"]}},
     "hosts": {
-        "host-1": {"address": "10.0.0.1", "services": ["api"], "edge": False},
-        "host-2": {"address": "10.0.0.2", "services": ["relay"], "edge": False},
-        "edge-1": {"address": "10.0.0.3", "services": [], "edge": True},
+        "host-1": {"address": "10.0.0.1", "services": ["api"], "edge": False, "described": ["api"]},
+        "host-2": {"address": "10.0.0.2", "services": ["relay"], "edge": False, "described": ["relay"]},
+        "edge-1": {"address": "10.0.0.3", "services": [], "edge": True, "described": ["edge"]},
     },
     "batches": [["api"], ["relay"]],
 }
@@ -56,6 +56,8 @@ def test_each_is_named_with_its_hosts_and_the_command() -> None:
         "ansible-playbook playbooks/retire.yml -e retire=tenants",
     ]
     assert retirements.remarks({"host-1": {}}, PLAN) == []
+    (edge,) = retirements.remarks({"host-1": {"edge": {**there("edge configuration"), "runs": True}}}, PLAN)
+    assert edge.startswith("edge is described for edge-1 only, and is still on host-1 with no release (edge conf")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,7 @@ def test_what_is_done(names: str, options: dict[str, bool], hosts: dict[str, lis
     [
         ("", {}, r"no service is given. Write -e retire=NAME. These .*: bits, old, relay, tenants\."),
         ("api", {}, r"'api' is described for host-1, and is on no other host. To retire it, remove it from the cat"),
+        ("edge", {}, r"'edge' is described for edge-1, and is on no other host"),
         ("tenant", {}, r"'tenant' is neither in the catalogue nor on any .*not to run them: bits, old, relay, tenants"),
         ("tenants,api", {}, r"nothing was changed:\n- 'api' is described"),
         ("tenants", {"purge": True}, r"tenants on host-1: it still runs there. Retire it first: ansible-playbook "),

@@ -162,19 +162,40 @@ def test_a_front_that_no_release_wrote_is_told(system: Path, played: Played, mon
     path = system / "nginx/fivepointers/front-orders.conf"
     path.parent.mkdir(parents=True)
     path.touch()
-    with pytest.raises(releases.ReleaseError, match=r"was not written by a release.*Remove .*/front-orders.conf"):
+    with pytest.raises(
+        releases.ReleaseError, match=r"orders: .*/front-orders.conf on api-1 was not written by .*Remove"
+    ):
         retire()
 
 
 def test_what_is_not_a_services_is_not_found(system: Path) -> None:
     for path in (
         "opt/node/24.1.0/bin/node", "opt/synthetic/check.py", "etc/cloudwatch_agent/agent.json", "var/trees/a.json",
-        "var/edge.maintenance", "var/lease.json", "var/fence", "nginx/fivepointers/edge.conf",
+        "var/edge.maintenance", "var/lease.json", "var/fence", "nginx/fivepointers/internal.conf",
         "nginx/fivepointers/snippets/server.conf", "units/fivepointers-synthetic.timer", "units/nginx.service",
     ):  # fmt: skip
         (system / path).parent.mkdir(parents=True, exist_ok=True)
         (system / path).touch()
     assert found() == {}
+
+
+def test_a_host_that_is_no_edge_any_more_is_found_and_ends_to_be_one(
+    system: Path, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = system / "nginx/fivepointers/edge.conf"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    (system / "var/edge.maintenance").touch()
+    assert leftovers.undescribed(["edge"], []) == {}
+    assert found()["edge"]["has"] == ["edge configuration"]
+
+    def apply_tree(spec: dict[str, Any], check: bool = False) -> None:
+        assert spec["trees"] == {"nginx_proxy": []} and spec["reload"]
+        path.unlink()
+
+    monkeypatch.setattr(phases, "apply_tree", apply_tree)
+    retirement.retire("api-1", retirement.todo("retire", ["edge"], [], []), AUTHOR)
+    assert found() == {} and list(system.glob("var/*")) == []
 
 
 def test_the_edge_may_close_a_service_of_another_host(system: Path) -> None:
