@@ -88,19 +88,23 @@ def _record(name: str, author: dict[str, str]) -> None:
     state = releases.read_state(name)
     if state.get("retired"):
         return
-    before = (state.get("pending") or {}).get("before", {}).get("release", "")
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    pending = state.get("pending")
     # What was switched to and never committed is no release to come back to.
-    files.record_retirement(name, {"release": before or leftovers.serving(name), "since": since, **author})
+    release = pending.get("before", {}).get("release", "") if pending else leftovers.serving(name)
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    files.record_retirement(name, {"release": release, "since": since, **author})
 
 
 def purge(todo: Sequence[str]) -> None:
     """Remove releases, data, cache, user and state of these retired services. There is no way back."""
     for name in todo:
         home = os.path.join(releases.HOME, name)
+        removed = os.path.join(home, leftovers.REMOVED)
+        # Of a purge that was killed, after which the service was deployed again.
+        _remove(removed)
         # At once, so that no run takes half of a release for one.
         with contextlib.suppress(FileNotFoundError):
-            os.rename(os.path.join(home, "releases"), os.path.join(home, leftovers.REMOVED))
+            os.rename(os.path.join(home, "releases"), removed)
         if leftovers.USER in leftovers.present().get(name, []):
             status, output = systemd.run(["userdel", "fp-" + name])
             if status:

@@ -247,6 +247,25 @@ def test_what_was_never_committed_does_not_come_back(played: Played, job: MakeJo
     assert found()["orders"]["retired"]["release"] == old
 
 
+def test_a_first_release_that_was_never_committed_does_not_come_back(played: Played, job: MakeJob) -> None:
+    new = job("1")
+    phases.prepare(new)
+    new.refresh()
+    phases.switch(new)
+    retire()
+    assert found()["orders"]["retired"]["release"] == ""
+
+
+def test_a_purge_that_was_killed_before_a_deployment_does_not_hinder_the_next(
+    system: Path, played: Played, job: MakeJob
+) -> None:
+    (system / "opt/orders/releases.removed/abc").mkdir(parents=True)
+    release(job("1"))
+    retire()
+    purge()
+    assert everything(system) == []
+
+
 def test_a_service_that_is_described_is_not_retired(played: Played, job: MakeJob) -> None:
     version = release(job("1"))
     with pytest.raises(releases.ReleaseError, match="orders: it is described on this host"):
