@@ -144,8 +144,8 @@ def releases_table(looks: Looks, order: Iterable[str], undescribed: Looks | None
     """
     rows = [("service", "host", "release", "artifact", "state", "since / staged (UTC)", "by", "MB")]
     found = by_service(looks)
-    order = list(order)
-    for name in [*order, *sorted(set(found) - set(order))]:
+    more = sorted({name for names in (undescribed or {}).values() for name in names})
+    for name in dict.fromkeys([*order, *more]):
         for host, look in sorted(found.get(name, {}).items()):
             beside = (undescribed or {}).get(host, {}).get(name)
             kept = [(item["release"], item["artifact"][:12], *_row(look, item)) for item in look["kept"]]
