@@ -43,6 +43,8 @@ class ActionModule(ActionBase):
         raise AnsibleActionFail("lock: state is %r; write claimed, held or released" % state)
 
     def _call(self, state: str, **arguments: t.Any) -> dict[str, t.Any]:
+        # As the release: a rollback needs the lock on a full disk, too.
+        self._task.environment = [*(self._task.environment or []), {"TMPDIR": "/run"}]
         result: dict[str, t.Any] = self._execute_module(
             module_name="fivepointers.platform.lock",
             module_args={"state": state, **arguments},

@@ -28,8 +28,8 @@ TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
-    "allow_contract_migrations", "allow_older", "adopt", "lacking", "environment_digests", "artifact_keys", "described",
-    "catalogue",
+    "allow_contract_migrations", "allow_older", "adopt", "lacking", "environment_digests", "artifact_keys",
+    "target_secrets", "described", "catalogue",
 }  # fmt: skip
 
 
@@ -81,7 +81,12 @@ class ActionModule(ActionBase):
         if args.get("targets") is not None:
             # In the order of the services, which is that of the deployment.
             targets = {spec["name"]: args["targets"][spec["name"]] for spec in specs if spec["name"] in args["targets"]}
-            return self._call({**call, "targets": targets}, variables) if targets else dict(NOTHING)
+            named = args.get("target_secrets") or {}
+            recalled = {name: named[name] for name in targets if name in named}
+            users = [{"name": name, "secrets": names} for name, names in recalled.items()]
+            secrets = self._secrets(args.get("secrets") or {}, users)
+            call.update(targets=targets, target_secrets=recalled, secrets=secrets)
+            return self._call(call, variables) if targets else dict(NOTHING)
         if not specs and not (phase == "plan" and call["described"] is not None):
             return dict(NOTHING)
         if not args.get("artifacts"):
@@ -145,6 +150,8 @@ class ActionModule(ActionBase):
         return manifests, requests
 
     def _call(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        # Ansible unpacks a module before it runs: where a full disk does not stop it.
+        self._task.environment = [*(self._task.environment or []), {"TMPDIR": "/run"}]
         result: dict[str, t.Any] = self._execute_module(
             module_name="fivepointers.platform.release", module_args=arguments, task_vars=variables
         )

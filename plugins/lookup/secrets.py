@@ -31,6 +31,11 @@ options:
       - AWS region of references without one.
       - Defaults to the region in the controller's AWS configuration.
     type: str
+  otherwise:
+    description: What to do if a secret cannot be read, other than to make it readable. A sentence, added to errors.
+    type: str
+    default: ''
+    version_added: '0.2.0'
 requirements:
   - boto3, if secrets come from AWS
 """
@@ -162,6 +167,14 @@ class LookupModule(LookupBase):
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, str]]:
         """Return one mapping of names to values."""
         self.set_options(var_options=variables, direct=kwargs)
+        try:
+            return self._fetch(terms, variables)
+        except AnsibleLookupError as error:
+            if not self.get_option("otherwise"):
+                raise
+            raise AnsibleLookupError(f"{error} {self.get_option('otherwise')}") from None
+
+    def _fetch(self, terms: list[Any], variables: dict[str, Any] | None) -> list[dict[str, str]]:
         references = checked_references(plain(terms))
         values: dict[str, str] = {}
         groups: dict[tuple[str, str | None], list[Reference]] = {}

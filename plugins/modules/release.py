@@ -61,6 +61,7 @@ options:
   secrets:
     description:
       - Values of the secrets that the services' environment refers to, by name.
+      - With O(targets), values of the secrets that the kept releases refer to.
     type: dict
     default: {}
   nodejs_archives:
@@ -70,8 +71,15 @@ options:
     default: {}
   targets:
     description:
-      - Releases to roll back to, by service. They must still be kept on the host, and come back exactly as they were,
-        with their code, environment, unit, front and runtime. Replaces artifacts.
+      - Releases to roll back to, by service. They must still be kept on the host, and come back as they were, with
+        their code, environment, unit, front and runtime. Replaces artifacts.
+    type: dict
+    default: {}
+  target_secrets:
+    description:
+      - For those of O(targets) that take O(secrets), by service, the names of the secrets that they refer to.
+      - The others come back with the values that they had. A release that differs only in its secrets gets an
+        identifier of its own.
     type: dict
     default: {}
   lacking:
@@ -156,7 +164,8 @@ options:
     default: this host
 notes:
   - Requires root on the host, systemd, and nginx as the role nginx sets it up.
-  - Secrets are written to files that only root can read. They never appear in messages, diffs or identifiers.
+  - Secrets are written to files that only root can read. They never appear in messages, diffs or identifiers, nor do
+    those of the releases that the host keeps. Values of fewer than six characters are not masked.
 """
 
 EXAMPLES = r"""
@@ -203,6 +212,10 @@ services:
     ready:
       description: Whether the desired release is prepared and only the switch is missing.
       type: bool
+    of:
+      description: Identifier of the kept release that the desired one is, except that its secrets are those of now.
+      returned: if a release of O(targets) has other secrets now
+      type: str
     reasons:
       description: What differed.
       type: list
@@ -290,13 +303,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.masks import forms, longest_first
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
     adoption,
     confirm,
+    environments,
     leases,
     leftovers,
     phases,
@@ -343,7 +357,9 @@ def difference(
         unit = read(os.path.join(old, "unit")).replace(todo.serving, wanted.release) if old else ""
         pairs.append(("unit", unit, wanted.unit))
         before = json.loads(read(os.path.join(old, "environment")) or "{}") if old else {}
-        after = releases.fill_secrets(wanted.environment, secrets)
+        # A kept release comes with its values, and another one with its templates.
+        kept = read(os.path.join(releases.release_path(wanted.name, wanted.release), environments.VALUES))
+        after = json.loads(kept) if kept else releases.fill_secrets(wanted.environment, secrets)
         names = "\n".join(environment_names(before, after)) + "\n"
         pairs.append(("names of environment variables", "\n".join(sorted(before)) + "\n" if before else "", names))
     for what, before_text, after_text in pairs:
@@ -357,7 +373,8 @@ def would_change(job: phases.Job, phase: str) -> bool:
     """Return whether a phase would change the host."""
     candidates = job.candidates()
     if phase == "prepare":
-        return any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
+        lost = any(seen.lost and seen.live for seen in job.seen.values())
+        return lost or any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
     if phase == "migrate":
         return any(step.migrate for _item, step in candidates)
     if phase == "take_back":
@@ -431,6 +448,7 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
                         "staged": record.get("staged", 0),
                         "bytes": archive.get("unpacked", 0),
                         "schema": read_list(os.path.join(releases.release_path(name, release), "schema.json")),
+                        "secrets": environments.secrets_of(name, release),
                     }
                 )
         held = state.get("held") or {}
@@ -456,6 +474,16 @@ def read_list(path: str) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
+def mask(module: AnsibleModule, wanted: list[releases.Wanted]) -> None:
+    """Have Ansible mask the secrets that were passed, and those that the host keeps of these services."""
+    parameters = module.params
+    texts = {text for value in parameters["secrets"].values() for text in forms(str(value))}
+    services: dict[str, Any] = {name: {} for name in [*parameters["targets"], *(item.name for item in wanted)]}
+    services.update({str(item.get("name", "")): item.get("environment") or {} for item in parameters["requests"]})
+    # It replaces them in this order, and would take them in any.
+    module.no_log_values = longest_first(texts | environments.kept_masks(services))
+
+
 def main() -> None:
     """Observe, plan, run, report."""
     module = AnsibleModule(
@@ -466,6 +494,7 @@ def main() -> None:
             "artifact_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "environment_digests": {"type": "dict", "default": {}},
             "targets": {"type": "dict", "default": {}},
+            "target_secrets": {"type": "dict", "default": {}, "no_log": False},
             "lacking": {"type": "list", "elements": "str", "default": []},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "nodejs_archives": {"type": "dict", "default": {}},
@@ -489,9 +518,6 @@ def main() -> None:
     os.umask(0o022)
     parameters = module.params
     secrets = parameters["secrets"]
-    for value in secrets.values():
-        # URLs contain it percent-encoded.
-        module.no_log_values.add(quote(value, safe=""))
     phase = parameters["phase"]
     deployment = parameters["deployment"]
     try:
@@ -507,6 +533,9 @@ def main() -> None:
             wanted = [item for item in adopted if item]
         elif parameters["targets"]:
             wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
+            if phase != "take_back":
+                now = parameters["target_secrets"]
+                wanted = [environments.with_secrets_of_now(x, secrets) if x.name in now else x for x in wanted]
         else:
             wanted = releases.parse_wanted(parameters["requests"])
         job = phases.Job(
@@ -520,6 +549,7 @@ def main() -> None:
             parameters["allow_contract_migrations"],
             parameters["allow_older"] or bool(parameters["targets"]),
             parameters["adopt"],
+            rollback=bool(parameters["targets"]),
             described=parameters["described"],
         )
         looks_only = phase == "plan" or module.check_mode
@@ -534,7 +564,13 @@ def main() -> None:
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")
         report(module, job, phase, changed, done=False)
     except phases.ERRORS as error:
+        mask(module, [])
         module.fail_json(msg=phases.explain(error))
+
+
+def told(wanted: releases.Wanted, todo: releases.Plan) -> dict[str, Any]:
+    """Return what is reported of a service."""
+    return {**todo.report(), **({"of": wanted.of} if wanted.of else {})}
 
 
 @contextlib.contextmanager
@@ -605,6 +641,7 @@ def run(module: AnsibleModule, job: phases.Job, phase: str) -> None:
 
 def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, done: bool) -> None:
     """Exit with what was, or would be, done."""
+    mask(module, job.wanted)
     for warning in job.warnings:
         module.warn(warning)
     diff: list[dict[str, str]] = []
@@ -618,7 +655,7 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
     module.exit_json(
         changed=changed,
         adopted=job.adopted,
-        services={name: todo.report() for name, todo in job.plans.items() if phase != "give_back"},
+        services={item.name: told(item, job.plans[item.name]) for item in job.wanted if phase != "give_back"},
         differing=[name for name, todo in job.plans.items() if todo.changed],
         lacking=lacking(job) if phase == "plan" else [],
         diff=diff,

@@ -59,7 +59,8 @@ class Stack:
 
     def state(self, service: str) -> dict[str, Any]:
         host = self.sandbox.hosts_of(service)[0]
-        return json.loads(self.sandbox.ssh(host, f"cat /var/lib/fivepointers/{service}/state.json"))
+        copies = json.loads(self.sandbox.ssh(host, f"cat /var/lib/fivepointers/{service}/state.json"))
+        return max(filter(None, copies), key=lambda copy: copy["number"])["record"]
 
     def live(self) -> dict[str, str]:
         return {name: self.state(name)["live"]["release"] for name in (*PROCESSES, "frontend")}
@@ -214,12 +215,14 @@ def test_a_candidate_that_never_gets_healthy_is_told_with_its_last_words(stack: 
     assert stack.report()["probe"]["failed"] == 0
 
 
-def start(stack: Stack, *arguments: str, inventory: str = "inventories/sandbox/aws_ec2.yml") -> subprocess.Popen[str]:
+def start(
+    stack: Stack, *arguments: str, inventory: str = "inventories/sandbox/aws_ec2.yml", **environment: str
+) -> subprocess.Popen[str]:
     """Start a deployment beside this test, in a session of its own."""
     return subprocess.Popen(
         ["ansible-playbook", "-i", inventory, "playbooks/deploy.yml", *arguments],
         cwd=ROOT,
-        env=stack.sandbox.environment,
+        env={**stack.sandbox.environment, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -232,9 +235,10 @@ def test_of_two_controllers_with_different_inventories_one_works(stack: Stack, r
     """The hosts have other names in the second, and another order."""
     artifacts = f"platform_artifacts={ROOT}/.artifacts"
     sizes = (f"{700 + 2 * round_}M", f"{701 + 2 * round_}M")
+    inventories = {"ann": "inventories/sandbox/aws_ec2.yml", "bob": str(stack.inventory())}
     runs = [
-        start(stack, "-e", stack.catalogue(api={"memory": size}), "-e", artifacts, inventory=str(inventory))
-        for size, inventory in zip(sizes, ("inventories/sandbox/aws_ec2.yml", stack.inventory()), strict=True)
+        start(stack, "-e", stack.catalogue(**memory(size)), "-e", artifacts, inventory=inventory, GITHUB_ACTOR=who)
+        for size, (who, inventory) in zip(sizes, inventories.items(), strict=True)
     ]
     outputs = [run.communicate(timeout=300)[0] for run in runs]
     codes = sorted(run.returncode for run in runs)
@@ -356,6 +360,44 @@ def test_a_rollback_of_everything_at_once_restores_every_byte(stack: Stack) -> N
         latest.write_bytes(kept)
 
 
+def test_a_rollback_does_not_bring_a_rotated_secret_back(stack: Stack, users: list[str]) -> None:
+    """It is the code of then with the secrets of now, unless somebody wants those of then."""
+    store, name = stack.sandbox.aws("secretsmanager"), "fivepointers/sandbox/jwt"
+    leaked = store.get_secret_value(SecretId=name)["SecretString"]
+    host = stack.sandbox.hosts_of("api")[0]
+
+    def environment() -> str:
+        slot = stack.state("api")["live"]["slot"]
+        return stack.sandbox.ssh(host, f"sudo cat /etc/fivepointers/api/{slot}.env")
+
+    stack.deploy().succeeded()
+    old = stack.live()["api"]
+    stack.deploy(api={"memory": "870M"}).succeeded()
+    rotated = "rotated-" + "0123456789abcdef" * 3
+    store.put_secret_value(SecretId=name, SecretString=rotated)
+    try:
+        run = stack.sandbox.playbook("playbooks/rollback.yml", "-e", "service=api", "-vvv").succeeded()
+        assert f"{old}, with secrets of now" in run.output
+        made = stack.live()["api"]
+        assert stack.report()["services"]["api"]["of"] == old != made
+        assert rotated in environment() and leaked not in environment()
+        assert "MemoryMax=870M" not in stack.sandbox.ssh(host, f"cat /opt/fivepointers/api/releases/{made}/unit")
+        stack.deploy().unchanged()
+        then = ["-e", "service=api", "-e", f"to={old}", "-e", "secrets=then"]
+        run = stack.sandbox.playbook("playbooks/rollback.yml", *then, "-vvv").succeeded()
+        assert stack.live()["api"] == old and leaked in environment()
+        assert f"{old}, with secrets of then" in run.output
+        # The next deployment takes up what was rotated, in the idle slot.
+        stack.deploy().succeeded()
+        assert stack.live()["api"] == made and rotated in environment()
+        for said in [run.output for run in stack.sandbox.runs]:
+            assert rotated not in said and leaked not in said
+        assert users == []
+    finally:
+        store.put_secret_value(SecretId=name, SecretString=leaked)
+        stack.deploy().succeeded()
+
+
 def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack) -> None:
     reports = ROOT / ".artifacts/deployments"
     for journal in reports.glob("*.steps"):
@@ -380,13 +422,13 @@ time.time = lambda: now() + years
 
 
 def test_a_host_whose_clock_is_years_ahead_changes_nothing(stack: Stack) -> None:
-    """The host's Python has that clock: containers share the machine's."""
+    """The host's Python has that clock: containers share the machine's. So does the journal, which api is asked by."""
     before = stack.live()
-    host = stack.sandbox.hosts_of("api")[0]
+    host = stack.sandbox.hosts_of("sites")[0]
     stack.sandbox.ssh(host, "sudo mkdir -p /opt/ahead && sudo tee /opt/ahead/sitecustomize.py", stdin=AHEAD)
     wrapper = '#!/bin/sh\nPYTHONPATH=/opt/ahead exec /usr/bin/python3 "$@"\n'
     stack.sandbox.ssh(host, "sudo tee /opt/ahead/python && sudo chmod 755 /opt/ahead/python", stdin=wrapper)
-    inventory = stack.inventory(api_1={"ansible_python_interpreter": "/opt/ahead/python"})
+    inventory = stack.inventory(sites_1={"ansible_python_interpreter": "/opt/ahead/python"})
     argument = stack.catalogue(**memory("660M"))
     arguments = ["-e", argument, "-e", f"platform_artifacts={ROOT}/.artifacts"]
     try:

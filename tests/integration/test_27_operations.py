@@ -153,7 +153,7 @@ def test_a_build_that_ends_in_mid_deployment_changes_nothing_of_it(stack: Stack,
     assert process.returncode == 0, output[-3000:]
     assert "pending" not in stack.state("frontend")
     after = stack.live()["frontend"]
-    record = stack.sandbox.ssh(host, f"cat /opt/fivepointers/frontend/releases/{after}/release.json")
+    record = stack.sandbox.ssh(host, f"sudo cat /opt/fivepointers/frontend/releases/{after}/release.json")
     assert after != before["frontend"] and json.loads(record)["artifact"] == another
 
 
@@ -187,6 +187,53 @@ def test_a_full_disk_is_noticed_before_anything_is_written(stack: Stack, another
     make_room(stack, full)
     choose(stack, another).succeeded()
     assert stack.live()["frontend"] != before["frontend"]
+
+
+PLACES = "/var/lib/fivepointers /var/lib/fivepointers-api /etc/nginx /etc/systemd/system"
+
+
+@pytest.fixture
+def cramped(stack: Stack) -> Iterator[str]:
+    """A host on which a service can fill the disk that holds flags, states, boot links and fronts."""
+    host = stack.sandbox.hosts_of("api")[0]
+    stack.sandbox.ssh(
+        host,
+        "sudo sh -euc 'mkdir -p /run/small; mount -t tmpfs -o size=150M,nr_inodes=5k tmpfs /run/small;"
+        f" for place in {PLACES}; do mkdir -p /run/small$(dirname $place); cp -a $place /run/small$place;"
+        " mount --bind /run/small$place $place; done'",
+    )
+    yield host
+    # What changed meanwhile stays; what filled the disk goes.
+    stack.sandbox.ssh(
+        host,
+        "sudo sh -euc 'rm -rf /run/small/var/lib/fivepointers-api/full;"
+        f" for place in {PLACES}; do umount -l $place; find $place -mindepth 1 -delete;"
+        " cp -a /run/small$place/. $place/; done; umount -l /run/small; systemctl daemon-reload'",
+    )
+
+
+@pytest.mark.parametrize("what", ["bytes", "inodes"])
+def test_a_release_that_filled_the_disk_is_rolled_back(stack: Stack, cramped: str, what: str) -> None:
+    stack.deploy(api={"hold": 600}).succeeded()
+    before = stack.live()
+    stack.deploy(api={"memory": "640M", "hold": 600, "body_limit": "3m"}).succeeded()
+    assert stack.live()["api"] != before["api"]
+    fill = {"bytes": "head -c 1G /dev/zero > full/0", "inodes": "cd full; seq 1 6000 | xargs touch"}[what]
+    # As the service, which can do so.
+    script = f"cd /var/lib/fivepointers-api; mkdir full; {fill}"
+    stack.sandbox.ssh(cramped, f"sudo -u fp-api sh -c '{script}' 2>/dev/null", check=False)
+    tried = stack.sandbox.ssh(cramped, "sudo sh -c 'echo x > /etc/nginx/x' 2>&1; sudo rm -f /etc/nginx/x", check=False)
+    assert "No space left" in tried
+    stack.sandbox.playbook("playbooks/rollback.yml", "-e", stack.catalogue(), "-e", "service=api").succeeded()
+    assert stack.live() == before
+
+
+def test_nobody_else_on_a_host_reads_a_release(stack: Stack) -> None:
+    for service, reader in (("api", "fp-api"), ("frontend", "www-data")):
+        host = stack.sandbox.hosts_of(service)[0]
+        look = f"sh -c 'cd /opt/fivepointers/{service}/releases && ls $(ls | head -1)/app' 2>&1"
+        assert "Permission denied" in stack.sandbox.ssh(host, f"sudo -u nobody {look}", check=False)
+        assert stack.sandbox.ssh(host, f"sudo -u {reader} {look}")
 
 
 def test_a_wrong_password_of_the_database_is_told_by_the_candidates_last_words(stack: Stack) -> None:

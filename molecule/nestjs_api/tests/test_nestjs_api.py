@@ -184,7 +184,8 @@ def test_log_lines_carry_the_release(host: Host) -> None:
         entry = json.loads(
             host.check_output("journalctl --identifier=orders _TRANSPORT=stdout --output=json --lines=1 --no-pager")
         )
-        release = json.loads(host.file("/var/lib/fivepointers/orders/state.json").content_string)["live"]["release"]
+        copies = json.loads(host.file("/var/lib/fivepointers/orders/state.json").content_string)
+    release = max(filter(None, copies), key=lambda copy: copy["number"])["record"]["live"]["release"]
     assert json.loads(entry["MESSAGE"])["level"] == "info"
     assert (entry["FIVEPOINTERS_SERVICE"], entry["FIVEPOINTERS_RELEASE"]) == ("orders", release)
 

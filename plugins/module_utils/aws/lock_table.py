@@ -50,6 +50,6 @@ class TableStore(register.Store):
                 if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                     raise
 
-    def gives_up(self, first: register.Record, now: register.Record, passed: float, older: bool) -> bool:
+    def gives_up(self, first: register.Record, now: register.Record, passed: float, patience: float) -> bool:
         """Return whether the holder showed a sign of life: with one register, nobody claims at the same time."""
         return (first.get("id"), first.get("beat")) != (now.get("id"), now.get("beat"))

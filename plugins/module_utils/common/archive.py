@@ -31,6 +31,8 @@ MARKER = ".fivepointers.json"
 TEMPORARY = ".incomplete-"
 BLOCK = 1 << 20
 PROOF_TIMEOUT = 30
+# What unpacking leaves free, in bytes and inodes.
+RESERVE, RESERVED_INODES = 64 << 20, 1000
 
 
 class ArchiveError(Exception):
@@ -92,25 +94,59 @@ def member_path(name: str, strip: int) -> str:
     return "/".join(parts[strip:])
 
 
-def extract(archive: str, directory: str, strip: int = 0) -> None:
-    """Unpack a tar archive into an empty directory.
+class _Meter:
+    """What was unpacked so far. Refuses more than `limit` (bytes and files), and what would fill the disk."""
 
-    The caller owns the files. Their mode is 0755 if they were executable, and 0644 otherwise.
+    def __init__(self, directory: str, limit: tuple[int, int] | None) -> None:
+        self.directory, self.limit = directory, limit
+        self.size = self.files = self.unseen = 0
+
+    def add(self, size: int, files: int = 0) -> None:
+        """Count what is about to be written."""
+        self.size += size
+        self.files += files
+        if self.limit and (self.size > self.limit[0] or self.files > self.limit[1]):
+            raise ArchiveError(
+                "The archive holds more than its manifest says, which is %d bytes in %d files. It was removed again."
+                % self.limit
+            )
+        # An entry may take up a block, whatever its size.
+        self.unseen += size + 4096
+        if self.unseen < BLOCK:
+            return
+        self.unseen = 0
+        disk = os.statvfs(self.directory)
+        # Filesystems that allocate inodes dynamically report 0.
+        if disk.f_bavail * disk.f_frsize < RESERVE or (disk.f_files and disk.f_favail < RESERVED_INODES):
+            raise ArchiveError(
+                "The archive would fill the disk, of which %d MB and %d inodes have to stay free: it was removed again "
+                "after %.1f MB in %d files. Free some space there."
+                % (RESERVE >> 20, RESERVED_INODES, self.size / 1e6, self.files)
+            )
+
+
+def extract(archive: str, directory: str, strip: int = 0, limit: tuple[int, int] | None = None) -> None:
+    """Unpack a tar archive into an empty directory, as long as it stays within a limit: bytes and files.
+
+    Whatever is said about it, it does not fill the disk. The caller owns the files. Their mode is 0755 if they were
+    executable, and 0644 otherwise.
     Links are created last, and only those that stay inside.
     """
     links: list[tuple[str, str]] = []
     root = os.path.realpath(directory)
+    meter = _Meter(root, limit)
     try:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 relative = member_path(member.name, strip)
                 if relative:
-                    _extract_member(tar, member, os.path.join(root, relative), root, strip, links)
+                    _extract_member(tar, member, os.path.join(root, relative), root, strip, links, meter)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise ArchiveError("The archive %s cannot be read: %s" % (os.path.basename(archive), error)) from error
     for path, target in links:
+        meter.add(0)
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         if os.path.lexists(path):
             raise ArchiveError("The archive contains %s twice." % os.path.relpath(path, root))
@@ -131,8 +167,10 @@ def _extract_member(
     root: str,
     strip: int,
     links: list[tuple[str, str]],
+    meter: _Meter,
 ) -> None:
     """Write one member. No link exists yet, so no path leads outside."""
+    meter.add(0, 0 if member.isdir() or member.issym() else 1)
     if member.isdir():
         os.makedirs(path, 0o755, exist_ok=True)
         return
@@ -145,7 +183,9 @@ def _extract_member(
         source = tar.extractfile(member)
         mode = 0o755 if member.mode & 0o100 else 0o644
         with source, os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:  # type: ignore[union-attr]
-            shutil.copyfileobj(source, handle, BLOCK)  # type: ignore[arg-type]
+            for block in iter(lambda: source.read(BLOCK), b""):  # type: ignore[union-attr]
+                meter.add(len(block))
+                handle.write(block)
             os.fchmod(handle.fileno(), mode)
         os.utime(path, (member.mtime, member.mtime))
     else:
@@ -164,12 +204,12 @@ def sync_filesystem(directory: str) -> None:
         os.close(descriptor)
 
 
-def temporary_directory(beside: str) -> str:
+def temporary_directory(beside: str, mode: int = 0o755) -> str:
     """Create an empty directory on the filesystem of the path that it will become."""
     parent = os.path.dirname(beside)
     os.makedirs(parent, 0o755, exist_ok=True)
     path = tempfile.mkdtemp(prefix=TEMPORARY + os.path.basename(beside) + "-", dir=parent)
-    os.chmod(path, 0o755)  # noqa: S103
+    os.chmod(path, mode)
     return path
 
 

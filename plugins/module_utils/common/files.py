@@ -66,10 +66,15 @@ def read_checked(path: str, shape: Mapping[str, Shape]) -> dict[str, Any]:
     Keys may be missing. Raises DamagedError.
     """
     found = read_record(path)
+    check_shape(path, found, shape)
+    return found
+
+
+def check_shape(path: str, found: Any, shape: Mapping[str, Shape]) -> None:
+    """Raise DamagedError unless what a file holds is an object with values of these shapes."""
     problem = _misshapen(found, shape, "")
     if problem:
         raise DamagedError("%s is damaged: %s." % (path, problem))
-    return found
 
 
 def _misshapen(value: Any, shape: Shape, place: str) -> str:
@@ -145,7 +150,8 @@ def locked(
     waiting: called between attempts; it may raise to give up.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a+", encoding="ascii", errors="replace") as handle:
+    # Never truncated, so that who holds it can be written on a full disk.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), encoding="ascii", errors="replace") as handle:
         begun = time.monotonic()
         while True:
             try:
@@ -159,7 +165,6 @@ def locked(
                 if waiting:
                     waiting()
                 time.sleep(POLL)
-        handle.truncate(0)
-        handle.write("%d\n" % os.getpid())
-        handle.flush()
+        with contextlib.suppress(OSError):
+            os.pwrite(handle.fileno(), b"%-10d\n" % os.getpid(), 0)
         yield

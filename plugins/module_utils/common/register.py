@@ -18,6 +18,10 @@ from typing import Any
 #: Seconds after which a holder that is silent has lost the lock, and between its beats.
 LEASE, RENEWAL = 60, 15
 POLL = 0.5
+#: Seconds for which a claim waits: for a run that is just ending; for one of the same person, who may have seen it
+#: fail; and for one that claims at the same time and began later. The younger gives up first, so that one of them
+#: works.
+ENDING, SAME, YOUNGER = 5.0, 15.0, 30.0
 
 Record = Mapping[str, Any]
 
@@ -84,17 +88,13 @@ def _own(record: Record, holder: str) -> None:
 class Store:
     """Where a record is kept. Subclasses are the hosts' files and a table."""
 
-    #: Seconds for which a claim waits for a run that is just ending, and for one that claims at the same time as this
-    #: one and began later. The younger of two gives up first, so that one of them works.
-    patience = (5.0, 20.0)
-
     def update(self, change: Callable[[Record, float], dict[str, Any]]) -> dict[str, Any]:
         """Replace the record by what `change` returns, given the record and its age, as one step; return it."""
         raise NotImplementedError
 
-    def gives_up(self, first: Record, now: Record, passed: float, older: bool) -> bool:
-        """Return whether to stop waiting for a record that is held. older: whether the claimant began earlier."""
-        return passed > self.patience[older]
+    def gives_up(self, first: Record, now: Record, passed: float, patience: float) -> bool:
+        """Return whether to stop waiting for a record that is held."""
+        return passed > patience
 
 
 def claim(
@@ -113,7 +113,9 @@ def claim(
             return store.update(lambda record, age: claimed(record, age, holder, by, since, fence))
         except HeldError as error:
             first = first or error.record
-            if store.gives_up(first, error.record, clock() - begun, holder < str(error.record.get("id"))):
+            older = holder < str(error.record.get("id"))
+            patience = YOUNGER if older else SAME if by == error.record.get("by") else ENDING
+            if store.gives_up(first, error.record, clock() - begun, patience):
                 raise
         sleep(POLL)
 

@@ -8,17 +8,18 @@ Standard library only, Python 3.9 or later: this runs on hosts as well as on the
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import processes
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import write_link
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory, write_link
 
 UNITS = "/etc/systemd/system"
 WANTS = UNITS + "/multi-user.target.wants"
+# Links of units that do not start at boot. systemd does not look there.
+PARKED = UNITS + "/fivepointers-parked"
 COMMAND_TIMEOUT = 120
 ENVIRONMENT = {"LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 # Lines searched per line shown.
@@ -230,12 +231,33 @@ def is_enabled(unit: str) -> bool:
 
 
 def enable(unit: str) -> None:
-    """Start a unit at boot."""
-    # On disk before anything depends on it: after a power loss the live slot has to start.
-    write_link(os.path.join(WANTS, unit), os.path.join(UNITS, unit))
+    """Start a unit at boot. Needs no disk space if it is enabled or parked."""
+    if is_enabled(unit):
+        return
+    park(unit)
+    _move(unit, PARKED, WANTS)
 
 
 def disable(unit: str) -> None:
     """No longer start a unit at boot."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(WANTS, unit))
+    if is_enabled(unit):
+        try:
+            _move(unit, WANTS, PARKED)
+        except OSError:
+            # A full disk, and a host of an earlier version, which has no such directory.
+            os.unlink(os.path.join(WANTS, unit))
+
+
+def park(unit: str) -> None:
+    """Create the link that enables a unit, where it does not."""
+    link = os.path.join(PARKED, unit)
+    if not is_enabled(unit) and not os.path.islink(link):
+        write_link(link, os.path.join(UNITS, unit))
+
+
+def _move(unit: str, source: str, target: str) -> None:
+    os.makedirs(target, 0o755, exist_ok=True)
+    os.rename(os.path.join(source, unit), os.path.join(target, unit))
+    # On disk before anything depends on it: after a power loss the live slot has to start.
+    sync_directory(source)
+    sync_directory(target)

@@ -24,10 +24,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import records, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
+    DamagedError,
     read,
-    read_record,
     sync_directory,
     write_file,
 )
@@ -48,6 +48,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
 # States of a record.
 STOPPING, ADOPTED, RETURNING = "stopping", "adopted", "returning"
 NGINX_PID = "/run/nginx.pid"
+RUN = "/run"
 POLL = 0.002
 # Seconds between SIGTERM and SIGKILL; pm2 gives its processes 1.6 s itself.
 STOP_TIMEOUT, PM2_TIMEOUT = 5.0, 20.0
@@ -249,15 +250,20 @@ def record_path(name: str) -> str:
 
 
 def recorded(name: str) -> dict[str, Any]:
-    """Return the record of a port that was taken over; empty if it was not."""
-    return read_record(record_path(name))
+    """Return the record of a port that was taken over; empty if it was not. Raises ReleaseError."""
+    try:
+        return records.read(record_path(name), {})
+    except DamagedError as error:
+        raise ReleaseError(
+            "%s: %s Nothing was changed. Restore the file, or remove it on this host." % (name, error)
+        ) from error
 
 
 def write_record(name: str, record: Mapping[str, Any], state: str) -> dict[str, Any]:
     """Write the record, with how far the adoption is."""
     noted = {**record, "state": state}
     # Its environment holds secrets.
-    write_file(record_path(name), json.dumps(noted, indent=2) + "\n", 0o600)
+    records.write(record_path(name), noted, 0o600)
     return noted
 
 
@@ -422,7 +428,7 @@ def settle(name: str) -> None:
 
 def live_release(name: str) -> Wanted | None:
     """Return the release behind an adopted port; None if the port was not adopted."""
-    slot = "green" if os.path.exists(releases.flag_path(name)) else "blue"
+    slot = releases.flagged(name) or "blue"
     if not recorded(name):
         return None
     return releases.load_wanted(name, os.path.basename(os.readlink(releases.slot_path(name, slot))))
@@ -433,7 +439,7 @@ def end_live(name: str) -> None:
     state = releases.read_state(name)
     if state.pop("live", None):
         state.pop("held", None)
-        write_file(releases.state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+        releases.write_state(name, state)
 
 
 def unit_of(name: str) -> str:
@@ -493,11 +499,12 @@ def prepare_return(name: str) -> dict[str, Any]:
 
 def _unit_path(name: str) -> str:
     # A unit of its own outlives this module and the session. A reboot removes it, as it ended the process before.
-    return os.path.join("/run/systemd/system", unit_of(name))
+    # Nothing that fills the disk reaches /run.
+    return os.path.join(RUN, "systemd/system", unit_of(name))
 
 
 def _environment_path(name: str) -> str:
-    return record_path(name) + ".env"
+    return os.path.join(RUN, "fivepointers-%s-given-back.env" % name)
 
 
 def _pm2_ids(record: Mapping[str, Any]) -> list[int]:

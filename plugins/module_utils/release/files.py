@@ -24,7 +24,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
     write_file,
     write_link,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
     SLOTS,
     ReleaseError,
@@ -32,13 +32,15 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     fill_secrets,
     flag_path,
     megabytes,
+    other,
     release_path,
     slot_path,
-    state_path,
+    write_state,
 )
 
 HISTORY = 20
-RESERVE = 64 << 20
+# What a way back that has to write files may use up: so many files of so many bytes.
+SPARE_FILES, SPARE_BYTES = 32, 256 << 10
 
 
 # --- slots and state ----------------------------------------------------------
@@ -50,14 +52,21 @@ def point_slot(name: str, slot: str, release: str) -> None:
 
 
 def set_flag(name: str, slot: str) -> None:
-    """Send the next request to a slot."""
-    path = flag_path(name)
-    if slot == "green":
+    """Send the next request to a slot: one rename of a file, which needs no disk space."""
+    path = flag_path(name, slot)
+    try:
+        os.rename(flag_path(name, other(slot)), path)
+    except FileNotFoundError:
+        # It has that name already, or was lost, or an earlier version had none.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
     sync_directory(releases.STATE)
+
+
+def allocate(name: str, slot: str) -> None:
+    """Create what a switch and its way back only rewrite, so that neither needs disk space: flag and state."""
+    if not releases.flagged(name):
+        set_flag(name, slot)
+    write_state(name, releases.read_state(name))
 
 
 def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], author: Mapping[str, Any]) -> None:
@@ -65,35 +74,35 @@ def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], 
     state = releases.read_state(name)
     state.pop("unconfirmed", None)
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def end_switch(name: str) -> None:
     """Forget a switch that was reverted."""
     state = releases.read_state(name)
     if state.pop("pending", None):
-        _write_state(name, state)
+        write_state(name, state)
 
 
 def confirm_switch(name: str) -> None:
     """Record that a switch is confirmed: the host no longer takes it back by itself."""
     state = releases.read_state(name)
     state["pending"]["confirmed"] = True
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def note_unconfirmed(name: str, switch: Mapping[str, Any]) -> None:
     """Record that this host took a switch back by itself, until the next one."""
     state = releases.read_state(name)
     state["unconfirmed"] = {key: switch[key] for key in ("release", "deployment", "by") if key in switch}
-    _write_state(name, state)
+    write_state(name, state)
 
 
 def record_switch(name: str, release: str, slot: str) -> None:
     """Record in state.json what is live, since when, by whom, and what was live before.
 
-    A rollback follows `line` backwards. A release is appended to it or, if it is in there already, everything after it
-    is cut off.
+    A rollback follows `line` backwards. A release is appended to it or, if it is in there already, be it with other
+    secrets, everything after it is cut off.
     """
     state = releases.read_state(name)
     state.pop("retired", None)
@@ -103,21 +112,28 @@ def record_switch(name: str, release: str, slot: str) -> None:
         now = pending.get("since") or time.time()
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         entry = {"release": release, "slot": slot, "since": since, "at": now}
-        entry.update({key: pending[key] for key in ("deployment", "by") if pending.get(key)})
+        entry.update({key: pending[key] for key in ("deployment", "by", "number") if pending.get(key)})
         line = state.get("line") or [item["release"] for item in (before,) if item]
-        line = line[: line.index(release) + 1] if release in line else [*line, release]
+        origins = [_origin(name, item) for item in line]
+        origin = _origin(name, release)
+        line = [*(line[: origins.index(origin)] if origin in origins else line), release]
         state.update(version=1, live=entry, line=line[-HISTORY:], history=[*state.get("history", []), entry][-HISTORY:])
     elif not pending:
         return
-    _write_state(name, state)
+    write_state(name, state)
+
+
+def _origin(name: str, release: str) -> str:
+    """Return the release that a release is, except for its secrets."""
+    return str(releases.read_release(name, release).get("wanted", {}).get("of") or release)
 
 
 def record_retirement(name: str, retired: Mapping[str, str]) -> None:
     """Record that no release is live any more, and which one comes back: {release, since, deployment, by}."""
     state = releases.read_state(name)
-    for key in ("live", "held", "pending"):
+    for key in ("live", "held", "pending", "unconfirmed"):
         state.pop(key, None)
-    _write_state(name, {**state, "retired": dict(retired)})
+    write_state(name, {**state, "retired": dict(retired)})
 
 
 def previous(state: Mapping[str, Any]) -> str:
@@ -130,11 +146,62 @@ def hold(name: str, slot: str, until: float) -> None:
     """Record until when (seconds since 1970) a replaced slot keeps running."""
     state = releases.read_state(name)
     state["held"] = {"slot": slot, "since": time.time(), "until": until}
-    _write_state(name, state)
+    write_state(name, state)
 
 
-def _write_state(name: str, state: Mapping[str, Any]) -> None:
-    write_file(state_path(name), json.dumps(state, indent=2) + "\n", 0o644)
+# --- space --------------------------------------------------------------------
+
+
+def shortage() -> str:
+    """Return which file system of releases, state and caches has less left than is kept free; empty if none."""
+    for place in dict.fromkeys(map(existing, (releases.HOME, releases.STATE, releases.CACHE))):
+        disk = os.statvfs(place)
+        free = disk.f_bavail * disk.f_frsize
+        if free < archives.RESERVE:
+            return "the disk is full: %s has %s left, and %s have to stay free" % (
+                place,
+                megabytes(free),
+                megabytes(archives.RESERVE),
+            )
+        # Filesystems that allocate inodes dynamically report 0.
+        if disk.f_files and disk.f_favail < archives.RESERVED_INODES:
+            return "the disk is full: %s has %d inodes left, and %d have to stay free" % (
+                place,
+                disk.f_favail,
+                archives.RESERVED_INODES,
+            )
+    return ""
+
+
+def existing(place: str) -> str:
+    """Return a directory, or the nearest above it that exists: a new host has none, and a check creates none."""
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    return place
+
+
+def keep_spare() -> None:
+    """Keep some space for a way back that has to write files."""
+    directory = _spare()
+    os.makedirs(directory, 0o700, exist_ok=True)
+    for number in range(SPARE_FILES):
+        descriptor = os.open(os.path.join(directory, str(number)), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, SPARE_BYTES)
+        finally:
+            os.close(descriptor)
+
+
+def use_spare() -> bool:
+    """Free that space if there is no other; return whether it was."""
+    if not shortage() or not listed(_spare()):
+        return False
+    shutil.rmtree(_spare(), ignore_errors=True)
+    return True
+
+
+def _spare() -> str:
+    return os.path.join(releases.STATE, ".spare")
 
 
 # --- staging ------------------------------------------------------------------
@@ -155,12 +222,12 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
                 % (wanted.name, error, wanted.name)
             ) from error
         check_space(wanted)
-    temporary = archives.temporary_directory(path)
+    temporary = archives.temporary_directory(path, 0o700)
     try:
         app = os.path.join(temporary, "app")
         if source == "archive":
             os.mkdir(app, 0o755)
-            archives.extract(str(archive), app)
+            archives.extract(str(archive), app, limit=(wanted.archive["unpacked"], wanted.archive["files"]))
         else:
             link_tree(os.path.join(release_path(wanted.name, source), "app"), app)
         for directory in wanted.writable:
@@ -177,8 +244,10 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             write_file(os.path.join(temporary, name), text, 0o644)
         if wanted.process:
             filled = fill_secrets(wanted.environment, secrets)
-            text = json.dumps(filled, indent=2, sort_keys=True) + "\n"
-            write_file(os.path.join(temporary, "environment"), text, 0o600)
+            for file, variables in ((environments.VALUES, filled), (environments.TEMPLATES, wanted.environment)):
+                text = json.dumps(variables, indent=2, sort_keys=True) + "\n"
+                write_file(os.path.join(temporary, file), text, 0o600)
+        _seclude(temporary, releases.group_id(wanted.user if wanted.process else releases.NGINX_USER))
         archives.complete(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -201,20 +270,22 @@ def record(wanted: Wanted) -> dict[str, Any]:
 
 def check_space(wanted: Wanted) -> None:
     """Raise ReleaseError unless the unpacked release fits on the disk."""
-    # A new host has no such directory yet, and a check must not create it.
-    place = releases.HOME
-    while not os.path.exists(place):
-        place = os.path.dirname(place)
-    disk = os.statvfs(place)
-    free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + RESERVE
+    disk = os.statvfs(existing(releases.HOME))
+    free, needed = disk.f_bavail * disk.f_frsize, wanted.archive["unpacked"] + archives.RESERVE
     if free < needed:
         raise ReleaseError(
             "%s: release %s needs %s at %s (with %s in reserve), and %s are free. Nothing was changed. "
             "Free some space there, or give the host a larger disk."
-            % (wanted.name, wanted.release, megabytes(needed), releases.HOME, megabytes(RESERVE), megabytes(free))
+            % (
+                wanted.name,
+                wanted.release,
+                megabytes(needed),
+                releases.HOME,
+                megabytes(archives.RESERVE),
+                megabytes(free),
+            )
         )
-    # Filesystems that allocate inodes dynamically report 0.
-    if disk.f_files and disk.f_favail < wanted.archive["files"] + 1000:
+    if disk.f_files and disk.f_favail < wanted.archive["files"] + archives.RESERVED_INODES:
         raise ReleaseError(
             "%s: release %s has %d files, and the filesystem of %s has %d inodes left. Nothing was changed. "
             "Remove files there." % (wanted.name, wanted.release, wanted.archive["files"], releases.HOME, disk.f_favail)
@@ -254,6 +325,18 @@ def share(wanted: Wanted) -> None:
             os.rename(temporary, shared)
 
 
+def seclude(wanted: Wanted) -> None:
+    """Let other users of the host not read the folders of a service."""
+    for path, group in releases.exposed(wanted):
+        _seclude(path, group)
+
+
+def _seclude(path: str, group: int | None) -> None:
+    if group is not None:
+        os.chown(path, -1, group)
+        os.chmod(path, 0o750)  # noqa: S103
+
+
 def prune(wanted: Wanted) -> list[str]:
     """Remove the oldest releases that are too many or too large together; return their ids.
 
@@ -279,9 +362,10 @@ def prune(wanted: Wanted) -> list[str]:
             kept.append(release)
     gone = [release for release in newest if release not in kept]
     for release in gone:
-        # Under a name that nothing takes for a release, so that a kill leaves no incomplete one.
-        doomed = archives.temporary_directory(release_path(name, release))
-        os.rename(release_path(name, release), os.path.join(doomed, "old"))
+        # Under a name that nothing takes for a release, so that a kill leaves no incomplete one. Needs no disk space.
+        doomed = release_path(name, archives.TEMPORARY + release)
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(release_path(name, release), doomed)
         shutil.rmtree(doomed, ignore_errors=True)
         shutil.rmtree(os.path.join(releases.CACHE, "fivepointers-" + name, release), ignore_errors=True)
     if gone:

@@ -11,21 +11,18 @@ seen at work. Standard library only, Python 3.9 or later.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import register
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import records, register
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
     NUMBER,
     DamagedError,
     LockedError,
     locked,
     read,
-    read_checked,
-    write_file,
 )
 
 #: Where a host keeps what outlives a release.
@@ -73,7 +70,7 @@ class HostStore(register.Store):
             record = read_lease(self.path)
             new = change(record, age(record))
             boot = (read(BOOT_ID) or "").strip()
-            write_file(self.path, json.dumps({**new, "boot": boot, "at": monotonic()}) + "\n", 0o644)
+            records.write(self.path, {**new, "boot": boot, "at": monotonic()})
             return new
 
 
@@ -96,7 +93,7 @@ def read_lease(path: str) -> dict[str, Any]:
 
 def _read(path: str, shape: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return read_checked(path, shape)
+        return records.read(path, shape)
     except DamagedError as error:
         raise HostError(
             "%s Nothing was changed. Make sure that no deployment is running, then move the file away on this host: "
@@ -138,4 +135,4 @@ def check_fence(number: int, state: str = STATE) -> None:
             "Run the playbook releases.yml to see what is live, and deploy again when the other deployment has ended."
         )
     if number > highest:
-        write_file(os.path.join(state, "fence.json"), json.dumps({"number": number}) + "\n", 0o644)
+        records.write(os.path.join(state, "fence.json"), {"number": number})

@@ -49,9 +49,10 @@ def _places() -> tuple[tuple[str, str, str, tuple[str, ...]], ...]:
     return (
         (UNITS, systemd.UNITS, UNIT, ()),
         (BOOT, systemd.WANTS, UNIT, ()),
+        (BOOT, systemd.PARKED, UNIT, ()),
         (FRONT, fronts(), "front-%s.conf" % NAME, ()),
         (SETTINGS, releases.SETTINGS, NAME, tuple(slot + ".env" for slot in releases.SLOTS)),
-        (FLAG, releases.STATE, NAME + ".green", ()),
+        (FLAG, releases.STATE, NAME + r"\.(?:%s)" % "|".join(releases.SLOTS), ()),
         (MAINTENANCE, releases.STATE, "(?!edge.)%s.maintenance" % NAME, ()),
         # A host is an edge as it runs a service, and no service can be called that.
         (EDGE, fronts(), "(edge).conf", ()),
@@ -117,7 +118,7 @@ def runs(has: Iterable[str]) -> bool:
 
 def serving(name: str) -> str:
     """Return the release in the slot to which the flag sends requests; empty if there is none."""
-    slot = "green" if os.path.exists(releases.flag_path(name)) else "blue"
+    slot = releases.flagged(name) or "blue"
     try:
         return os.path.basename(os.readlink(releases.slot_path(name, slot)))
     except OSError:

@@ -29,16 +29,21 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import holder, listeners
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leftovers, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import (
+    allocate,
     begin_switch,
     check_space,
     end_switch,
     hold,
+    keep_spare,
     point_slot,
     prune,
     record_switch,
+    seclude,
     set_flag,
     share,
+    shortage,
     stage,
+    use_spare,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.leases import HostError
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import (
@@ -241,7 +246,11 @@ class Failure:
 
 
 def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure]:
-    """Wait for all candidates at once; return those that failed. Each is checked at its own slot."""
+    """Wait for all candidates at once; return those that failed. Each is checked at its own slot.
+
+    If the disk becomes full meanwhile, they are what fills it, as far as anybody can tell.
+    """
+    watch = not shortage()
     begun, wall = time.monotonic(), time.time()
     waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
     asked = dict.fromkeys(waiting, 0.0)
@@ -265,8 +274,10 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
                     del waiting[unit]
                     continue
                 came = "it answered, and then its process exited"
+            full = shortage() if watch else ""
+            came = full or came
             over = passed > wanted.health["start_period"]
-            if over or state.restarts >= CRASHES or state.active == "failed":
+            if full or over or state.restarts >= CRASHES or state.active == "failed":
                 again = "%d times, and was restarted each time" % state.restarts if state.restarts else ""
                 process = " ".join(filter(None, (ends[unit], again)))
                 lines = systemd.journal(unit, wall, JOURNAL_LINES)
@@ -298,6 +309,8 @@ class Job:
     adopt: bool = False
     adopted: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    # Whether these releases were live before: then a full disk does not keep them from it.
+    rollback: bool = False
     # The services of this host; None if that is not known.
     described: list[str] | None = None
 
@@ -329,6 +342,7 @@ def prepare(job: Job) -> bool:
     The exception is a release that an interrupted deployment switched to and nobody verified: if another one is
     desired now, that switch is reverted first, so that no rollback leads to it.
     """
+    mended = mend_flags(job)
     unverified = abandoned(job)
     if unverified:
         take_back(dataclasses.replace(job, wanted=unverified))
@@ -336,7 +350,7 @@ def prepare(job: Job) -> bool:
     # A candidate of an earlier run that became unhealthy is started again.
     todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
     if not todo:
-        return bool(unverified)
+        return bool(unverified) or mended
     check_leftovers(job)
     older = [step.older for _item, step in todo if step.older]
     if older and not job.allow_older:
@@ -344,6 +358,7 @@ def prepare(job: Job) -> bool:
             "%s. Nothing was changed. Update your checkout, build and deploy again. To go back on purpose, use "
             "rollback.yml, or add -e older=true." % "; ".join(older)
         )
+    require_space(job)
     if not shutil.which("nginx"):
         raise ReleaseError(
             "nginx is not installed on %s. Configure the host first: the role nginx installs it." % job.host
@@ -361,6 +376,10 @@ def prepare(job: Job) -> bool:
         if step.stage:
             stage(item, step.stage, job.archives.get(item.name), job.secrets)
         share(item)
+        seclude(item)
+        allocate_way_back(item, seen)
+    if not shortage():
+        keep_spare()
     processes = [(item, step.slot) for item, step in todo if item.process]
     try:
         _fill_slots(job, [(item, step.slot) for item, step in todo])
@@ -376,6 +395,33 @@ def prepare(job: Job) -> bool:
         raise
     job.warnings += [warning for warning in (exposed(item, slot) for item, slot in processes) if warning]
     return True
+
+
+def allocate_way_back(item: Wanted, seen: Seen) -> None:
+    """Create everything that a switch and its way back then only rename or rewrite."""
+    allocate(item.name, seen.flag)
+    if item.process:
+        for slot in releases.SLOTS:
+            systemd.park(unit_name(item.name, slot))
+
+
+def mend_flags(job: Job) -> bool:
+    """Create or restore the flags of live services that have none."""
+    lost = [item for item in job.wanted if job.seen[item.name].lost and job.seen[item.name].live]
+    for item in lost:
+        allocate_way_back(item, job.seen[item.name])
+    return bool(lost)
+
+
+def require_space(job: Job) -> None:
+    """Raise ReleaseError if a deployment would begin, or switch, on a full disk. A rollback may have to."""
+    problem = "" if job.rollback else shortage()
+    if problem:
+        raise ReleaseError(
+            "%s on %s: %s. What is live was not changed. Free some space there (logs, caches and files of the "
+            "services), or give the host a larger disk."
+            % (", ".join(item.name for item, _todo in job.candidates()), job.host, problem)
+        )
 
 
 def abandoned(job: Job) -> list[Wanted]:
@@ -627,7 +673,15 @@ def switch(job: Job) -> bool:
         seen = job.seen[item.name]
         if seen.front is None and (adoption.underway(item.name) or foreign(item, seen)):
             adopted.append(item.name)
-    apply_fronts(job, {name: text for name, text in fronts.items() if name not in adopted})
+    if candidates:
+        require_space(job)
+    fronts = {name: text for name, text in fronts.items() if name not in adopted}
+    if not job.rollback:
+        apply_fronts(job, fronts)
+    else:
+        problem = restore_fronts(job, fronts)
+        if problem:
+            job.warnings.append(_unfinished(job, ", ".join(fronts), [problem]))
     for item, todo in candidates:
         if item.name in adopted:
             _adopt(job, item, todo)
@@ -671,11 +725,11 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
         problem = health_problem(item, item.port)
     if not problem:
         return
-    _back(job, item, todo.slot, todo.live or "", job.seen[item.name].front if todo.front else item.front)
+    undone = _back(job, item, todo.slot, todo.live or "", job.seen[item.name].front if todo.front else item.front)
     raise ReleaseError(
         "%s on %s, step switch: release %s was healthy in slot %s, but not through the front. %s\n  Asked: %s\n"
-        "  Came: %s\n  What to do: check `nginx -T` and journalctl -u nginx on the host; `systemctl status nginx` "
-        "shows whether it is running."
+        "  Came: %s\n  What to do: check `nginx -T` and /var/log/nginx/error.log on the host; `systemctl status nginx` "
+        "shows whether it is running.%s"
         % (
             item.name,
             job.host,
@@ -688,6 +742,7 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
             else "No release was serving before.",
             health_question(item, item.port),
             problem,
+            "\n  " + undone if undone else "",
         )
     )
 
@@ -709,27 +764,63 @@ def _bridge(item: Wanted, todo: Plan) -> None:
         time.sleep(0.02)
 
 
-def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> None:
-    """Revert one switch: the flag first, then the front; the slot that loses its requests is drained and stopped."""
+def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> str:
+    """Revert one switch: the flag first, then the front; the slot that loses its requests is drained and stopped.
+
+    None of this needs disk space, but a front that differs. What fails once the old release has the requests is
+    returned in words; the switch then stays recorded, so that the next run finishes it.
+    """
     if before:
         set_flag(item.name, before)
+    problem, undone = "", []
     record = adoption.prepare_return(item.name) if front is None else {}
     begun = time.monotonic()
     try:
         if front != read(os.path.join(releases.NGINX, item.front_path)):
             apply_fronts(job, {item.name: front})
+    except ERRORS as error:
+        if not before:
+            raise
+        problem = explain(error)
     finally:
         if record:
             outage = adoption.give_back(item.name, record, lambda: _answers(item), begun)
             job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": True}
     if item.process:
-        if before:
-            systemd.enable(unit_name(item.name, before))
-        systemd.disable(unit_name(item.name, slot))
+        try:
+            if before:
+                systemd.enable(unit_name(item.name, before))
+            systemd.disable(unit_name(item.name, slot))
+        except OSError as error:
+            undone.append(explain(error))
         if before or record:
             time.sleep(item.drain)
         stop_quietly([unit_name(item.name, slot)])
+    if problem:
+        # What filled the disk is stopped by now.
+        problem = restore_fronts(job, {item.name: front})
+    undone += [problem] if problem else []
+    if undone:
+        return _unfinished(job, item.name, undone)
     end_switch(item.name)
+    return ""
+
+
+def restore_fronts(job: Job, fronts: Mapping[str, str | None]) -> str:
+    """Apply fronts on a way back, if need be with the spare space; return what failed, if it did."""
+    try:
+        apply_fronts(job, fronts)
+    except ERRORS as error:
+        return restore_fronts(job, fronts) if use_spare() else explain(error)
+    return ""
+
+
+def _unfinished(job: Job, names: str, problems: Sequence[str]) -> str:
+    return "%s on %s: the old release has the requests again, but this is not done: %s The next run does it." % (
+        names,
+        job.host,
+        " ".join(problems),
+    )
 
 
 def _answers(item: Wanted) -> bool:
@@ -779,7 +870,8 @@ def take_back(job: Job) -> bool:
         front: str | None = None
         if before.get("release"):
             front = read(os.path.join(releases.release_path(item.name, before["release"]), "front.conf"))
-        _back(job, item, slot, before.get("slot", ""), front)
+        undone = _back(job, item, slot, before.get("slot", ""), front)
+        job.warnings += [undone] if undone else []
     for item in job.wanted:
         seen = job.seen[item.name]
         if seen.pending or not item.process:
@@ -794,6 +886,7 @@ def take_back(job: Job) -> bool:
 
 def commit(job: Job) -> bool:
     """Record what is live, enable it at boot, and stop what it replaced, after its drain or hold time."""
+    mend_flags(job)
     for item in job.wanted:
         adoption.settle(item.name)
     todo = [(item, job.plans[item.name]) for item in job.wanted if job.plans[item.name].repairs]
@@ -805,6 +898,7 @@ def commit(job: Job) -> bool:
             systemd.disable(unit_name(item.name, other(live)))
     _retire(job, [(item, other(str(step.live))) for item, step in todo if item.process])
     for item, _step in todo:
+        seclude(item)
         prune(item)
     return bool(todo)
 
@@ -867,8 +961,14 @@ def cancel_retirement(names: Sequence[str]) -> None:
 
 def explain(error: BaseException) -> str:
     """Return the message for an error that a phase may raise."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk is full: %s. Unfinished files were removed. Free some space and run this again." % error
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return (
+            "The file system is read-only: %s. Nothing on this host can be changed, and what is live stays live. The "
+            "kernel's log says why (journalctl -k); repair the file system, mount it for writing, and run this again."
+            % error
+        )
     return str(error)
 
 

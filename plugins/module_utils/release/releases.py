@@ -7,7 +7,7 @@
 It may be killed at any point:
 
 - a release is a directory that appears under its name only when it is complete;
-- only the flag file decides which slot is live, and it changes in one system call;
+- only the flag file decides which slot is live, and it changes in one system call, which needs no disk space;
 - the next plan sees leftovers, reports them and removes them.
 
 Standard library only, Python 3.9 or later: this runs on hosts, inside the module.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import grp
 import json
 import os
 import pwd
@@ -25,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import records, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import (
     NUMBER,
     DamagedError,
@@ -49,6 +50,8 @@ STATE = leases.STATE
 CACHE = "/var/cache"
 DATA = "/var/lib"
 NGINX = "/etc/nginx"
+# As whom nginx reads files.
+NGINX_USER = "www-data"
 SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
 # A timer may be late by this many seconds.
@@ -74,6 +77,7 @@ class Wanted:
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
     handover: what moves to the new slot at a switch: requests, or documents with their open sockets.
     commit: {id, time (seconds since 1970)} of the code, if it comes from git.
+    of: the kept release that this one is, except for its secrets, which are newer.
 
     Releases that were staged by an earlier version lack the fields that have a default.
     """
@@ -103,6 +107,7 @@ class Wanted:
     writable: list[str] = dataclasses.field(default_factory=list)
     handover: str = "requests"
     commit: dict[str, Any] = dataclasses.field(default_factory=dict)
+    of: str = ""
 
     @property
     def process(self) -> bool:
@@ -149,7 +154,7 @@ RELEASE_SHAPE = {
     "artifact": str,
     "staged": NUMBER,
     "parts": dict.fromkeys(PARTS, str),
-    "wanted": {"archive": {"unpacked": int}, "commit": {"id": str, "time": int}},
+    "wanted": {"archive": {"unpacked": int}, "commit": {"id": str, "time": int}, "of": str},
 }
 
 
@@ -157,7 +162,7 @@ def read_state(name: str) -> dict[str, Any]:
     """Return the content of a service's state.json; empty if there is none. Raises ReleaseError."""
     path = state_path(name)
     try:
-        state = read_checked(path, STATE_SHAPE)
+        state = records.read(path, STATE_SHAPE)
         entries = [(place, state[place]) for place in ("live", "pending") if state.get(place)]
         entries += [("pending.before", entry.get("before", {})) for place, entry in entries if place == "pending"]
         entries += [("history", entry) for entry in state.get("history", [])]
@@ -172,6 +177,11 @@ def read_state(name: str) -> dict[str, Any]:
             "records again what is live; releases from before can then be chosen with -e to= only."
             % (name, error, path, path)
         ) from error
+
+
+def write_state(name: str, state: Mapping[str, Any]) -> None:
+    """Write a service's state.json."""
+    records.write(state_path(name), state)
 
 
 def read_release(name: str, release: str) -> dict[str, Any]:
@@ -245,9 +255,14 @@ def slot_path(name: str, slot: str) -> str:
     return os.path.join(HOME, name, "slots", slot)
 
 
-def flag_path(name: str) -> str:
-    """Return the flag file: if it exists, green is live."""
-    return os.path.join(STATE, name + ".green")
+def flag_path(name: str, slot: str = "green") -> str:
+    """Return the flag file by the name that it has if a slot is live. nginx looks for green's."""
+    return os.path.join(STATE, "%s.%s" % (name, slot))
+
+
+def flagged(name: str) -> str:
+    """Return the slot that the flag file names, and nginx follows; empty if there is none: nginx then takes blue."""
+    return next((slot for slot in ("green", "blue") if os.path.exists(flag_path(name, slot))), "")
 
 
 def state_path(name: str) -> str:
@@ -282,9 +297,11 @@ class Slot:
 class Seen:
     """A service as found on the host. live: the slot that receives requests, None before the first switch.
 
+    flag: the slot that the flag names, or should. lost: there is no flag, so that nginx takes blue.
     releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
-    pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, since}.
+    pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, number, since}.
     unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
+    exposed: other users of the host can read its folders.
     held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
     live slot, of a service that hands over documents.
     """
@@ -294,6 +311,7 @@ class Seen:
     releases: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     slots: dict[str, Slot] = dataclasses.field(default_factory=lambda: {slot: Slot() for slot in SLOTS})
     flag: str = "blue"
+    lost: bool = False
     live: str | None = None
     front: str | None = None
     recorded: tuple[str, str] = ("", "")
@@ -301,6 +319,7 @@ class Seen:
     unconfirmed: dict[str, Any] = dataclasses.field(default_factory=dict)
     held: str = ""
     sockets: int = 0
+    exposed: bool = False
 
 
 def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
@@ -326,10 +345,11 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         if not release.startswith(archives.TEMPORARY)
     }
     slots = {slot: _observe_slot(wanted, slot, releases, states, version) for slot in SLOTS}
-    flag = "green" if os.path.exists(flag_path(name)) else "blue"
     front = read(os.path.join(NGINX, wanted.front_path))
     state = read_state(name)
     recorded, held = state.get("live") or {}, state.get("held") or {}
+    found = flagged(name)
+    flag = found or _flag_before(wanted, state, slots)
     try:
         account = bool(pwd.getpwnam(wanted.user))
     except KeyError:
@@ -340,6 +360,8 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         releases=releases,
         slots=slots,
         flag=flag,
+        lost=not found,
+        exposed=bool(exposed(wanted)),
         live=flag if front is not None and slots[flag].release else None,
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
@@ -352,6 +374,34 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
 def is_held(held: Mapping[str, Any], now: float) -> bool:
     """Return whether a slot is still to run. A clock that was put back ends it: nobody knows how long it has run."""
     return float(held.get("since", 0)) - TIMER_SLACK < now < float(held.get("until", 0)) + TIMER_SLACK
+
+
+def exposed(wanted: Wanted) -> list[tuple[str, int]]:
+    """Return the folders of a service that other users can read, with the group that may."""
+    name, user = wanted.name, wanted.user if wanted.process else NGINX_USER
+    folders = [(release_path(name, item), user) for item in listed(release_path(name))]
+    folders += [(os.path.join(HOME, name, "shared"), NGINX_USER), (os.path.join(SETTINGS, name), "root")]
+    found = [(path, group_id(group)) for path, group in folders if os.path.isdir(path)]
+    return [(path, group) for path, group in found if group is not None and os.stat(path).st_mode & 0o007]
+
+
+def group_id(name: str) -> int | None:
+    """Return the number of a group; None if there is none."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def _flag_before(wanted: Wanted, state: Mapping[str, Any], slots: Mapping[str, Slot]) -> str:
+    """Return the slot that a flag named before it was lost.
+
+    Hosts of earlier versions had none while blue was live, also within a switch to blue. Otherwise the state knows.
+    """
+    live = state.get("live") or {}
+    there = slots["green"]
+    right = live.get("slot") == "green" and there.release == live.get("release") and not state.get("pending")
+    return "green" if right and (not wanted.process or there.state.running) else "blue"
 
 
 def _observe_slot(
@@ -531,6 +581,12 @@ def _differences(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
 def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
     """Drift to fix although the right release is live."""
     repairs = []
+    if seen.lost and live == "green":
+        repairs.append("restore its flag file, which was lost: requests go to slot blue")
+    elif seen.lost:
+        repairs.append("create its flag file, so that a switch needs no disk space")
+    if seen.exposed:
+        repairs.append("let no other user of the host read its folders")
     if seen.front != wanted.front:
         repairs.append("restore its front, which was changed manually")
     if seen.pending:

@@ -66,13 +66,14 @@ def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> Non
     if running:
         raise ReleaseError("%s on %s did not stop. See: systemctl status %s" % (running[0], host, running[0]))
     for unit in units:
-        _unlink(os.path.join(systemd.UNITS, unit))
+        for directory in (systemd.PARKED, systemd.UNITS):
+            _unlink(os.path.join(directory, unit))
     systemd.systemctl("daemon-reload")
     for name in todo:
         _remove(os.path.join(releases.SETTINGS, name))
         _remove(os.path.join(releases.HOME, name, "slots"))
-        for path in (releases.flag_path(name), os.path.join(releases.STATE, name + ".maintenance")):
-            _unlink(path)
+        for suffix in (*SLOTS, "maintenance"):
+            _unlink(os.path.join(releases.STATE, "%s.%s" % (name, suffix)))
     sync_directory(releases.STATE)
     for name, has in leftovers.present().items():
         file = "front-%s.conf" % name if leftovers.FRONT in has else "edge.conf" if leftovers.EDGE in has else ""

@@ -235,7 +235,8 @@ def network(report: Report, path: str, value: Any) -> str | None:
 
 
 SECRET_SOURCES = {
-    "secretsmanager": r"[A-Za-z0-9/_+=.@:-]+",
+    # Secrets that RDS manages are named rds!db-….
+    "secretsmanager": r"[A-Za-z0-9/_+=.@:!-]+",
     "ssm": r"[A-Za-z0-9/_.:-]+",
     "variable": r"[A-Za-z_][A-Za-z0-9_]*",
 }

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import jinja2
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import render
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import process_title
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "templates")
@@ -26,9 +26,6 @@ RUNTIMES = "/opt/fivepointers/node"
 
 # The placeholder for the release's identifier in the texts from which the identifier is derived.
 RELEASE = "@release@"
-
-# Each guess at a secret costs a twentieth of a second.
-SCRYPT = {"n": 1 << 14, "r": 8, "p": 1}
 
 
 def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
@@ -120,17 +117,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def secret_digest(name: str, filled: Mapping[str, str]) -> str:
-    """Return a digest of environment variables that makes guessing their secrets expensive."""
-    text = json.dumps(filled, sort_keys=True).encode()
-    return hashlib.scrypt(text, salt=b"fivepointers release " + name.encode(), dklen=8, **SCRYPT).hex()
-
-
-def release_id(parts: Mapping[str, str]) -> str:
-    """Return the identifier of a release with these parts."""
-    return hashlib.sha256(json.dumps([parts[part] for part in releases.PARTS]).encode()).hexdigest()[:12]
-
-
 def compose(
     spec: Mapping[str, t.Any],
     manifest: Mapping[str, t.Any],
@@ -157,7 +143,9 @@ def compose(
             environment["NODE_OPTIONS"] = "--require=../%s %s" % (HANDOFF, environment["NODE_OPTIONS"])
         if spec["node_options"]:
             environment["NODE_OPTIONS"] = f"{spec['node_options']} {environment.get('NODE_OPTIONS', '')}".strip()
-        variables = environment_digest or secret_digest(spec["name"], releases.fill_secrets(environment, secrets))
+        variables = environment_digest or environments.secret_digest(
+            spec["name"], releases.fill_secrets(environment, secrets)
+        )
     else:
         environment = {}
         files["runtime-config.js"] = runtime_config(spec["environment"])
@@ -176,7 +164,7 @@ def compose(
         "front": digest(front),
         "runtime": node,
     }
-    release = release_id(parts)
+    release = environments.release_id(parts)
     return {
         "name": spec["name"],
         "kind": spec["kind"],

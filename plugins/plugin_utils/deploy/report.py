@@ -203,7 +203,15 @@ def _service_lines(report: Report, most: int) -> list[str]:
         lines.append(f"{_clip(name, 18):<18} {was:<22} {now:<22} {_names(change.get('hosts', []), 44)}")
     if len(services) > most:
         lines.append(f"… and {len(services) - most} more services")
+    newer = [f"{change.get('to')} is {change['of']}" for _name, change in services if change.get("of")]
+    if newer:
+        lines.append(f"{'secrets of now':<18} {_names(newer, 90)}")
     return lines
+
+
+def _restored(change: Mapping[str, Any]) -> Any:
+    of = change.get("of")
+    return f"{change.get('to')}: {of} with the secrets of now" if of else change.get("to")
 
 
 def _step_lines(report: Report) -> list[str]:
@@ -679,7 +687,7 @@ def _tables(report: Report) -> list[Markup]:
             "Services",
             ("service", "from", "to", "hosts"),
             [
-                (name, item.get("from") or "none", item.get("to"), ", ".join(map(clean, item.get("hosts", []))))
+                (name, item.get("from") or "none", _restored(item), ", ".join(map(clean, item.get("hosts", []))))
                 for name, item in (report.get("services") or {}).items()
             ],
             "No service changed.",

@@ -33,7 +33,11 @@ def record_step(
         "failed": bool(result.get("failed")),
         "message": str(result.get("msg", "")) if result.get("failed") else "",
         "releases": {
-            name: {"from": item["serving"], "to": item["release"]}
+            name: {
+                "from": item["serving"],
+                "to": item["release"],
+                **({"of": item["of"]} if item.get("of") else {}),
+            }
             for name, item in (result.get("services") or {}).items()
             if "serving" in item
         },

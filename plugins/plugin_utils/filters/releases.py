@@ -31,13 +31,28 @@ def artifact_store(address: str | None) -> dict[str, str]:
     return plans.artifact_store(str(address) if address else None)
 
 
-def rollback_targets(looks: Any, plan: Any, services: Any = None, to: Any = None) -> dict[str, Any]:
-    """Return the releases to roll back to, by service, or why there are none."""
+def rollback_targets(
+    looks: Any, plan: Any, services: Any = None, to: Any = None, secrets: Any = "now"
+) -> dict[str, Any]:
+    """Return the releases to roll back to, by service, and the secrets that they take; or why there are none."""
     names = named(plan, services) if services else None
+    found = plain(looks)
+    # An inventory may have a variable of this name, with something else in it.
+    of = str(plain(secrets)) if isinstance(secrets, str) else "now"
+    known = {item["name"]: item for item in plain(plan["known_secrets"])}
     try:
-        return {"releases": rollbacks.rollback_targets(plain(looks), names, plain(to) or None), "problem": ""}
+        releases = rollbacks.rollback_targets(found, names, plain(to) or None)
+        recall = rollbacks.recall(found, releases, known, of)
     except rollbacks.RollbackError as error:
-        return {"releases": {}, "problem": str(error)}
+        return {"releases": {}, "secrets": {}, "references": [], "told": {}, "problem": str(error)}
+    told = {name: f"{release}, with {recall.told[name]}" for name, release in releases.items()}
+    return {
+        "releases": releases,
+        "secrets": recall.names,
+        "references": recall.references,
+        "told": told,
+        "problem": "",
+    }
 
 
 def releases_table(looks: Any, plan: Any, undescribed: Any = None) -> str:

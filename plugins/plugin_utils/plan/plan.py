@@ -34,6 +34,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import (
     STATSD_ADDRESS,
+    known_secrets,
     located,
     public_value,
     secret_references,
@@ -266,6 +267,7 @@ def plan(model: Model) -> dict[str, Any]:
         "log_groups": log_groups(model),
         "synthetic": synthetic(model),
         "secrets": secret_references(model, specs),
+        "known_secrets": known_secrets(model),
     }
 
 

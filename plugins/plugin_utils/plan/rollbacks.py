@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -36,12 +37,75 @@ def last_deployment(looks: Looks) -> str:
     One that was interrupted before its commit takes precedence.
     """
     every = [look for services in looks.values() for look in services.values()]
-    open_switches = [look["pending"] for look in every if look["pending"]]
-    if open_switches:
-        return str(open_switches[0].get("deployment", ""))
-    live = [look["live"] for look in every if look["live"]]
-    newest: Mapping[str, Any] = max(live, key=lambda entry: entry.get("since", ""), default={})
+    entries = [look["pending"] for look in every if look["pending"]] or [look["live"] for look in every if look["live"]]
+    newest: Mapping[str, Any] = max(entries, key=_order, default={})
     return str(newest.get("deployment", ""))
+
+
+def _order(entry: Mapping[str, Any]) -> tuple[int, str]:
+    """Return what orders deployments: their number, which no clock changes.
+
+    Entries of earlier versions have none. They are older, and ordered by time.
+    """
+    number = int(entry.get("number", 0))
+    return number, "" if number else str(entry.get("since", ""))
+
+
+def _number_of(looks: Looks, deployment: str | None) -> int | None:
+    """Return the number of a deployment; 0 if it is of an earlier version, None if no host knows it."""
+    entries = [entry for services in looks.values() for look in services.values() for entry in look["history"]]
+    numbers = [int(entry.get("number", 0)) for entry in entries if entry.get("deployment", "") == deployment]
+    return max(numbers, default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall:
+    """What a rollback needs of the secrets' store, and what it says of secrets.
+
+    names: of the secrets of each release that takes those of now, by service. references: of those, for the lookup
+    `secrets`. told: which secrets a release comes back with, in words.
+    """
+
+    names: dict[str, list[str]]
+    references: list[Mapping[str, Any]]
+    told: dict[str, str]
+
+
+def recall(looks: Looks, releases: Mapping[str, str], known: Mapping[str, Mapping[str, Any]], of: str) -> Recall:
+    """Return which secrets of now the releases of a rollback take.
+
+    known: the references of the environment's secrets, by name. of: C(now), or C(then) for the values of then.
+
+    Raises RollbackError for a secret that the environment does not have any more.
+    """
+    if of not in ("now", "then"):
+        # It is not shown: it may be a secret.
+        raise RollbackError("Rollback refused; nothing was changed: secrets is neither now nor then.")
+    found = by_service(looks)
+    names: dict[str, list[str]] = {}
+    told, problems = {}, []
+    for name, release in releases.items():
+        kept = [item for look in found[name].values() for item in look["kept"] if item["release"] == release]
+        used = [item.get("secrets") for item in kept]
+        if None in used:
+            told[name] = "secrets of then, since an earlier version staged it without their names"
+            continue
+        names[name] = sorted({secret for item in used for secret in item or ()})
+        told[name] = "secrets of %s" % of if names[name] else "no secrets"
+        if of == "now":
+            gone = ", ".join("'%s'" % secret for secret in names[name] if secret not in known)
+            if gone:
+                problems.append(
+                    "%s: release %s uses the secret %s, which the environment does not have any more. Add it to "
+                    "platform_environment again, or go back with the values of then: -e secrets=then"
+                    % (name, release, gone)
+                )
+    if problems:
+        raise RollbackError("Rollback refused; nothing was changed:\n- %s" % "\n- ".join(problems))
+    if of == "then":
+        return Recall({}, [], told)
+    needed = sorted({secret for secrets in names.values() for secret in secrets})
+    return Recall(names, [known[secret] for secret in needed], told)
 
 
 def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | None) -> dict[str, str]:
@@ -59,11 +123,12 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
         raise RollbackError("%s. Known services: %s." % ("; ".join(problems), ", ".join(sorted(found))))
     names = list(services if services is not None else found)
     last = last_deployment(looks)
+    number = _number_of(looks, to)
     chosen: dict[str, str] = {}
     for name in names:
         wanted = {}
         for host, look in found[name].items():
-            target = _target(look, services is not None, len(names) == 1, to, last)
+            target = _target(look, services is not None, len(names) == 1, to, number, last)
             if target is not None:
                 wanted[host] = target
         release = next(iter(wanted.values()), "")
@@ -88,8 +153,13 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
     return chosen
 
 
-def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, last: str) -> str | None:
-    """Return the release that one host rolls back to; None if the rollback does not affect it."""
+def _target(
+    look: Mapping[str, Any], named: bool, alone: bool, to: str | None, number: int | None, last: str
+) -> str | None:
+    """Return the release that one host rolls back to; None if the rollback does not affect it.
+
+    number: that of the deployment `to`, as `_number_of` gives it.
+    """
     pending = look["pending"]
     if not look["live"] and not pending:
         return None
@@ -97,8 +167,10 @@ def _target(look: Mapping[str, Any], named: bool, alone: bool, to: str | None, l
     if to:
         if alone and any(to in (item["release"], item["artifact"]) for item in look["kept"]):
             return next(str(item["release"]) for item in look["kept"] if to in (item["release"], item["artifact"]))
-        # Identifiers of deployments start with their time.
-        before = [entry for entry in history if entry.get("deployment", "") <= to]
+        before = history if number is None else [entry for entry in history if int(entry.get("number", 0)) <= number]
+        if not number:
+            # Identifiers of deployments start with their time.
+            before = [entry for entry in before if entry.get("deployment", "") <= to]
         known = any(entry.get("deployment") == to for entry in history)
         if alone and not known:
             return to

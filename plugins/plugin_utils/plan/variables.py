@@ -237,13 +237,18 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
 
     Each has its name, its source (secretsmanager with an optional key, ssm, or variable), and the region for AWS.
     """
-    names = sorted({secret for spec in specs.values() for secret in spec["secrets"]})
+    names = {secret for spec in specs.values() for secret in spec["secrets"]}
+    return [reference for reference in known_secrets(model) if reference["name"] in names]
+
+
+def known_secrets(model: Model) -> list[dict[str, Any]]:
+    """Return the references of all secrets of the environment: an older release may use others than the services."""
     known = dict(model.environment["secrets"])
     for database, access in model.environment["databases"].items():
         known[f"{database}.password"] = access["password"]
     if model.environment["sentry"]:
         known[SENTRY_SECRET] = model.environment["sentry"]["dsn"]
-    return [{"name": name, **located(model, known[name])} for name in names]
+    return [{"name": name, **located(model, known[name])} for name in sorted(known)]
 
 
 def located(model: Model, reference: Mapping[str, str]) -> dict[str, str]:

@@ -383,7 +383,7 @@ def look_at_service(service: Mapping[str, Any]) -> str:
     name = service["name"]
     hosts = some(service["hosts"]) or "its hosts"
     if not service["slots"]:
-        return f"on {hosts}: ls -l /opt/fivepointers/{name}/slots/; journalctl -u nginx -n 50"
+        return f"on {hosts}: ls -l /opt/fivepointers/{name}/slots/; tail -n 50 /var/log/nginx/error.log"
     asked = ""
     if service["health"]["type"] == "http" and service.get("addresses"):
         asked = f"; curl -i http://{service['addresses'][0]}:{service['port']}{service['health']['path']}"
@@ -394,7 +394,7 @@ def look_at_edge(plan: Mapping[str, Any], service: Mapping[str, Any] | None = No
     """Where to look for the cause when the edge or load balancer in front of a service fails."""
     edges = [name for name, host in plan["hosts"].items() if host["edge"]]
     if edges:
-        return f"on {some(edges)}: nginx -t; journalctl -u nginx -n 50; /etc/nginx/fivepointers/edge.conf"
+        return f"on {some(edges)}: nginx -t; tail -n 50 /var/log/nginx/error.log; /etc/nginx/fivepointers/edge.conf"
     if service and service["hosts"]:
         return f"the load balancer's listeners and target groups, and on {some(service['hosts'])}: nginx -t"
     return "the load balancer's listeners and its certificate"

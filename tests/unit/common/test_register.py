@@ -163,7 +163,7 @@ def test_a_clock_that_is_years_ahead_changes_nothing(tmp_path: Path, monkeypatch
         with pytest.raises(register.HeldError):
             store.update(lambda record, age: claim(record, age, "other"))
         store.update(lambda record, _age, first=first: register.released(record, first["id"]))
-    numbers = json.loads((tmp_path / "lease.json").read_text())["number"]
+    numbers = leases.read_lease(str(tmp_path / "lease.json"))["number"]
     assert numbers == 2
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,6 +34,17 @@ def step(name: str, host: str, failed: bool = False, **changes: Any) -> dict[str
 
 
 ROOT = Path(__file__).parents[3]
+
+
+def test_a_step_records_which_release_was_restored_with_other_secrets(tmp_path: Path) -> None:
+    services = {"api": {"serving": "new", "release": "made", "of": "old"}, "web": {"serving": "w2", "release": "w1"}}
+    args = {"deployment": {"journal": str(tmp_path / "journal")}, "phase": "prepare"}
+    deploy_steps.record_step(args, "a", [{"name": "api"}, {"name": "web"}], 1.0, {"services": services})
+    (line,) = (tmp_path / "journal").read_text().splitlines()
+    assert deploy_steps.released([json.loads(line)]) == {
+        "api": {"from": "new", "to": "made", "of": "old", "hosts": ["a"]},
+        "web": {"from": "w2", "to": "w1", "hosts": ["a"]},
+    }
 
 
 BACK = [step("take back", "a"), step("take back", "b")]

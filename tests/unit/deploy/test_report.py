@@ -190,6 +190,14 @@ def test_the_table_says_that_no_candidate_got_ready() -> None:
     assert "no new release was prepared" in deploy_report.table(report(services={}, outcome="taken back"))
 
 
+def test_a_rollback_with_other_secrets_says_which_release_it_restored() -> None:
+    services = {"api": {"from": "f52cb87d9735", "to": "0123456789ab", "of": "9f2c1d77aa01", "hosts": ["api-1"]}}
+    told = report(services=services)
+    assert "secrets of now     0123456789ab is 9f2c1d77aa01" in deploy_report.table(told).splitlines()
+    assert "0123456789ab: 9f2c1d77aa01 with the secrets of now" in deploy_report.html(told)
+    assert "secrets of" not in deploy_report.table(report())
+
+
 def test_the_table_says_what_an_operator_asks() -> None:
     over = deploy_report.over_budget(outage(), BUDGET)
     told = report(outcome="taken back", probe=outage(), over_budget=over, message="All is taken back.\n\nReally.")

@@ -165,7 +165,7 @@ class Prefix:
         text = re.sub(r"^worker_processes .*$", "worker_processes 1;", text, flags=re.M)
         # Tests read the log right after a request.
         text = text.replace(" buffer=64k flush=1s", "").replace("/var/log/nginx", str(self.path))
-        text = text.replace("syslog:server=unix:/dev/log,nohostname,tag=nginx", f"{self.path}/error.log")
+        text = text.replace("syslog:server=unix:/dev/log,nohostname,tag=nginx", f"{self.path}/journal.log")
         text = re.sub(
             r"^(\s*listen )(?:127\.0\.0\.1:)?(\d+)",
             lambda found: f"{found[1]}127.0.0.1:{self.port(int(found[2]))}",

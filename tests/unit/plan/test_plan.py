@@ -26,6 +26,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "log_groups",
         "synthetic",
         "secrets",
+        "known_secrets",
     }
     assert json.loads(json.dumps(plan)) == plan
     assert plan["environment"] == {
@@ -327,6 +328,16 @@ def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
         {"name": "jwt", "ssm": "/platform/jwt", "region": "ap-northeast-2"},
     ]
     assert plan["services"]["sites"]["secrets"] == []
+    # A rollback may need one that no service uses any more.
+    assert plan["known_secrets"] == [*plan["secrets"], {"name": "unused", "variable": "x"}]
+
+
+@pytest.mark.parametrize("place", ["e.databases.database.password", "e.secrets.jwt"])
+def test_a_secret_that_rds_manages_can_be_referred_to(stack: Any, place: str) -> None:
+    reference = {"secretsmanager": "rds!db-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901", "key": "password"}
+    stack.set(place, reference)
+    found = [{key: item.get(key) for key in reference} for item in stack.plan()["secrets"]]
+    assert reference in found
 
 
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:

@@ -28,8 +28,8 @@ PYTHON39 = "/usr/bin/pypy3"
 PREFIX = "ansible_collections/fivepointers/platform/plugins/module_utils/"
 #: How many files of module_utils a module takes to a host, at most. Measured; raise it only for a reason.
 FILES = {
-    "release": 19,
-    "lock": 3,
+    "release": 22,
+    "lock": 4,
     "config_tree": 3,
     "unpack": 3,
     "http_health": 1,
@@ -97,7 +97,12 @@ def test_a_module_ships_only_what_it_imports(modules: Path, name: str) -> None:
 
 
 def test_a_lease_needs_nothing_of_a_release(modules: Path) -> None:
-    assert shipped(modules / "lock") == ["common/files.py", "common/register.py", "release/leases.py"]
+    assert shipped(modules / "lock") == [
+        "common/files.py",
+        "common/records.py",
+        "common/register.py",
+        "release/leases.py",
+    ]
 
 
 class Healthy(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, files, releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import kind_facts
@@ -100,8 +100,8 @@ def link(kind: bytes, target: str) -> tarfile.TarInfo:
 @pytest.fixture(autouse=True)
 def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Digests of secrets that cost nothing; gives what they cost otherwise."""
-    real = dict(compose.SCRYPT)
-    monkeypatch.setattr(compose, "SCRYPT", {"n": 2, "r": 1, "p": 1})
+    real = dict(environments.SCRYPT)
+    monkeypatch.setattr(environments, "SCRYPT", {"n": 2, "r": 1, "p": 1})
     return real
 
 
@@ -115,8 +115,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A busy machine takes seconds for it.
     monkeypatch.setattr(archive, "sync_filesystem", lambda directory: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(systemd, "UNITS", str(tmp_path / "units"))
-    monkeypatch.setattr(systemd, "WANTS", str(tmp_path / "units/multi-user.target.wants"))
+    for name, path in {"UNITS": "units", "WANTS": "units/wants", "PARKED": "units/parked"}.items():
+        monkeypatch.setattr(systemd, name, str(tmp_path / path))
+    monkeypatch.setattr(releases, "group_id", lambda name: os.getegid())
     monkeypatch.setattr(systemd, "version", lambda: 252)
     monkeypatch.setattr(systemd, "states", lambda units: {unit: systemd.UnitState(unit) for unit in units})
     return tmp_path
@@ -129,7 +130,7 @@ def stage(tmp_path: Path, host: Path) -> Callable[..., releases.Wanted]:
     def stage(content: dict[str, Any], spec: dict[str, Any] | None = None) -> releases.Wanted:
         archive = tmp_path / "archive.tar.gz"
         sha256 = make_archive(archive, content)
-        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256)
+        manifest = make_manifest(id=sha256[:16], archive_sha256=sha256, files_count=len(content))
         wanted = releases.Wanted(**make_request(spec, manifest))
         files.stage(wanted, "archive", str(archive), SECRETS)
         files.share(wanted)

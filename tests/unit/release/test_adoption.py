@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -21,7 +20,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, sockets, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, phases, releases
 
 from .test_phases import Killed, Played, job, played, release
@@ -121,11 +119,11 @@ def test_the_unit_of_what_is_given_back_is_the_same_program(host: Path, old: Cal
 def test_what_the_starting_process_left_in_the_environment_is_left_out(
     host: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(adoption, "_unit_path", lambda name: str(tmp_path / "unit"))
+    monkeypatch.setattr(adoption, "RUN", str(tmp_path))
     monkeypatch.setattr(systemd, "systemctl", lambda *arguments: "")
     adoption.write_record("orders", capture(old()[0]), adoption.ADOPTED)
     assert adoption.prepare_return("orders")["state"] == adoption.RETURNING
-    text = Path(adoption.record_path("orders") + ".env").read_text()
+    text = (tmp_path / "fivepointers-orders-given-back.env").read_text()
     assert 'TOKEN="canary \\"of\\" \\$it"' in text and "NODE_CHANNEL_FD" not in text
 
 
@@ -414,7 +412,7 @@ def test_it_is_adopted_and_given_back(played: Played, before: Old, taking: Calla
     assert before.state() == ("old", False, False)
     assert not played.running and not played.enabled
     assert again.adopted["orders"]["given_back"] is True
-    assert "live" not in read_record(releases.state_path("orders"))
+    assert "live" not in releases.read_state("orders")
 
 
 def test_a_candidate_that_is_ill_stops_nothing(played: Played, before: Old, taking: Callable[[], phases.Job]) -> None:
@@ -511,6 +509,6 @@ def test_a_kill_at_any_step_of_giving_back_is_made_up_for(
 
 def test_the_record_is_json_without_a_release(host: Path, old: Callable[..., Any]) -> None:
     adoption.write_record("orders", capture(old()[0]), adoption.ADOPTED)
-    assert set(json.loads(Path(adoption.record_path("orders")).read_text())) == {
+    assert set(adoption.recorded("orders")) == {
         "version", "state", "port", "at", "was", "process", "pm2",
     }  # fmt: skip

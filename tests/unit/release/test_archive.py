@@ -20,6 +20,8 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.action import unpack as action
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, runtime_table
 
+from tests.unit.disk import Disk
+
 from .conftest import link, make_archive
 
 ENTRY = {"version": "24.1.2", "url": "https://example.com/node.tar.gz", "sha256": "a" * 64}
@@ -115,6 +117,44 @@ def test_what_leads_out_is_refused_and_writes_nothing_outside(tmp_path: Path, me
         unpacked(tmp_path, members)
     assert os.listdir(tmp_path / "outside") == ["secret"]
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"a": "x" * 3000, "b": "x" * 1001},
+        {"a": "", "b": "", "c": ""},
+        {"a": "", "b": link(tarfile.LNKTYPE, "a"), "c": ""},
+    ],
+    ids=["bytes", "files", "hard links"],
+)
+def test_more_than_the_manifest_says_is_refused(tmp_path: Path, members: dict[str, Any]) -> None:
+    path, target = tmp_path / "a.tar.gz", tmp_path / "target"
+    make_archive(path, members)
+    target.mkdir()
+    with pytest.raises(archive.ArchiveError, match="holds more than its manifest says, which is 4000 bytes in 2 files"):
+        archive.extract(str(path), str(target), limit=(4000, 2))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"a": "x" * (40 << 20)},
+        {str(number): "" for number in range(600)},
+        {str(number): link(tarfile.DIRTYPE, "") for number in range(600)},
+        {str(number): link(tarfile.SYMTYPE, "x") for number in range(600)},
+    ],
+    ids=["one file", "files", "folders", "links"],
+)
+def test_an_archive_does_not_fill_the_disk_whatever_is_said_of_it(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, members: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(archive, "RESERVE", 4 << 20)
+    monkeypatch.setattr(archive, "RESERVED_INODES", 260)
+    sha256 = make_archive(tmp_path / "a.tar.gz", members)
+    with pytest.raises(archive.ArchiveError, match="The archive would fill the disk, of which 4 MB and 260 inodes"):
+        archive.install(str(tmp_path / "a.tar.gz"), str(disk.path / "target"), sha256, 0)
+    assert sorted(os.listdir(disk.path)) == ["lost+found"], "what was unpacked was removed"
 
 
 def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:

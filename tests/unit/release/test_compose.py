@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.nextjs import KEEP_TITLE
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose, manifests
 
@@ -75,11 +75,11 @@ def test_no_secret_is_in_what_the_module_gets_or_in_the_id() -> None:
 def test_trying_out_secrets_costs_more_than_a_hash(
     cheap_digests: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compose, "SCRYPT", cheap_digests)
+    monkeypatch.setattr(environments, "SCRYPT", cheap_digests)
     start = time.perf_counter()
-    compose.secret_digest("orders", {"A": "1"})
+    environments.secret_digest("orders", {"A": "1"})
     assert time.perf_counter() - start > 0.01
-    assert compose.secret_digest("orders", {"A": "1"}) != compose.secret_digest("bills", {"A": "1"})
+    assert environments.secret_digest("orders", {"A": "1"}) != environments.secret_digest("bills", {"A": "1"})
 
 
 # --- units ----------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_a_known_digest_of_the_environment_gives_the_same_release_and_costs_noth
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = make_request()
-    monkeypatch.setattr(compose, "secret_digest", lambda *_arguments: pytest.fail("it is computed again"))
+    monkeypatch.setattr(environments, "secret_digest", lambda *_arguments: pytest.fail("it is computed again"))
     assert make_request(environment_digest=first["parts"]["environment"]) == first
 
 

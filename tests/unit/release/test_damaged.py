@@ -78,7 +78,7 @@ def test_any_lease_and_fence_is_read_or_told(tmp_path: Path, content: Any) -> No
         assert "fence.json is damaged" in str(error) or "lost its lock" in str(error)
 
 
-@pytest.mark.parametrize("text", ["", "{", "\0", "[1", '{"live": '])
+@pytest.mark.parametrize("text", ["", "{", "\0", '{"live": '])
 def test_what_is_no_json_is_as_if_it_were_not_there(state: Path, text: str) -> None:
     state.write_text(text)
     assert releases.read_state("orders") == {}

@@ -85,7 +85,9 @@ def test_the_same_code_is_not_stored_twice(host: Path, stage: Stage) -> None:
 @pytest.mark.slow
 def test_a_kill_while_staging_leaves_a_release_whole_or_absent(host: Path, tmp_path: Path) -> None:
     sha256 = make_archive(tmp_path / "a.tar.gz", {f"{number}": "x" * 20_000 for number in range(200)})
-    wanted = releases.Wanted(**make_request(manifest=make_manifest(archive_sha256=sha256)))
+    wanted = releases.Wanted(
+        **make_request(manifest=make_manifest(archive_sha256=sha256, files_count=200, unpacked_size=4_000_000))
+    )
     path = Path(releases.release_path("orders", wanted.release))
     outcomes, seconds = [], 0.001
     while True not in outcomes:
@@ -169,6 +171,37 @@ def test_files_of_the_newest_release_win(host: Path, stage: Stage) -> None:
     assert (host / "opt/orders/shared/assets/logo.svg").read_text() == "new"
 
 
+@pytest.mark.parametrize("kind", ["nestjs_api", "static_frontend", "nextjs"])
+def test_no_other_user_of_the_host_reads_a_release(host: Path, stage: Stage, kind: str) -> None:
+    spec = make_spec(kind)
+    groups: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(releases, "group_id", lambda name: groups.append(name) or os.getegid())
+        wanted = stage({".next/static/a.js": "x", "assets/a.js": "x", "dist/main.js": "x", "index.html": "x"}, spec)
+        files.seclude(wanted)
+    assert set(groups) <= {wanted.user if spec["slots"] else "www-data", "www-data", "root"}
+    assert groups[0] == ("fp-orders" if spec["slots"] else "www-data")
+    folders = [Path(releases.release_path("orders", wanted.release)), host / "opt/orders/shared", host / "etc/orders"]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folders if path.exists()}
+    assert set(modes.values()) == {0o750} and wanted.release in modes
+    assert ("shared" in modes) == bool(wanted.shared)
+
+
+def test_folders_of_an_earlier_version_are_closed_to_others(host: Path, stage: Stage) -> None:
+    wanted = stage({"a": "x"}, make_spec("static_frontend"))
+    files.seclude(wanted)
+    files.point_slot("orders", "blue", wanted.release)
+    files.allocate("orders", "blue")
+    files.record_switch("orders", wanted.release, "blue")
+    write_file(os.path.join(releases.NGINX, wanted.front_path), wanted.front, 0o644)
+    assert not releases.plan(wanted, releases.observe([wanted])["orders"]).changed
+    os.chmod(releases.release_path("orders", wanted.release), 0o755)
+    repairs = releases.plan(wanted, releases.observe([wanted])["orders"]).repairs
+    assert repairs == ("let no other user of the host read its folders",)
+    files.seclude(wanted)
+    assert not releases.plan(wanted, releases.observe([wanted])["orders"]).changed
+
+
 # --- slots --------------------------------------------------------------------------------
 
 
@@ -214,18 +247,18 @@ def test_a_slot_is_faithful_until_somebody_changes_it(host: Path, stage: Stage, 
 def test_what_was_live_before_is_remembered(host: Path) -> None:
     for release, slot in (("one", "blue"), ("two", "green"), ("two", "blue"), ("three", "green")):
         files.record_switch("orders", release, slot)
-    state = json.loads((host / "var/orders/state.json").read_text())
+    state = releases.read_state("orders")
     assert (state["live"]["release"], state["live"]["slot"], files.previous(state)) == ("three", "green", "two")
     assert [entry["release"] for entry in state["history"]] == ["one", "two", "two", "three"]
     (host / "var/orders/state.json").write_text("{ torn")
     files.record_switch("orders", "four", "blue")
-    assert json.loads((host / "var/orders/state.json").read_text())["live"]["release"] == "four"
+    assert releases.read_state("orders")["live"]["release"] == "four"
 
 
 def test_who_switched_is_noted(host: Path) -> None:
     files.begin_switch("orders", "one", "blue", {"release": "", "slot": ""}, {"deployment": "d1", "by": "somebody"})
     files.record_switch("orders", "one", "blue")
-    state = json.loads((host / "var/orders/state.json").read_text())
+    state = releases.read_state("orders")
     assert (state["live"]["deployment"], state["live"]["by"]) == ("d1", "somebody")
     assert "pending" not in state
 

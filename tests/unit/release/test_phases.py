@@ -5,17 +5,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leases, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    environments,
+    files,
+    leases,
+    phases,
+    releases,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import Migration
+from ansible_collections.fivepointers.platform.plugins.modules import release as release_module
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
 
@@ -354,7 +365,7 @@ def test_within_the_hold_time_a_rollback_starts_and_reloads_nothing(
     back.refresh()
     phases.commit(back)
     assert live(played)[2] == units_of("blue")
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert (state["live"]["release"], files.previous(state)) == (old, "")
 
 
@@ -385,7 +396,7 @@ def test_a_rollback_brings_every_part_back(played: Played, job: Callable[..., ph
     release(new)
     release(job("newer", drain=1))
     for _step in range(2):
-        state = read_record(releases.state_path("orders"))
+        state = releases.read_state("orders")
         target = files.previous(state)
         back = back_to(target)
         release(back)
@@ -400,7 +411,7 @@ def test_rollbacks_go_further_back_each_time_and_a_deploy_begins_a_new_line(
     made = [release(job(f"v{number}")) for number in range(4)]
 
     def previous() -> str:
-        return files.previous(read_record(releases.state_path("orders")))
+        return files.previous(releases.read_state("orders"))
 
     assert previous() == made[2]
     release(back_to(previous()))
@@ -432,7 +443,7 @@ def test_what_is_not_committed_is_taken_back(
     new.refresh()
     assert phases.take_back(new)
     assert (*live(played), played.front()) == before
-    assert "pending" not in read_record(releases.state_path("orders"))
+    assert "pending" not in releases.read_state("orders")
     new.refresh()
     assert not phases.take_back(new), "the second time there is nothing to take back"
 
@@ -448,7 +459,7 @@ def test_what_nobody_verified_is_no_way_back(played: Played, job: Callable[..., 
         phases.prepare(sick)
     assert played.serving() == old
     made = release(job("well"))
-    state = read_record(releases.state_path("orders"))
+    state = releases.read_state("orders")
     assert (played.serving(), files.previous(state)) == (made, old)
 
 
@@ -501,26 +512,31 @@ def test_a_kill_at_any_step_of_taking_back_leads_back_all_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rotated", [False, True])
 def test_a_kill_at_any_step_of_a_rollback_leaves_one_or_the_other_serving(
-    played: Played, job: Callable[..., phases.Job]
+    played: Played, job: Callable[..., phases.Job], rotated: bool
 ) -> None:
+    def back() -> phases.Job:
+        return today(old, LATER) if rotated else back_to(old)
+
     kill, complete = 0, False
     while not complete:
         old = release(job("old", body_limit="1m", hold=300 * (kill % 2)))
         new = release(job("new", body_limit="9m", hold=300 * (kill % 2)))
         played.kill, played.steps[:] = kill, []
         try:
-            release(back_to(old))
+            release(back())
             complete = True
         except Killed:
             pass
         finally:
             played.kill = None
-        assert played.serving() in (old, new)
-        assert release(back_to(old)) == played.serving() == old
-        back = back_to(old)
-        assert not back.plans["orders"].changed
-        kill += 1
+        wanted = back().wanted[0].release
+        assert played.serving() in (wanted, new) and (wanted == old) != rotated
+        assert release(back()) == played.serving() == wanted
+        assert not back().plans["orders"].changed
+        # Staging takes many steps of one kind.
+        kill += 3 if rotated else 1
     assert kill > 8, played.steps
 
 
@@ -579,6 +595,80 @@ def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path
     leases.check_fence(8, releases.STATE)
 
 
+def flags() -> list[str]:
+    return sorted(name for name in os.listdir(releases.STATE) if name.startswith("orders."))
+
+
+def test_a_switch_renames_the_one_flag_that_there_is(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("v0"))
+    inode = os.stat(releases.flag_path("orders", "blue")).st_ino
+    for slot in ("green", "blue", "green"):
+        release(job(f"to {slot}"))
+        assert flags() == ["orders." + slot]
+        assert os.stat(releases.flag_path("orders", slot)).st_ino == inode
+
+
+@pytest.mark.parametrize("kind", ["nestjs_api", "static_frontend"])
+def test_a_lost_flag_is_known_from_the_state_and_restored(
+    played: Played, job: Callable[..., phases.Job], kind: str
+) -> None:
+    release(job("old", hold=300))
+    made = job("new", hold=300)
+    new = release(made)
+    if kind == "static_frontend":
+        made.wanted = [dataclasses.replace(item, kind=kind, slots={}) for item in made.wanted]
+    os.unlink(releases.flag_path("orders"))
+    made.refresh()
+    todo = made.plans["orders"]
+    assert (todo.live, todo.serving, todo.candidate) == ("green", new, False)
+    assert todo.repairs == ("restore its flag file, which was lost: requests go to slot blue",)
+    assert release(made) == new and flags() == ["orders.green"]
+    assert played.serving() == new
+    assert not releases.plan(made.wanted[0], releases.observe(made.wanted)["orders"]).changed
+
+
+def test_a_lost_flag_is_restored_before_the_next_release_takes_the_idle_slot(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    release(job("old"))
+    new = release(job("new"))
+    os.unlink(releases.flag_path("orders"))
+    sick = job("sick")
+    played.sick.add(sick.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="step prepare"):
+        phases.prepare(sick)
+    assert played.serving() == new
+
+
+def test_a_host_of_an_earlier_version_gets_its_flag_in_the_first_run(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    made = job("v1")
+    new = release(made)
+    # Earlier versions had no flag while blue was live, and a plain state.json.
+    os.unlink(releases.flag_path("orders", "blue"))
+    Path(releases.state_path("orders")).write_text(json.dumps(releases.read_state("orders")))
+    made.refresh()
+    assert made.plans["orders"].repairs == ("create its flag file, so that a switch needs no disk space",)
+    assert release(made) == new == played.serving() and flags() == ["orders.blue"]
+    assert Path(releases.state_path("orders")).read_text().startswith("[")
+    made.refresh()
+    assert not made.plans["orders"].changed
+
+
+def test_without_a_flag_an_uncommitted_switch_to_blue_is_one(played: Played, job: Callable[..., phases.Job]) -> None:
+    """An earlier version removed the flag to switch to blue; state.json still says green."""
+    release(job("one"))
+    two = release(job("two"))
+    three = prepared(job("three"))
+    phases.switch(three)
+    os.unlink(releases.flag_path("orders", "blue"))
+    three.refresh()
+    assert three.plans["orders"].live == "blue" and played.serving() == three.wanted[0].release
+    phases.take_back(three)
+    assert played.serving() == two and flags() == ["orders.green"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reboot", [False, True])
 @pytest.mark.parametrize("first", [True, False])
@@ -622,3 +712,208 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_serving_and_the_next_run_h
             for slot in releases.SLOTS:
                 Path(releases.slot_path("orders", slot)).unlink(missing_ok=True)
     assert killed >= 10, played.steps
+
+
+# --- secrets of now, in releases of then ----------------------------------------------------
+
+LATER = {**SECRETS, "jwt": "rotated-token"}
+
+
+def today(release: str, secrets: dict[str, str]) -> phases.Job:
+    """A job that goes back to a release with these secrets."""
+    wanted = environments.with_secrets_of_now(releases.load_wanted("orders", release), secrets)
+    made = phases.Job("api-1", [wanted], {}, {}, secrets, {})
+    made.refresh()
+    return made
+
+
+def running_environment() -> str:
+    slot = "green" if os.path.exists(releases.flag_path("orders")) else "blue"
+    return Path(releases.environment_path("orders", slot)).read_text()
+
+
+def test_a_rollback_takes_the_secrets_of_now_and_everything_else_of_then(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    first = release(job("first"))
+    old = release(job("old", hold=300, memory="1G", body_limit="3m", environment={"T": "x-${secret.jwt}", "A": "then"}))
+    release(job("new", hold=300, memory="3G", body_limit="9m", environment={"T": "${secret.jwt}", "A": "now"}))
+    played.steps.clear()
+    back = today(old, LATER)
+    made = back.wanted[0]
+    assert made.release != old and not back.plans["orders"].ready, "what still runs has a secret that was revoked"
+    assert back.plans["orders"].stage == old, "its code is on the host"
+    assert release(back) == played.serving() == made.release
+    assert any(step.startswith("systemctl start") for step in played.steps)
+    assert running_environment() == 'A="then"\nT="x-rotated-token"\n'
+    assert "3m" in (played.front() or "")
+    kept, derived = (Path(releases.release_path("orders", name)) for name in (old, made.release))
+    for file in ("unit", "front.conf", "app/dist/main.js"):
+        assert (kept / file).read_text().replace(old, made.release) == (derived / file).read_text()
+    assert sorted(os.listdir(kept)) == sorted(os.listdir(derived))
+    state = releases.read_state("orders")
+    assert files.previous(state) == first, "the next rollback goes one step further back"
+    assert not today(old, LATER).plans["orders"].changed, "the same rollback again does nothing"
+    assert not today(made.release, LATER).plans["orders"].changed
+
+
+def test_a_release_with_secrets_of_now_is_the_one_that_a_deployment_makes(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    back = release(today(old, LATER))
+    monkeypatch.setitem(SECRETS, "jwt", LATER["jwt"])
+    again = job("old")
+    assert again.wanted[0].release == back
+    assert not again.plans["orders"].changed
+
+
+def test_where_no_secret_changed_a_rollback_starts_nothing(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    played.steps.clear()
+    back = today(old, {**SECRETS, "another": "x"})
+    assert back.wanted[0].release == old and back.plans["orders"].ready
+    assert release(back) == played.serving() == old
+    assert [step for step in played.steps if "start" in step or step in ("stage", "fronts")] == []
+
+
+def test_further_rollbacks_go_further_back_with_secrets_of_now(played: Played, job: Callable[..., phases.Job]) -> None:
+    made = [release(job(f"v{number}")) for number in range(4)]
+    served = []
+    for _step in range(3):
+        target = files.previous(releases.read_state("orders"))
+        release(today(target, LATER))
+        served.append(releases.load_wanted("orders", played.serving()).of)
+    assert served == [made[2], made[1], made[0]]
+    assert files.previous(releases.read_state("orders")) == ""
+
+
+def test_a_secret_that_is_gone_is_named_with_the_way_out(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    with pytest.raises(releases.ReleaseError, match=r"the secret 'jwt' was not passed.*-e secrets=then") as error:
+        today(old, {})
+    assert SECRETS["jwt"] not in str(error.value)
+
+
+def test_a_release_of_an_earlier_version_comes_back_as_it_was(played: Played, job: Callable[..., phases.Job]) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    Path(releases.release_path("orders", old), environments.TEMPLATES).unlink()
+    assert release_module.look(["orders"])["orders"]["kept"][-1]["secrets"] is None
+    assert release(today(old, {})) == played.serving() == old
+    assert SECRETS["jwt"] in running_environment()
+
+
+def test_a_release_tells_the_names_of_its_secrets_and_hides_what_they_are(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    made = release(job("old", environment={"U": "x://${secret.database.password|url}@h", "T": "${secret.jwt}"}))
+    (kept,) = release_module.look(["orders"])["orders"]["kept"]
+    assert kept["secrets"] == ["database.password", "jwt"]
+    path = Path(releases.release_path("orders", made), environments.TEMPLATES)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert SECRETS["jwt"] not in path.read_text()
+
+
+# --- what the module says -------------------------------------------------------------------
+
+
+def call(capsys: pytest.CaptureFixture[str], **arguments: Any) -> tuple[dict[str, Any], str]:
+    """Run the module as Ansible does; give its result, and all that it wrote."""
+    with patch_module_args({"services": [], "host": "api-1", **arguments}), pytest.raises(SystemExit):
+        release_module.main()
+    written = "".join(capsys.readouterr())
+    return json.loads(written), written
+
+
+@pytest.mark.parametrize("of", ["now", "then"])
+def test_a_failed_rollback_shows_no_secret_of_any_release(
+    played: Played,
+    job: Callable[..., phases.Job],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    of: str,
+) -> None:
+    """Neither of the release that is gone back to, nor of the live one, nor of one that a relative of it logged."""
+    environment = {
+        "URL": "mysql://app:${secret.database.password|url}@db-1/o",
+        "T": "${secret.jwt}",
+        "MODE": "production",
+    }
+    old = release(job("old", environment=environment))
+    monkeypatch.setitem(SECRETS, "jwt", "of the live one")
+    release(job("new", environment=environment))
+    secrets = {"jwt": "of today: ü/+", "database.password": "today's p@ss"}
+    every = ["canary-token", "canary p@ss", "canary%20p%40ss", "of the live one"]
+    every += secrets.values() if of == "now" else []
+    lines = [form for text in every for form in (f"denied {text}", json.dumps({"v": text}), quote(text, safe=""))]
+    lines += [b64encode(f"app:{text}".encode()).decode() for text in every]
+    monkeypatch.setattr(systemd, "journal", lambda unit, since, count: [*lines, "M is production on port 3001"])
+    monkeypatch.setattr(phases, "health_problem", lambda wanted, port: f"500 with {every[0]} and {every[-1]}")
+    taken = {"secrets": secrets, "target_secrets": {"orders": sorted(secrets)}} if of == "now" else {}
+    result, written = call(capsys, phase="prepare", targets={"orders": old}, **taken)
+    assert "step prepare" in result["msg"] and "M is production on port 3001" in result["msg"]
+    for text in every:
+        for form in (text, json.dumps(text)[1:-1], quote(text, safe=""), b64encode(text.encode()).decode()[2:-4]):
+            assert form not in written
+
+
+def test_a_deployment_masks_what_an_earlier_version_staged(
+    played: Played,
+    job: Callable[..., phases.Job],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = release(job("old", environment={"SIGNED_WITH": "${secret.jwt}"}))
+    Path(releases.release_path("orders", old), environments.TEMPLATES).unlink()
+    monkeypatch.setitem(SECRETS, "jwt", "rotated-token")
+    monkeypatch.setattr(phases, "health_problem", lambda wanted, port: "500 with canary-token and rotated-token")
+    new = job("new", environment={"SIGNED_WITH": "${secret.jwt}"})
+    result, written = call(capsys, phase="prepare", requests=[vars(new.wanted[0])], secrets=SECRETS, sent=new.archives)
+    assert "500 with ******** and ********" in result["msg"]
+    assert "canary-token" not in written
+
+
+def test_the_module_gives_no_result_that_masks_its_own_identifiers(
+    played: Played, job: Callable[..., phases.Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    result, _written = call(capsys, phase="switch", targets={"orders": old}, secrets=SECRETS)
+    assert result["services"]["orders"]["release"] == played.serving() == old
+    assert "of" not in result["services"]["orders"]
+    taken = {"secrets": LATER, "target_secrets": {"orders": ["jwt"]}}
+    result, _written = call(capsys, phase="plan", targets={"orders": old}, **taken)
+    assert result["services"]["orders"]["of"] == old != result["services"]["orders"]["release"]
+
+
+def test_the_number_of_the_deployment_is_recorded(
+    played: Played, job: Callable[..., phases.Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = release(job("old", hold=300))
+    release(job("new", hold=300))
+    deployment = {"id": "20261201T000000Z-ab12", "by": "someone@somewhere", "number": 7}
+    for phase in ("switch", "commit"):
+        call(capsys, phase=phase, targets={"orders": old}, secrets=SECRETS, deployment=deployment)
+        look = release_module.look(["orders"])["orders"]
+        entry = look["pending"] if phase == "switch" else look["live"]
+        assert (entry["deployment"], entry["by"], entry["number"]) == (*list(deployment.values())[:2], 7)
+    assert look["history"][-1]["number"] == 7
+
+
+def test_a_secret_that_was_rotated_is_taken_up_in_the_idle_slot(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next deployment sees it, although neither the code nor the catalogue changed."""
+    old = release(job("same"))
+    monkeypatch.setitem(SECRETS, "jwt", "rotated-by-rds")
+    made = job("same")
+    todo = made.plans["orders"]
+    assert todo.candidate and todo.slot == "green" and todo.stage == old, "nothing is sent"
+    assert [reason.partition(" (")[0] for reason in todo.reasons] == ["its environment differs"]
+    assert release(made) == played.serving() != old
+    assert 'TOKEN="rotated-by-rds"' in running_environment()
+    assert not job("same").plans["orders"].changed

@@ -121,7 +121,7 @@ def test_whatever_a_deployed_service_has_is_found_and_a_described_one_is_not(
     fill(system)
     seen = found()["orders"]
     assert seen["has"] == [
-        "unit", "boot link", "front", "environment file", "releases", "state", "data", "cache", "user",
+        "unit", "boot link", "front", "environment file", "flag", "releases", "state", "data", "cache", "user",
     ]  # fmt: skip
     assert (seen["runs"], seen["release"], seen["retired"]) == (True, version, {})
     assert seen["since"] == releases.read_state("orders")["live"]["since"]
@@ -133,7 +133,8 @@ def test_whatever_a_deployed_service_has_is_found_and_a_described_one_is_not(
     "path, has",
     [
         ("units/fivepointers-orders@green.service", "unit"),
-        ("units/multi-user.target.wants/fivepointers-orders@blue.service", "boot link"),
+        ("units/wants/fivepointers-orders@blue.service", "boot link"),
+        ("units/parked/fivepointers-orders@blue.service", "boot link"),
         ("nginx/fivepointers/front-orders.conf", "front"),
         ("etc/orders/blue.env", "environment file"),
         ("var/orders.green", "flag"),

@@ -132,3 +132,94 @@ def test_the_table_says_what_is_what() -> None:
     assert "previous, still running" in lines[2] and "live" in lines[3] and "someone@somewhere" in lines[3]
     assert not any(line.startswith("sites") for line in lines)
     assert lines[3].split()[-1] == "2.5"
+
+
+# --- deployments by their number ----------------------------------------------------------
+
+
+def numbered(*line: tuple[str, str, int], **changes: Any) -> dict[str, Any]:
+    """What a host says of a service: (release, deployment, number), with no number where it is 0."""
+    found = look(*((release, deployment) for release, deployment, _number in line), **changes)
+    for entry, (_release, _deployment, number) in zip(found["history"], line, strict=True):
+        entry.update({"number": number} if number else {})
+    return found
+
+
+# The clock of the second deployment was ten years ahead, the first was made by an earlier version.
+AHEAD = {
+    "api-1": {"api": numbered(("a1", "2026-d1", 0), ("a2", "2036-d2", 2), ("a3", "2026-d4", 4))},
+    "web-1": {"web": numbered(("w1", "2026-d1", 0), ("w2", "2036-d2", 2))},
+    "all-1": {"sites": numbered(("s1", "2026-d1", 0), ("s2", "2026-d3", 3))},
+}
+
+
+@pytest.mark.parametrize(
+    "to, expected",
+    [
+        (None, {"api": "a2"}),
+        ("2026-d3", {"api": "a2"}),
+        ("2036-d2", {"api": "a2", "sites": "s1"}),
+        ("2026-d1", {"api": "a1", "web": "w1", "sites": "s1"}),
+    ],
+)
+def test_deployments_are_ordered_by_number_whatever_clocks_said(to: str | None, expected: dict[str, str]) -> None:
+    assert rollbacks.rollback_targets(AHEAD, None, to) == expected
+
+
+def test_of_switches_that_broke_off_the_one_with_the_highest_number_counts() -> None:
+    def pending(release: str, deployment: str, number: int) -> dict[str, Any]:
+        before = {"release": "a1", "slot": "green"}
+        return {"release": release, "slot": "blue", "before": before, "deployment": deployment, "number": number}
+
+    looks = {
+        "h": {"api": look(("a1", "d1"), pending=pending("a2", "2036-d2", 2))},
+        "i": {"web": look(("w1", "d1"), pending=pending("w2", "2026-d3", 3))},
+    }
+    assert rollbacks.last_deployment(looks) == "2026-d3"
+
+
+# --- the secrets of now ----------------------------------------------------------------------
+
+KNOWN = {name: {"name": name, "variable": name} for name in ("jwt", "database.password", "other")}
+
+
+def keeping(release: str, secrets: list[str] | None) -> dict[str, Any]:
+    found = look((release, "d1"), ("a9", "d2"))
+    found["kept"][0]["secrets"] = secrets
+    return found
+
+
+def test_it_takes_the_secrets_that_its_releases_use_and_no_others() -> None:
+    looks = {"h": {"api": keeping("a1", ["jwt", "database.password"])}, "i": {"web": keeping("w1", [])}}
+    found = rollbacks.recall(looks, {"api": "a1", "web": "w1"}, KNOWN, "now")
+    assert found.names == {"api": ["database.password", "jwt"], "web": []}
+    assert found.references == [KNOWN["database.password"], KNOWN["jwt"]]
+    assert found.told == {"api": "secrets of now", "web": "no secrets"}
+
+
+def test_with_the_values_of_then_it_needs_no_access_to_secrets() -> None:
+    looks = {"h": {"api": keeping("a1", ["jwt", "gone"])}}
+    found = rollbacks.recall(looks, {"api": "a1"}, KNOWN, "then")
+    assert (found.names, found.references, found.told) == ({}, [], {"api": "secrets of then"})
+
+
+def test_a_secret_that_is_gone_is_named_with_the_way_out() -> None:
+    looks = {"h": {"api": keeping("a1", ["jwt", "gone", "off"])}, "i": {"web": keeping("w1", ["late"])}}
+    with pytest.raises(rollbacks.RollbackError, match=r"api: release a1 uses the secret 'gone', 'off'") as error:
+        rollbacks.recall(looks, {"api": "a1", "web": "w1"}, KNOWN, "now")
+    assert str(error.value).count("-e secrets=then") == 2 and "web: release w1 uses the secret 'late'" in str(
+        error.value
+    )
+
+
+def test_what_one_host_does_not_know_comes_back_as_it_was_on_all() -> None:
+    looks = {"h": {"api": keeping("a1", ["jwt"])}, "i": {"api": keeping("a1", None)}}
+    found = rollbacks.recall(looks, {"api": "a1"}, KNOWN, "now")
+    assert (found.names, found.references) == ({}, [])
+    assert found.told["api"].startswith("secrets of then, since an earlier version")
+
+
+def test_another_word_is_refused_and_not_shown() -> None:
+    with pytest.raises(rollbacks.RollbackError, match="neither now nor then") as error:
+        rollbacks.recall({}, {}, KNOWN, "hush")
+    assert "hush" not in str(error.value)
