@@ -30,7 +30,7 @@ PACKAGES = (
     "ca-certificates", "crun", "debian-archive-keyring", "git", "iproute2", "iptables", "mmdebstrap",
     "netavark", "openssh-client", "openssl", "podman", "procps", "python3", "python3-venv", "rsync",
     # Unit tests ask it whether configurations are right.
-    "nginx", "libnginx-mod-http-brotli-static",
+    "nginx", "libnginx-mod-http-brotli-static", "logrotate", "nftables",
 )  # fmt: skip
 # Packages that bring a service, which must not run on this machine.
 SERVICES = ("nginx",)

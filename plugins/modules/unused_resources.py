@@ -26,6 +26,11 @@ options:
       - The plan, with C(remove) set to true for each resource to remove. The days in the plan apply.
     type: path
     required: true
+  environment:
+    description:
+      - Whose resources may be removed. What has not the tag C(Environment) with this value is left.
+    type: str
+    required: true
   production:
     description:
       - Values of the tag C(Environment) of instances that always run.
@@ -60,6 +65,7 @@ EXAMPLES = r"""
 - name: Remove what the plan marks, and keep a snapshot of each volume
   fivepointers.platform.unused_resources:
     region: ap-northeast-2
+    environment: staging
     plan: unused.yml
     snapshot: true
 """
@@ -105,6 +111,7 @@ with suppress(ImportError):  # AnsibleAWSModule reports what is missing
 def main() -> None:
     """Run the module."""
     spec = {
+        "environment": {"type": "str", "required": True},
         "plan": {"type": "path", "required": True},
         "production": {"type": "list", "elements": "str", "default": ["production"]},
         "retention": {"type": "int", "default": 30, "choices": list(RETENTIONS)},
@@ -128,7 +135,10 @@ def main() -> None:
             module.fail_json(msg="\n".join([f"Nothing was removed. The plan {path} is not valid:", *wrong]))
         days = {kind: value for kind, value in plan["days"].items() if value is not None}
         rules = unused.Rules(
-            datetime.now(timezone.utc), {**unused.DAYS, **days}, production=tuple(settings["production"])
+            datetime.now(timezone.utc),
+            {**unused.DAYS, **days},
+            production=tuple(settings["production"]),
+            environment=settings["environment"],
         )
         marked = [entry for entry in plan["resources"] if entry["remove"]]
         removed, left, failed = clean(client, marked, rules, act)

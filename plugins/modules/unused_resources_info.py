@@ -38,6 +38,11 @@ options:
       - Prices in USD, merged with the known ones. For names and units see the result.
     type: dict
     default: {}
+  environment:
+    description:
+      - Who wants to clean up. The report then says of what belongs to others, or has no tag C(Environment), that
+        P(fivepointers.platform.unused_resources#module) would leave it.
+    type: str
   production:
     description:
       - Values of the tag C(Environment) of instances that always run.
@@ -123,6 +128,7 @@ def summary(resources: list[dict[str, Any]], region: str) -> tuple[float, list[s
 def main() -> None:
     """Run the module."""
     spec = {
+        "environment": {"type": "str"},
         "kinds": {"type": "list", "elements": "str", "choices": list(unused.KINDS)},
         "days": {"type": "dict", "default": {}},
         "prices": {"type": "dict", "default": {}},
@@ -139,6 +145,7 @@ def main() -> None:
         {**unused.DAYS, **settings["days"]},
         {**unused.PRICES, **settings["prices"]},
         tuple(settings["production"]),
+        settings["environment"] or "",
     )
     client = clients(module)
     try:

@@ -41,4 +41,4 @@ echo 'import kept_bytecode; kept_bytecode.install("/var/cache/bytecode")' >"$pyt
 # Packages that the roles install are fetched once, here: apt finds them in its cache.
 chroot "$root" apt-get clean
 chroot "$root" apt-get install --yes --no-install-recommends --download-only logrotate nginx libnginx-mod-http-brotli-static \
-  certbot python3-certbot-dns-route53 pebble
+  certbot python3-certbot-dns-route53 nftables pebble

@@ -20,6 +20,36 @@ from .conftest import ROOT, Checkout, catalogue
 TOOLS = sorted(path for path in (ROOT / "tools/ci").iterdir() if path.is_file())
 
 
+# --- what may be deployed -------------------------------------------------------
+
+
+def test_only_commits_of_the_protected_branch_are_released(tmp_path: Path) -> None:
+    """A clone as the workflow has it: every branch of origin, and HEAD at a commit."""
+    origin, clone = Checkout(tmp_path / "origin"), Checkout(tmp_path / "clone")
+    origin.path.mkdir()
+    origin.run("git", "init", "--quiet", "--initial-branch", "main")
+    first, second = origin.commit({"a": "1"}), origin.commit({"a": "2"})
+    origin.run("git", "checkout", "--quiet", "-b", "idea")
+    idea = origin.commit({"a": "3"})
+    origin.run("git", "clone", "--quiet", str(origin.path), str(clone.path))
+    tool = str(ROOT / "tools/ci/released")
+
+    def released(commit: str, branch: str = "main") -> str:
+        clone.run("git", "checkout", "--quiet", commit)
+        done = clone.run(tool, branch, check=False)
+        assert bool(done.returncode) == bool(done.stderr)
+        return done.stderr.strip()
+
+    assert released(first) == released(second) == "", "an older one too: a way back"
+    assert released(idea) == f"Commit {idea} is not part of the branch 'main', so it is not deployed. Merge it first."
+    assert released(idea, "idea") == ""
+    assert "There is no branch 'master' of origin" in released(first, "master")
+    # A local branch, or a tag, of that name is not the protected one.
+    clone.run("git", "branch", "--force", "main", idea)
+    clone.run("git", "tag", "origin/main", idea)
+    assert "is not part of the branch" in released(idea)
+
+
 # --- which services changed ------------------------------------------------------
 
 WORKSPACES = ("api", "pages", "shared", "theme")

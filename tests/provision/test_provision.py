@@ -381,6 +381,10 @@ def test_an_environment_is_made_mended_and_then_left_alone(account: Account) -> 
     recording = recorder.recorded(account.folder / "calls")
     calls = [call.of_environment("trial", "trial-builds") for call in recording]
     assert recorder.refused(policies, calls) == []
+    # The policies demand the tag of what is made by the tag alone.
+    made = [call for call in calls if call.action in recorder.TAGGED]
+    assert len(made) > 5
+    assert [call for call in made if ("Environment", "EXAMPLE-ENVIRONMENT") not in call.tags] == []
     assert recorder.untried(policies, calls) == set()
 
 

@@ -128,6 +128,8 @@ def soak_stages() -> list[Stage]:
                 ("refusals", "integration/test_50_refusals.py", "test."),
                 ("provision", "provision", ""),
                 ("sandbox", "sandbox", "hardy"),
+                ("one-client", "faults/test_one_client.py", ""),
+                ("nonces", "faults/test_nonces.py", ""),
             )
         ),
         *molecule_stages(repeated=True),
@@ -253,5 +255,10 @@ def lock() -> int:
     command = ["pip-compile", *options.split(), "--no-emit-trusted-host", "--no-emit-options"]
     command += os.environ.get("LOCK_OPTIONS", "").split()
     environment = {**stage_environment(), "CUSTOM_COMPILE_COMMAND": "tests/run lock"}
-    wanted = ("requirements.in", "roles/synthetic/files/requirements.in", "tests/tools/sslyze/requirements.in")
+    wanted = (
+        "requirements.in",
+        "requirements.deploy.in",
+        "roles/synthetic/files/requirements.in",
+        "tests/tools/sslyze/requirements.in",
+    )
     return max(subprocess.run([*command, name], cwd=ROOT, env=environment).returncode for name in wanted)

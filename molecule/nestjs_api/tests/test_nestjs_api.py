@@ -179,6 +179,40 @@ def test_the_unit_is_hardened(host: Host) -> None:
     )
 
 
+METADATA = """
+import socket, sys
+# In place of EC2: the metadata service, and the DNS server, which has to stay reachable.
+servers = [socket.create_server((address, 8169)) for address in sys.argv[2:]]
+if sys.argv[1] != "session":
+    with open(sys.argv[1] + "/cgroup.procs", "w") as file:
+        file.write("0")
+for address in sys.argv[2:]:
+    try:
+        socket.create_connection((address, 8169), timeout=1)
+        print(address)
+    except OSError:
+        pass
+"""
+
+
+def test_a_service_does_not_reach_the_credentials_of_its_host(host: Host) -> None:
+    """What runs among its processes does not; the same program in a session does."""
+    addresses = ["169.254.169.253", "169.254.169.254"]
+    with host.sudo():
+        group = host.check_output("systemctl show --value --property=ControlGroup %s", unit(live_slot(host)))
+        try:
+            for address in addresses:
+                host.check_output("ip address replace %s/32 dev lo", address)
+            reached = {
+                where: host.check_output("python3 -c %s %s %s %s", METADATA, where, *addresses).split()
+                for where in (f"/sys/fs/cgroup{group}", "session")
+            }
+        finally:
+            for address in addresses:
+                host.run("ip address delete %s/32 dev lo", address)
+    assert reached == {f"/sys/fs/cgroup{group}": addresses[:1], "session": addresses}
+
+
 def test_log_lines_carry_the_release(host: Host) -> None:
     with host.sudo():
         entry = json.loads(

@@ -201,6 +201,32 @@ def test_each_request_is_a_line_in_the_log_without_its_query(host: Host, edge: C
     assert "very-hidden" not in said
 
 
+def test_large_logs_are_rotated_and_nginx_goes_on_in_a_new_one(host: Host, edge: Client) -> None:
+    log = "/var/log/nginx/access.log"
+    with host.sudo():
+        assert host.check_output("systemctl is-active fivepointers-nginx-logs.timer") == "active"
+        host.check_output(f"truncate --size 101M {log} && systemctl start fivepointers-nginx-logs.service")
+        assert int(host.check_output(f"stat --format %s {log}")) < 1024 * 1024
+        request_id = edge.ask(API, "/after").one("X-Request-ID")
+        time.sleep(1.5)  # nginx writes once a second
+        assert f'"{request_id}"' in host.check_output(f"cat {log}")
+        host.check_output(f"rm --force {log}.1")
+
+
+def test_new_connections_of_a_client_are_counted_where_the_kernel_lets_us(host: Host) -> None:
+    with host.sudo():
+        unit = host.check_output(
+            "systemctl show --property=ActiveState,ConditionResult fivepointers-edge-limit.service"
+        )
+        assert host.check_output("systemctl is-enabled fivepointers-edge-limit.service") == "enabled"
+        # A container may not change the kernel's rules.
+        if "ConditionResult=yes" in unit:
+            assert "ActiveState=active" in unit
+            assert "burst 2000 packets" in host.check_output("nft list table inet fivepointers_edge")
+        else:
+            assert host.run("nft list tables").failed
+
+
 # --- what they do not notice ---
 
 

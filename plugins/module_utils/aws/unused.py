@@ -70,12 +70,16 @@ KEEP = "Keep"
 
 
 class Rules(NamedTuple):
-    """The rules: the current time, days for each kind, prices, and the environments that always run."""
+    """The rules: the current time, days for each kind, prices, and the environments that always run.
+
+    environment: whose resources may be removed; without one, nothing is said about that.
+    """
 
     now: datetime
     days: Mapping[str, int] = DAYS
     prices: Mapping[str, float] = PRICES
     production: tuple[str, ...] = ("production",)
+    environment: str = ""
 
 
 @dataclass
@@ -103,7 +107,18 @@ Judge = Callable[[Facts, Rules], Iterator[Verdict]]
 
 def judge(facts: Facts, rules: Rules, kinds: Iterable[str]) -> list[Verdict]:
     """Return a verdict on every resource of these kinds."""
-    return [settle(verdict) for kind in KINDS if kind in set(kinds) for verdict in KINDS[kind].judge(facts, rules)]
+    wanted = set(kinds)
+    return [own(settle(item), rules) for kind in KINDS if kind in wanted for item in KINDS[kind].judge(facts, rules)]
+
+
+def own(verdict: Verdict, rules: Rules) -> Verdict:
+    """Protect whatever is not, by its tag, the environment's that cleans up."""
+    owner = verdict.tags.get("Environment")
+    if rules.environment and owner != rules.environment:
+        fix = f"clean up with the inventory of {owner}" if owner else f"tag it Environment={rules.environment} first"
+        has = f"the tag Environment={owner}" if owner else "no tag Environment"
+        verdict.protected = notes(verdict.protected, f"it has {has}: {fix}")
+    return verdict
 
 
 def settle(verdict: Verdict) -> Verdict:
@@ -448,11 +463,16 @@ def is_of_endpoint(interface: Mapping[str, Any], facts: Facts) -> bool:
 
 
 def images(facts: Facts, rules: Rules) -> Iterator[Verdict]:
-    """Old images that no instance or launch template uses. The cost is that of their snapshots."""
+    """Old images that no instance, launch template or parameter names. The cost is that of their snapshots."""
     running = {
         item["ImageId"]: item["InstanceId"] for item in facts["instances"] if item["State"]["Name"] != "terminated"
     }
     named = {item["LaunchTemplateData"].get("ImageId"): item["LaunchTemplateId"] for item in facts["launch_templates"]}
+    stated = {
+        name: parameter["Name"]
+        for parameter in facts["parameters"]
+        for name in re.findall(r"\bami-[0-9a-f]+\b", parameter["Value"])
+    }
     for image in facts["images"]:
         verdict = Verdict(
             "image",
@@ -468,6 +488,8 @@ def images(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             verdict.used = f"{running[image['ImageId']]} runs from it"
         elif image["ImageId"] in named:
             verdict.used = f"launch template {named[image['ImageId']]} uses it"
+        elif image["ImageId"] in stated:
+            verdict.used = f"parameter {stated[image['ImageId']]} names it"
         elif image.get("Public"):
             verdict.used = "it is public, so others may use it"
         verdict.used = verdict.used or young("image", image["CreationDate"], rules)
@@ -587,7 +609,7 @@ def log_groups(facts: Facts, rules: Rules) -> Iterator[Verdict]:
             group["logGroupName"],
             "",
             {"retention": "for ever"},
-            {},
+            dict(group.get("Tags") or {}),
             "keeps its events forever",
             used=f"it keeps its events for {kept} days" if kept else "",
             monthly=cost,
@@ -612,8 +634,8 @@ KINDS: dict[str, Kind] = {
     "nat_gateway": Kind(nat_gateways, ("nat_gateways", "route_tables")),
     "address": Kind(addresses, ("addresses",)),
     "endpoint": Kind(endpoints, ("endpoints", "interfaces")),
-    "image": Kind(images, ("images", "instances", "launch_templates")),
-    "snapshot": Kind(snapshots, ("snapshots", "images", "instances", "launch_templates", "volumes")),
+    "image": Kind(images, ("images", "instances", "launch_templates", "parameters")),
+    "snapshot": Kind(snapshots, ("snapshots", "images", "instances", "launch_templates", "parameters", "volumes")),
     "database_snapshot": Kind(database_snapshots, ("database_snapshots", "databases")),
     "security_group": Kind(
         security_groups, ("security_groups", "interfaces", "launch_templates", "load_balancers", "databases")

@@ -49,6 +49,12 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "load_balancers": ("elbv2", "describe_load_balancers", "LoadBalancers", {}),
     "log_groups": ("logs", "describe_log_groups", "logGroups", {}),
     "nat_gateways": ("ec2", "describe_nat_gateways", "NatGateways", {}),
+    "parameters": (
+        "ssm",
+        "describe_parameters",
+        "Parameters",
+        {"ParameterFilters": [{"Key": "Type", "Option": "Equals", "Values": ["String", "StringList"]}]},
+    ),
     "route_tables": ("ec2", "describe_route_tables", "RouteTables", {}),
     "security_groups": ("ec2", "describe_security_groups", "SecurityGroups", {}),
     "snapshots": ("ec2", "describe_snapshots", "Snapshots", {"OwnerIds": ["self"]}),
@@ -56,6 +62,7 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "volumes": ("ec2", "describe_volumes", "Volumes", {}),
 }
 TAGS_IN_A_CALL = 20
+PARAMETERS_IN_A_CALL = 10
 # Retention periods of CloudWatch Logs.
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
 
@@ -113,6 +120,13 @@ def gather(client: Client, sources: Iterable[str]) -> dict[str, list[dict[str, A
     for group in facts.get("target_groups", []):
         arn = group["TargetGroupArn"]
         group["Targets"] = client("elbv2").describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+    if "parameters" in facts:
+        facts["parameters"] = parameters(client("ssm"), facts["parameters"])
+    for group in facts.get("log_groups", []):
+        # Those that expire their events are left anyway.
+        if not group.get("retentionInDays"):
+            arn = group["arn"].removesuffix(":*")
+            group["Tags"] = client("logs").list_tags_for_resource(resourceArn=arn)["tags"]
     add_tags(client, facts.get("load_balancers", []), "LoadBalancerArn")
     add_tags(client, facts.get("target_groups", []), "TargetGroupArn")
     return facts
@@ -122,6 +136,15 @@ def protected(api: Any, instance: dict[str, Any]) -> bool:
     """Return whether an instance has termination protection."""
     answer = api.describe_instance_attribute(InstanceId=instance["InstanceId"], Attribute="disableApiTermination")
     return bool(answer["DisableApiTermination"].get("Value"))
+
+
+def parameters(api: Any, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return parameters with their values."""
+    names = [item["Name"] for item in found]
+    whole: list[dict[str, Any]] = []
+    for start in range(0, len(names), PARAMETERS_IN_A_CALL):
+        whole += api.get_parameters(Names=names[start : start + PARAMETERS_IN_A_CALL])["Parameters"]
+    return whole
 
 
 def complete_balancer(api: Any, balancer: dict[str, Any]) -> None:

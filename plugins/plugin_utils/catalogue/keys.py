@@ -141,6 +141,7 @@ SERVICE_KEYS: dict[str, Key] = {
     "sockets_per_client": Key(integer(1, 100000)),
     "memory": Key(values.memory, "1G"),
     "statsd": Key(boolean, False),
+    "aws": Key(boolean, False),
 }
 
 DATABASE_KEYS: dict[str, Key] = {
@@ -216,6 +217,7 @@ ACCESS_KEYS: dict[str, Key] = {
 
 CORS_KEYS: dict[str, Key] = {
     "extra_origins": Key(items(values.origin, "a list of origins"), []),
+    "wildcard_credentials": Key(boolean, False),
 }
 
 MOST = integer(0, 10**9)

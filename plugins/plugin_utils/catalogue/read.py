@@ -30,6 +30,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ke
     ACCESS_KEYS,
     BUILD_KEYS,
     CATALOGUE_KEYS,
+    CORS_KEYS,
     DATABASE_KEYS,
     DEPLOYMENT_KEYS,
     ENVIRONMENT_KEYS,
@@ -68,7 +69,7 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     }
     settings["stated"] = environment if isinstance(environment, dict) else {}
     settings["tls"] = settings["tls"] or {"mode": None}
-    settings["cors"] = {"extra_origins": (settings["cors"] or {}).get("extra_origins") or []}
+    settings["cors"] = {key: (settings["cors"] or {}).get(key) or field.default for key, field in CORS_KEYS.items()}
     for key in ("databases", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
     settings["deployment"] = settings["deployment"] or {key: field.default for key, field in DEPLOYMENT_KEYS.items()}

@@ -69,6 +69,7 @@ def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = 
             "user": spec["user"],
             "memory": spec["memory"],
             "writable": spec["writable"],
+            "aws": spec["aws"],
             "release": release,
             "runtime": runtime,
             "app": app,

@@ -27,6 +27,12 @@ POST_QUANTUM_OPENSSL = (3, 5)
 # The first nginx in which http2 is a directive, no longer a parameter of listen.
 HTTP2_DIRECTIVE_NGINX = (1, 25, 1)
 
+# nginx's $request_id is 128 random bits, made once for each request.
+NONCE = "$request_id"
+
+# What one client may have on the edge's disk: a body that memory does not hold lies in a file until it is complete.
+UPLOADED_BYTES = 2**30
+UPLOADS = (10, 100)
 
 # Where nginx reads the certificate with its chain, and the key. certbot writes those of mode acme.
 CERTIFICATES = {
@@ -137,17 +143,28 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return limits
 
 
+def uploads(body_limit: str) -> int:
+    """Return how many large bodies one client may send at once, so that they fill about a gigabyte at most."""
+    number, unit = re.fullmatch(r"(\d+)([kmg]?)", body_limit.lower()).groups()  # type: ignore[union-attr]
+    size = int(number) * 1024 ** " kmg".index(unit or " ")
+    least, most = UPLOADS
+    return max(least, min(most, UPLOADED_BYTES // size)) if size else least
+
+
 def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
     """Return the content security policy for pages of a kind: their own origin, the APIs, the sockets, nothing else.
 
     more: further sources for each directive. They replace 'none', and 'none' replaces all others.
+
+    Inline scripts of a kind that writes them run with the request's nonce. Browsers ignore 'unsafe-inline' beside a
+    nonce, so one replaces the other.
     """
-    unsafe = ["'unsafe-inline'"] if kind.inline_scripts else []
+    signed = kind.inline_scripts and "'unsafe-inline'" not in (more or {}).get("script-src", "").split()
     calls = [*apis]
     policy = {
         "default-src": ["'self'"],
-        "script-src": ["'self'", *unsafe],
-        "style-src": ["'self'", *unsafe],
+        "script-src": ["'self'", *([f"'nonce-{NONCE}'"] if signed else [])],
+        "style-src": ["'self'", *(["'unsafe-inline'"] if kind.inline_scripts else [])],
         "img-src": ["'self'", "data:", "blob:", *calls],
         "font-src": ["'self'", "data:"],
         "connect-src": ["'self'", *calls, *sockets],
@@ -246,11 +263,12 @@ def edge_configuration(
 ) -> dict[str, Any]:
     """Return the values that the templates of the role nginx_proxy render.
 
-    Keys: C(origins) (patterns), C(upstreams) ({name, servers, by_path, keepalive}), C(limits) (of each service, see
-    limits_of), C(servers) ({name, title, wildcard, locations: [{match, service, upstream, answers, headers (a snippet),
-    flags (the names whose maintenance mode closes it), cors, body_limit, limits, websocket, streams, policy,
-    policy_report}]}), C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the
-    output of C(nginx -V). Raises EdgeError.
+    Keys: C(origins) (patterns), C(credentialed) (patterns of those that may send cookies), C(upstreams) ({name,
+    servers, by_path, keepalive}), C(limits) (of each service, see limits_of), C(servers) ({name, title, wildcard,
+    locations: [{match, service, upstream, answers, headers (a snippet), flags (the names whose maintenance mode
+    closes it), cors, body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce
+    (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the edge),
+    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -268,6 +286,7 @@ def edge_configuration(
                 sockets.add(service)
             tried = location.get("csp_report_only", False)
             answers = "page" if kind.pages else "data"
+            policy = policies[service]
             locations.append(
                 {
                     "match": location_match(location["path"]),
@@ -281,13 +300,24 @@ def edge_configuration(
                     "limits": limits[service],
                     "websocket": location["websocket"],
                     "streams": kind.streams,
-                    "policy": "" if tried else policies[service],
-                    "policy_report": policies[service] if tried else "",
+                    "uploads": uploads(location["body_limit"]),
+                    "nonce": f"'nonce-{NONCE}'" in policy,
+                    "policy": "" if tried else policy,
+                    "policy_report": policy if tried else "",
                 }
             )
         # nginx uses the first pattern that matches, and / is not a pattern: other services' paths come first.
         locations += [
-            {**location, "match": ASSETS, "headers": "edge-headers", "flags": [], "streams": False}
+            {
+                **location,
+                "match": ASSETS,
+                "headers": "edge-headers",
+                "flags": [],
+                "streams": False,
+                "nonce": False,
+                "policy": "",
+                "policy_report": "",
+            }
             for location in locations
             if (location["match"], location["answers"]) == ("/", "page")
         ]
@@ -299,8 +329,12 @@ def edge_configuration(
                 "locations": locations,
             }
         )
+    origins = edge["origins"]
     return {
-        "origins": origin_patterns(edge["origins"]),
+        "origins": origin_patterns(origins),
+        "credentialed": origin_patterns(
+            origins if origins.get("wildcard_credentials") else {"exact": origins.get("exact", [])}
+        ),
         "upstreams": [
             # The path names a document, and all its sockets must reach the same host.
             {

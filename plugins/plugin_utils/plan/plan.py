@@ -153,6 +153,8 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "drain": service["drain"],
         "hold": service["hold"] or 0,
         "statsd": "%s:%d" % STATSD_ADDRESS if service["statsd"] else "",
+        # Whether it gets the credentials of its host: only where the environment says what they allow.
+        "aws": service["aws"] and name in ((model.environment["aws"] or {}).get("permissions") or {}),
         "process_pattern": process_pattern(model, name),
         "hand_off": service["hand_off"] or "",
         "keep": {"releases": service["keep"]["releases"], "bytes": values.size_in_bytes(service["keep"]["size"])},
@@ -260,7 +262,10 @@ def plan(model: Model) -> dict[str, Any]:
             "virtual_hosts": virtual_hosts(model),
             "upstreams": upstreams(model),
             "beside": beside_edge(model),
-            "origins": {key: list(value) for key, value in model.origins.items()},
+            "origins": {
+                **{key: list(value) for key, value in model.origins.items()},
+                "wildcard_credentials": environment["cors"]["wildcard_credentials"],
+            },
         },
         "tls": tls_settings(model),
         "budget": connection_budget(model),

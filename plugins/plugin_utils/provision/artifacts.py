@@ -9,7 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, integer, keys
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    Key,
+    integer,
+    items,
+    keys,
+    text,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
@@ -18,6 +24,13 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import 
 KEYS: dict[str, Key] = {
     "old_versions_days": Key(integer(1, 3650), 30),
     "abort_uploads_days": Key(integer(1, 365), 7),
+    "writers": Key(
+        items(
+            text(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", "the ARN of one role"),
+            "a list of roles such as ['arn:aws:iam::111122223333:role/build-production']",
+        ),
+        [],
+    ),
 }
 CHECK = keys(KEYS, "a mapping such as {old_versions_days: 30}")
 
@@ -25,7 +38,8 @@ CHECK = keys(KEYS, "a mapping such as {old_versions_days: 30}")
 def derive(model: Model) -> dict[str, Any]:
     """Return the bucket of C(platform_environment.artifacts); C(bucket) is empty if artifacts are kept elsewhere."""
     settings = model.environment["aws"]["artifacts"]
-    bucket = plans.artifact_store(model.environment["artifacts"]).get("bucket", "")
+    store = plans.artifact_store(model.environment["artifacts"])
+    bucket = store.get("bucket", "")
     partition = "aws-cn" if model.environment["region"].startswith("cn-") else "aws"
     arn = f"arn:{partition}:s3:::{bucket}"
     tls_only = {
@@ -36,9 +50,21 @@ def derive(model: Model) -> dict[str, Any]:
         "Resource": [arn, f"{arn}/*"],
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
+    statements = [tls_only]
+    if settings["writers"]:
+        statements.append(
+            {
+                "Sid": "WritersOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"],
+                "Resource": f"{arn}/{store.get('prefix', '')}*",
+                "Condition": {"ArnNotEquals": {"aws:PrincipalArn": settings["writers"]}},
+            }
+        )
     return {
         "bucket": bucket,
-        "policy": {"Version": "2012-10-17", "Statement": [tls_only]},
+        "policy": {"Version": "2012-10-17", "Statement": statements},
         "old_versions_days": settings["old_versions_days"],
         "abort_uploads_days": settings["abort_uploads_days"],
         "rule": "fivepointers",

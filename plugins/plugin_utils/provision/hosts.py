@@ -26,16 +26,18 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge.configuration import certificate_names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import EDGE
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
     artifact_store,
     connection_budget,
     service_spec,
+    virtual_hosts,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import count
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import secret_references
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam, permissions
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     security_groups as aws_security_groups,
 )
@@ -183,11 +185,15 @@ def _policy(model: Model, services: Sequence[str], reads: Iterable[str] | None) 
     read them from AWS, unless the settings allow it."""
     statements = _basics(model)
     if EDGE in services and model.environment["tls"]["mode"] == "acme":
+        names = {f"_acme-challenge.{name.removeprefix('*.')}" for name in certificate_names(virtual_hosts(model))}
+        record_names = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
         only = {
-            "ForAllValues:StringLike": {
-                "route53:ChangeResourceRecordSetsNormalizedRecordNames": "_acme-challenge.*",
-                "route53:ChangeResourceRecordSetsRecordTypes": "TXT",
-            }
+            "ForAllValues:StringEquals": {
+                record_names: sorted(names),
+                "route53:ChangeResourceRecordSetsRecordTypes": ["TXT"],
+            },
+            # All of no values are equal to anything.
+            "Null": {record_names: "false"},
         }
         statements.append(_allow(["route53:ListHostedZones", "route53:GetChange"], "*"))
         statements.append(_allow(["route53:ChangeResourceRecordSets"], "arn:aws:route53:::hostedzone/*", only))
@@ -212,6 +218,8 @@ def _policy(model: Model, services: Sequence[str], reads: Iterable[str] | None) 
     store = artifact_store(model.environment["artifacts"])
     if "artifacts" in (reads or ()) and store:
         statements.append(_allow(["s3:GetObject"], f"arn:aws:s3:::{store['bucket']}/{store['prefix']}*"))
+    for stated in permissions.allowed(model, services):
+        statements.append(_allow(stated["actions"], stated["resources"], stated["conditions"]))
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -347,6 +355,12 @@ def compare(
                     f"host {name} ({item['instance_id']}) is a {item['instance_type']}, but aws.hosts.{group['group']}"
                     f".type is {group['type']}: a host keeps its type until it is replaced (-e terminate=…)"
                 )
+            profile = _profile(item)
+            if profile != group["role"]:
+                result["notices"].append(
+                    f"host {name} ({item['instance_id']}) has the role {profile or 'none'}, but its services need "
+                    f"{group['role']}: a host keeps its role until it is replaced (-e terminate=…)"
+                )
         used = [item["subnet_id"] for item in members]
         for name in names[len(members) :]:
             subnet = min(network["private"], key=used.count, default="")
@@ -439,8 +453,12 @@ def _is_ours(derived: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
         return False
     if tags.get("ManagedBy") == MANAGED_BY and tags.get("Environment") == derived["environment"]:
         return True
-    profile = str((item.get("iam_instance_profile") or {}).get("arn", "")).rpartition("/")[2]
-    return profile in {group["role"] for group in derived["groups"].values()}
+    return _profile(item) in {group["role"] for group in derived["groups"].values()}
+
+
+def _profile(item: Mapping[str, Any]) -> str:
+    """Return the name of a host's instance profile, which is that of its role; empty if it has none."""
+    return str((item.get("iam_instance_profile") or {}).get("arn", "")).rpartition("/")[2]
 
 
 def _belongs(derived: Mapping[str, Any], group: Mapping[str, Any], item: Mapping[str, Any]) -> bool:

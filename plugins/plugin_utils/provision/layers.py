@@ -35,6 +35,8 @@ LAYERS = (
     "schedule",
     "monitoring",
 )
+# The hosts have these: what services may do in AWS.
+SETTINGS = (*LAYERS, "permissions")
 
 
 def layer(name: str) -> ModuleType:
@@ -47,8 +49,8 @@ def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
     stated = any_mapping(report, path, value)
     if stated is None:
         return None
-    fields = {name: Key(layer(name).CHECK) for name in LAYERS}
-    return keys(fields, "a mapping of layers to their settings")(report, path, {name: {} for name in LAYERS} | stated)
+    fields = {name: Key(layer(name).CHECK) for name in SETTINGS}
+    return keys(fields, "a mapping of layers to their settings")(report, path, {name: {} for name in SETTINGS} | stated)
 
 
 def complete(model: Model) -> None:
@@ -62,9 +64,9 @@ def complete(model: Model) -> None:
 def problems(report: Report, model: Model) -> None:
     """Check each layer against the whole model. Problems of single values were reported before."""
     aws = model.environment["aws"]
-    if aws is None or any(aws[name] is None for name in LAYERS):
+    if aws is None or any(aws[name] is None for name in SETTINGS):
         return
-    for module in map(layer, LAYERS):
+    for module in map(layer, SETTINGS):
         if hasattr(module, "problems"):
             module.problems(report, model)
 

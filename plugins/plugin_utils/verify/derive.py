@@ -124,6 +124,7 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
     if service["listens"] != "websocket":
         # A health check may answer JSON, which needs fewer headers than a page.
         page: Check = {"url": f"{base}/", "status": BELOW_500, "headers": HEADERS_OF_ALL + HEADERS_OF_PAGES}
+        page["scripts"] = True
         other: Check = {"url": probe, "status": status, "headers": HEADERS_OF_ALL}
         add("sends security headers", edge, **(page if service["pages"] else other))
     for name in service["checks"]:
@@ -169,12 +170,18 @@ def cors_checks(plan: Mapping[str, Any], service: Mapping[str, Any], url: str, w
             "matches": f"^{re.escape(origin)}$" + (r"|^\*$" if own else ""),
         }
         vary = {"header": "vary", "matches": r"(?i)(^|[\s,])origin($|[\s,])"}
+        origins = plan["edge"]["origins"]
+        trusted = origin in origins["exact"] or origins["wildcard_credentials"]
+        cookies = {
+            "header": "access-control-allow-credentials",
+            **({"matches": "^true$"} if trusted else {"absent": True}),
+        }
         checks.append(
             {
                 "name": f"allows {origin}",
                 "url": url,
                 "send": {"Origin": origin},
-                "headers": [echo] if own else [echo, vary],
+                "headers": [echo] if own else [echo, vary, cookies],
             }
         )
     checks += [
@@ -453,6 +460,21 @@ def broken_rules(headers: Iterable[tuple[str, str]], rules: Sequence[Mapping[str
         elif not any(re.search(rule["matches"], value) for value in values):
             found.append(came)
     return found
+
+
+def blocked_scripts(headers: Iterable[tuple[str, str]], page: str) -> int:
+    """How many inline scripts of a page lack the nonce that its policy asks for, so that browsers do not run them.
+
+    A policy with hashes may allow them by these.
+    """
+    policy = " ".join(value for name, value in headers if name.lower() == "content-security-policy")
+    nonces = set(re.findall(r"'nonce-([^']+)'", policy))
+    if not nonces or "'sha" in policy:
+        return 0
+    scripts = re.findall(r"(?i)<script\b([^>]*)>", page)
+    # What is no JavaScript is data, and what has an address is allowed by that.
+    inline = [script for script in scripts if not re.search(r"(?i)\bsrc\s*=|type\s*=\s*[\"'][^\"']*json", script)]
+    return sum(not any(f'nonce="{nonce}"' in script for nonce in nonces) for script in inline)
 
 
 def expected_text(check: Mapping[str, Any]) -> str:

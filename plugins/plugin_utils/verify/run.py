@@ -26,6 +26,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify impor
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     SECRET_KEY,
     Check,
+    blocked_scripts,
     broken_rules,
     expected_text,
     fits,
@@ -34,6 +35,11 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.deriv
 )
 
 Result = dict[str, Any]
+
+UNSIGNED = (
+    "the page was rendered during the build; render it for each request, "
+    "or set csp: {script-src: \"'unsafe-inline'\"} for the service"
+)
 
 
 class StepError(Exception):
@@ -218,6 +224,9 @@ class Walker:
             reason = http_client.likely(answer.status) if not fits(answer.status, check["status"]) else ""
             return "failed", f"{answer.describe()} ({'; '.join(wrong)})", reason
         walk.save(check.get("save", {}), answer)
+        if check.get("scripts") and (blocked := blocked_scripts(answer.headers, answer.text)):
+            came = f"{check['url']} has {blocked} inline scripts without the nonce of its policy, which browsers block"
+            return "warning", came, UNSIGNED
         return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
 
     def _certificate(self, check: Check, walk: Walk) -> tuple[str, str, str]:

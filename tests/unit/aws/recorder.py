@@ -72,6 +72,12 @@ NAMES = {
 }
 # Services whose ARNs have no region.
 GLOBAL = {"cloudwatch:dashboard", "iam"}
+# What policies allow only with the tag of the environment in the call.
+TAGGED = {
+    f"ec2:Create{name}"
+    for name in ("InternetGateway", "LaunchTemplate", "RouteTable", "SecurityGroup", "Subnet", "Vpc")
+} | {"ec2:RunInstances", "iam:CreateRole", "rds:CreateDBInstance", "rds:CreateDBParameterGroup"}
+TAGGED |= {"rds:CreateDBSubnetGroup"}
 # Every call is allowed for everybody.
 FREE = {"sts:GetCallerIdentity"}
 
@@ -88,11 +94,15 @@ class Call(NamedTuple):
 
     action: str
     resource: str
+    # Those that the call gives to what it makes, where it is a form.
+    tags: tuple[tuple[str, str], ...] = ()
 
     def of_environment(self, name: str, bucket: str = "") -> Call:
         """Return the call with the policies' own names in the place of these."""
         found = self.resource.replace(f":::{bucket}", ":::EXAMPLE-ARTIFACTS") if bucket else self.resource
-        return self._replace(resource=re.sub(rf"(?<=[:/]){re.escape(name)}(?=[-/]|$)", "EXAMPLE-ENVIRONMENT", found))
+        tags = tuple((key, "EXAMPLE-ENVIRONMENT" if value == name else value) for key, value in self.tags)
+        found = re.sub(rf"(?<=[:/]){re.escape(name)}(?=[-/]|$)", "EXAMPLE-ENVIRONMENT", found)
+        return self._replace(resource=found, tags=tags)
 
 
 class Api:
@@ -197,7 +207,15 @@ def read(environ: Mapping[str, Any], body: bytes) -> Call | None:
     if body.startswith(b"{"):
         given |= json.loads(body)
     service = POLICY_NAMES.get(service, service)
-    return Call(f"{service}:{operation}", resource(service, path, given))
+    return Call(f"{service}:{operation}", resource(service, path, given), request_tags(form))
+
+
+def request_tags(form: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
+    """Return the tags in a form, each service's in its own way."""
+    found = {name: values[0] for name, values in form.items()}
+    pattern = re.compile(r"((?:TagSpecification\.\d+\.)?Tags?\.(?:member\.|Tag\.)?\d+)\.Key")
+    names = [match[1] for name in sorted(found) if (match := pattern.fullmatch(name))]
+    return tuple(dict.fromkeys((found[f"{name}.Key"], found.get(f"{name}.Value", "")) for name in names))
 
 
 def recorded(path: Path) -> list[Call]:
@@ -285,12 +303,46 @@ def many(value: str | list[str]) -> list[str]:
 
 
 def allowed(policy: str, call: Call) -> bool:
-    """Return whether a policy allows a call. Conditions are taken as met: moto does not know them."""
+    """Return whether a policy allows a call. Conditions on the tags that it gives are judged, others taken as met."""
+    given: dict[str, Any] = {f"aws:RequestTag/{key}": value for key, value in call.tags}
     return any(
         call.action in many(statement["Action"])
         and (not call.resource or any(fnmatch.fnmatchcase(call.resource, item) for item in many(statement["Resource"])))
+        and all(met(*condition, given) for condition in conditions(statement) if condition[1] in given)
         for statement in statements(policy)
     )
+
+
+def permits(policy: str, action: str, resource: str, context: Mapping[str, Any]) -> bool:
+    """Return what IAM says to an action on a resource. context: what it compares conditions with; all that there is."""
+    said = {
+        statement["Effect"]
+        for statement in statements(policy)
+        if action in many(statement["Action"])
+        and any(fnmatch.fnmatchcase(resource, item) for item in many(statement["Resource"]))
+        and all(met(*condition, context) for condition in conditions(statement))
+    }
+    return said == {"Allow"}
+
+
+def conditions(statement: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Return the conditions of a statement: operator, key, and values."""
+    stated = statement.get("Condition", {})
+    return [(operator, key, many(values)) for operator in stated for key, values in stated[operator].items()]
+
+
+def met(operator: str, key: str, wanted: list[str], context: Mapping[str, Any]) -> bool:
+    """Return whether a condition is met, as IAM evaluates it."""
+    quantifier, _, word = operator.rpartition(":")
+    comparison = word.removesuffix("IfExists")
+    if comparison == "Null":
+        return (key not in context) == (wanted == ["true"])
+    if key not in context:
+        return word != comparison or quantifier == "ForAllValues" or "Not" in comparison
+    compare = {"StringEquals": str.__eq__, "StringNotEquals": str.__eq__, "StringLike": fnmatch.fnmatchcase}[comparison]
+    found = [any(compare(value, item) for item in wanted) for value in many(context[key])]
+    fits = all(found) if quantifier == "ForAllValues" else any(found)
+    return fits != ("Not" in comparison)
 
 
 def refused(policies: str | Iterable[str], calls: Iterable[Call]) -> list[Call]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -28,7 +30,7 @@ BOOK = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{ ansible_playbook_python }}"
-    __store: {bucket: EXAMPLE-ARTIFACTS, prefix: builds/}
+    __store: {bucket: EXAMPLE-ARTIFACTS, prefix: EXAMPLE-ENVIRONMENT/}
     __choice: {}
     __fetched: [api]
     __plan: {environment: {artifacts: "{{ __store }}", region: ap-northeast-2, artifact_keys: []}}
@@ -161,11 +163,173 @@ def test_reporting_errors_needs_what_its_policy_says(api: recorder.Api) -> None:
 @pytest.mark.parametrize(
     "call, fits",
     [
-        (recorder.Call("s3:GetObject", "arn:aws:s3:::EXAMPLE-ARTIFACTS/a/b"), True),
+        (recorder.Call("s3:GetObject", "arn:aws:s3:::EXAMPLE-ARTIFACTS/EXAMPLE-ENVIRONMENT/a/b"), True),
         (recorder.Call("s3:GetObject", "arn:aws:s3:::other/a"), False),
-        (recorder.Call("s3:PutObject", "arn:aws:s3:::EXAMPLE-ARTIFACTS/a"), False),
+        (recorder.Call("s3:PutObject", "arn:aws:s3:::EXAMPLE-ARTIFACTS/EXAMPLE-ENVIRONMENT/a"), False),
         (recorder.Call("ec2:RunInstances", ""), False),
     ],
 )
 def test_a_call_too_many_would_be_noticed(call: recorder.Call, fits: bool) -> None:
     assert recorder.allowed("deploy", call) is fits
+
+
+# --- what a policy must not allow -----------------------------------------------------------
+
+OWN, OTHER, UNTAGGED = (
+    {"aws:ResourceTag/Environment": "EXAMPLE-ENVIRONMENT"},
+    {"aws:ResourceTag/Environment": "x"},
+    {},
+)
+#: What somebody adds to a call to have it taken for one of this environment.
+CLAIM = {"aws:RequestTag/Environment": "EXAMPLE-ENVIRONMENT"}
+READS = re.compile(r"[a-z0-9-]+:(?:BatchGet|Describe|FilterLogEvents|Get|List|Scan)\w*")
+MAKES = re.compile(r"[a-z0-9-]+:(?:Allocate|Create(?!Tags)|Put|Run|Store)\w*")
+#: What is written in spite of its tags, and why. All else needs this environment's tag, or has its name.
+IN_SPITE_OF_TAGS = {
+    ("provision_database", "rds:CreateDBInstance"): "The account's default options, which it cannot change.",
+    ("provision_database", "rds:ModifyDBInstance"): "The same.",
+    ("provision_database", "secretsmanager:CreateSecret"): "Only RDS makes names that begin with rds!.",
+    ("provision_database", "secretsmanager:TagResource"): "The same: RDS gives these their tags.",
+    ("provision_edge", "route53:ChangeTagsForResource"): "Route 53 knows no tags there.",
+    ("provision_edge", "route53:CreateHostedZone"): "Has no resource.",
+    ("provision_hosts", "ec2:RunInstances"): "Images, key pairs and new interfaces, which it only uses.",
+    ("provision_monitoring", "logs:PutQueryDefinition"): "Has no resource.",
+    ("provision_network", "ec2:AllocateAddress"): "The module gives a new address its tags afterwards.",
+    ("provision_network", "ec2:CreateNatGateway"): "So it is used without.",
+    ("provision_network", "ec2:CreateTags"): "And then tagged. An untagged address of others could be, as well.",
+    ("provision_network", "route53:AssociateVPCWithHostedZone"): "Route 53 knows no tags there.",
+}
+
+
+def reached(name: str) -> set[tuple[str, str]]:
+    """Return the actions that a policy allows on what has no tag, or another environment's."""
+    found = set()
+    for statement in recorder.statements(name):
+        for action in filter(lambda item: not READS.fullmatch(item), recorder.many(statement["Action"])):
+            for pattern in recorder.many(statement["Resource"]):
+                named = "EXAMPLE-" in pattern
+                made = pattern.replace("*", "x") if pattern != "*" else "arn:aws:x:x:x:x"
+                # A name can be a part of another environment's. What is made now has no tag yet.
+                for tags in (OTHER,) if named else (OTHER, UNTAGGED):
+                    for claim in ({},) if MAKES.fullmatch(action) else ({}, CLAIM):
+                        # By the name alone is enough where that is no prefix.
+                        prefix = not named or re.search(r"EXAMPLE-ENVIRONMENT-[\w-]*\*", pattern)
+                        if prefix and recorder.permits(name, action, made, {**tags, **claim}):
+                            found.add((name, action))
+    return found
+
+
+def test_what_others_have_and_what_has_no_tag_is_out_of_reach() -> None:
+    found = set().union(*map(reached, POLICIES))
+    assert found == set(IN_SPITE_OF_TAGS)
+
+
+ROUTE53 = "route53:ChangeResourceRecordSets"
+
+
+def records(names: str, kind: str = "A", action: str = "UPSERT") -> dict[str, list[str]]:
+    return {f"{ROUTE53}NormalizedRecordNames": [names], f"{ROUTE53}RecordTypes": [kind], f"{ROUTE53}Actions": [action]}
+
+
+ROLE, OTHERS_ROLE = "arn:aws:iam::111122223333:role/EXAMPLE-ENVIRONMENT-", "arn:aws:iam::111122223333:role/production-"
+EC2 = "arn:aws:ec2:ap-northeast-2:111122223333:"
+TO_EC2, TO_LAMBDA = ({"iam:PassedToService": f"{name}.amazonaws.com"} for name in ("ec2", "lambda"))
+BUILDS = "arn:aws:s3:::EXAMPLE-ARTIFACTS"
+SECRET = "arn:aws:secretsmanager:ap-northeast-2:111122223333:secret:"
+SIGNING = f"{SECRET}fivepointers-build/EXAMPLE-ENVIRONMENT/key-AbCdEf"
+READ_SECRET = "secretsmanager:GetSecretValue"
+CLEANUP = "unused_resources_cleanup"
+ZONE = "arn:aws:route53:::hostedzone/Z1"
+LAUNCH = {"ec2:CreateAction": "RunInstances"}
+KEPT = {"aws:ResourceTag/Keep": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "action", "resource", "context", "fits"),
+    [
+        # Who builds for one environment does not write what another one runs, nor read its key.
+        ("build", "s3:PutObject", f"{BUILDS}/EXAMPLE-ENVIRONMENT/api/latest.json", {}, True),
+        ("build", "s3:PutObject", f"{BUILDS}/production/api/latest.json", {}, False),
+        ("build", "s3:PutObject", f"{BUILDS}/EXAMPLE-ENVIRONMENT-eu/api/latest.json", {}, False),
+        ("build", "s3:PutObject", f"{BUILDS}/latest.json", {}, False),
+        ("build", "s3:DeleteObject", f"{BUILDS}/EXAMPLE-ENVIRONMENT/api/latest.json", {}, False),
+        ("build", "s3:PutBucketPolicy", BUILDS, {}, False),
+        ("build", READ_SECRET, SIGNING, {}, True),
+        ("build", READ_SECRET, f"{SECRET}fivepointers-build/production/key-AbCdEf", {}, False),
+        ("build", READ_SECRET, f"{SECRET}fivepointers/EXAMPLE-ENVIRONMENT/jwt-AbCdEf", {}, False),
+        # Who deploys neither writes artifacts nor signs them.
+        ("deploy", "s3:GetObject", f"{BUILDS}/EXAMPLE-ENVIRONMENT/api/latest.json", {}, True),
+        ("deploy", "s3:PutObject", f"{BUILDS}/EXAMPLE-ENVIRONMENT/api/latest.json", {}, False),
+        ("deploy", "s3:GetObject", f"{BUILDS}/production/api/latest.json", {}, False),
+        ("deploy", READ_SECRET, SIGNING, {}, False),
+        ("deploy", READ_SECRET, f"{SECRET}fivepointers/production/jwt-AbCdEf", {}, False),
+        # Roles: one's own, and for one service.
+        ("provision_hosts", "iam:PutRolePolicy", f"{ROLE}host", OWN, True),
+        ("provision_hosts", "iam:PutRolePolicy", f"{ROLE}host-api", UNTAGGED, False),
+        ("provision_hosts", "iam:PutRolePolicy", f"{OTHERS_ROLE}host", OTHER, False),
+        ("provision_hosts", "iam:TagRole", f"{ROLE}host", OWN, True),
+        ("provision_hosts", "iam:TagRole", f"{ROLE}host", {**OWN, "aws:RequestTag/Environment": "x"}, False),
+        ("provision_hosts", "iam:TagRole", f"{ROLE}host-eu", {**OTHER, **CLAIM}, False),
+        ("provision_hosts", "iam:PutRolePolicy", "arn:aws:iam::111122223333:role/Admin", OWN, False),
+        ("provision_hosts", "iam:UpdateAssumeRolePolicy", f"{ROLE}deploy", OWN, False),
+        ("provision_hosts", "iam:AttachRolePolicy", f"{ROLE}host", OWN, False),
+        ("provision_hosts", "iam:CreateRole", f"{ROLE}host", CLAIM, True),
+        ("provision_hosts", "iam:CreateRole", f"{ROLE}host", {}, False),
+        ("provision_hosts", "iam:PassRole", f"{ROLE}host-api", TO_EC2, True),
+        ("provision_hosts", "iam:PassRole", f"{ROLE}host-api", TO_LAMBDA, False),
+        ("provision_hosts", "iam:PassRole", f"{OTHERS_ROLE}host", TO_EC2, False),
+        ("provision_schedules", "iam:PassRole", f"{ROLE}host", TO_EC2, False),
+        ("db_access", "iam:PassRole", f"{ROLE}schedule", {"iam:PassedToService": "scheduler.amazonaws.com"}, False),
+        # A tag is no way to take something over.
+        ("provision_hosts", "ec2:CreateTags", f"{EC2}instance/i-1", {**OWN, **CLAIM}, True),
+        ("provision_hosts", "ec2:CreateTags", f"{EC2}instance/i-1", {**CLAIM, **LAUNCH}, True),
+        ("provision_hosts", "ec2:CreateTags", f"{EC2}instance/i-1", CLAIM, False),
+        ("provision_hosts", "ec2:CreateTags", f"{EC2}instance/i-1", {**OTHER, **CLAIM}, False),
+        ("provision_hosts", "ec2:CreateTags", f"{EC2}instance/i-1", {**OWN, "aws:RequestTag/Environment": "x"}, False),
+        ("provision_hosts", "ec2:TerminateInstances", f"{EC2}instance/i-1", UNTAGGED, False),
+        ("provision_network", "ec2:CreateTags", f"{EC2}vpc/vpc-1", CLAIM, False),
+        ("provision_network", "ec2:CreateRoute", f"{EC2}route-table/rtb-1", UNTAGGED, False),
+        ("provision_network", "ec2:CreateSubnet", f"{EC2}vpc/vpc-1", CLAIM, False),
+        ("provision_network", "ec2:AuthorizeSecurityGroupIngress", f"{EC2}security-group/sg-1", OTHER, False),
+        ("power", "ec2:StopInstances", f"{EC2}instance/i-1", UNTAGGED, False),
+        # The domain's names, and no mail or delegation.
+        ("provision_edge", ROUTE53, ZONE, records("api.EXAMPLE-DOMAIN"), True),
+        ("provision_edge", ROUTE53, ZONE, records("api.other.com"), False),
+        ("provision_edge", ROUTE53, ZONE, records("api.EXAMPLE-DOMAIN", "NS"), False),
+        ("provision_edge", ROUTE53, ZONE, records("api.EXAMPLE-DOMAIN", action="DELETE"), False),
+        ("provision_edge", ROUTE53, ZONE, {}, False),
+        # The clean-up.
+        (CLEANUP, "ec2:DeleteVolume", f"{EC2}volume/v", OWN, True),
+        (CLEANUP, "ec2:DeleteVolume", f"{EC2}volume/v", {**OWN, **KEPT}, False),
+        (CLEANUP, "ec2:DeleteVolume", f"{EC2}volume/v", UNTAGGED, False),
+        (CLEANUP, "rds:DeleteDBSnapshot", "arn:aws:rds:a:1:snapshot:before", OTHER, False),
+        (CLEANUP, "logs:PutRetentionPolicy", "arn:aws:logs:a:1:log-group:/x", {**OWN, **KEPT}, False),
+        ("unused_resources", "ec2:DeleteVolume", f"{EC2}volume/v", OWN, False),
+    ],
+)  # fmt: skip
+def test_what_a_policy_must_not_allow(
+    policy: str, action: str, resource: str, context: dict[str, Any], fits: bool
+) -> None:
+    """Each with what it has to allow, so that it is not the question that is wrong."""
+    assert recorder.permits(policy, action, resource, context) is fits
+
+
+@pytest.mark.parametrize(
+    ("operator", "wanted", "found", "fits"),
+    [
+        ("StringEquals", "a", {"k": "a"}, True),
+        ("StringEquals", "a", {}, False),
+        ("StringEqualsIfExists", "a", {}, True),
+        ("StringEqualsIfExists", "a", {"k": "b"}, False),
+        ("StringNotEquals", "a", {}, True),
+        ("StringNotEquals", "a", {"k": "a"}, False),
+        ("StringLike", "a*", {"k": "ab"}, True),
+        ("ForAllValues:StringEquals", ["a", "b"], {"k": ["a", "c"]}, False),
+        ("ForAllValues:StringEquals", ["a", "b"], {"k": ["b"]}, True),
+        ("ForAllValues:StringEquals", ["a", "b"], {}, True),
+        ("Null", "true", {}, True),
+        ("Null", "false", {}, False),
+    ],
+)
+def test_conditions_are_judged_as_iam_does(operator: str, wanted: Any, found: dict[str, Any], fits: bool) -> None:
+    assert recorder.met(operator, "k", recorder.many(wanted), found) is fits

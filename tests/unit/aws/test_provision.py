@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import provision as filters
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import Flow, flows
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
     database_access as aws_database_access,
@@ -635,6 +637,141 @@ def test_a_host_may_do_what_hosts_do_and_no_more(load: Load, environment: dict[s
     assert {name: group["role"] for name, group in derived["groups"].items()} == {
         "edge": "staging-host-edge", "api": "staging-host", "more": "staging-host",
     }  # fmt: skip
+    (acme,) = [role for role in derived["roles"] if role["name"] == "staging-host-edge"]
+    (only,) = [item for item in json.loads(acme["policy"])["Statement"] if "Change" in item["Action"][0]]
+    names = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+    assert only["Condition"]["ForAllValues:StringEquals"] == {
+        # Neither those of another environment of the same domain, nor anything else of the zone.
+        names: ["_acme-challenge.example.com"],
+        "route53:ChangeResourceRecordSetsRecordTypes": ["TXT"],
+    }
+    assert only["Condition"]["Null"] == {names: "false"}
+
+
+def test_what_a_service_may_do_is_on_the_role_of_its_hosts(services: dict[str, Any], load: Load) -> None:
+    services["services"]["api"]["aws"] = services["services"]["collab"]["aws"] = True
+    uploads = {"actions": ["s3:GetObject", "s3:PutObject"], "resources": ["arn:aws:s3:::shop-uploads/*"]}
+    here = {"StringEquals": {"aws:RequestedRegion": "ap-northeast-2"}}
+    model = load(hosts=HOSTS, permissions={"api": [{**uploads, "conditions": here}], "collab": []})
+    derived = aws_hosts.derive(model)
+    assert {name: group["role"] for name, group in derived["groups"].items()} == {
+        "edge": "staging-host", "api": "staging-host-api", "more": "staging-host",
+    }  # fmt: skip
+    policies = {role["name"]: json.loads(role["policy"])["Statement"] for role in derived["roles"]}
+    assert [entry for entry in policies["staging-host-api"] if entry not in policies["staging-host"]] == [
+        {"Effect": "Allow", "Action": uploads["actions"], "Resource": uploads["resources"], "Condition": here}
+    ]
+    asks = {name: plans.service_spec(model, name)["aws"] for name in model.services}
+    assert asks == {"api": True, "collab": True, "frontend": False, "sites": False}
+
+
+def test_a_host_that_was_launched_with_another_role_is_reported(services: dict[str, Any], load: Load) -> None:
+    services["services"]["api"]["aws"] = True
+    world = World(functools.partial(load, permissions={"api": []}), HOSTS)
+    assert world.found(HOSTS)["notices"] == []
+    statement = {"actions": ["sqs:SendMessage"], "resources": ["arn:aws:sqs:ap-northeast-2:111122223333:orders"]}
+    world.load = functools.partial(load, permissions={"api": [statement]})
+    assert world.found(HOSTS)["notices"] == [
+        f"host staging-api-{number} (i-0000000{number + 1}) has the role staging-host, but its services need "
+        "staging-host-api: a host keeps its role until it is replaced (-e terminate=…)"
+        for number in (1, 2)
+    ]
+
+
+QUEUE = "arn:aws:sqs:ap-northeast-2:111122223333:orders"
+
+
+@pytest.mark.parametrize(
+    ("actions", "resources", "where", "problem"),
+    [
+        ("*", QUEUE, "actions[0]", "not valid"),
+        ("s3:*", QUEUE, "actions[0]", "a pattern also allows actions that AWS adds later"),
+        ("s3:Get*", QUEUE, "actions[0]", "a pattern"),
+        ("iam:PassRole", QUEUE, "actions[0]", "give itself any permission"),
+        ("iam:PutRolePolicy", QUEUE, "actions[0]", "give itself any permission"),
+        ("organizations:LeaveOrganization", QUEUE, "actions[0]", "give itself any permission"),
+        ("sts:GetFederationToken", QUEUE, "actions[0]", "give itself any permission"),
+        ("ssm:SendCommand", QUEUE, "actions[0]", "as root on hosts"),
+        ("ec2-instance-connect:SendSSHPublicKey", QUEUE, "actions[0]", "give itself"),
+        ("s3:PutBucketPolicy", QUEUE, "actions[0]", "who else may use"),
+        ("lambda:AddPermission", QUEUE, "actions[0]", "who else may use"),
+        ("kms:CreateGrant", QUEUE, "actions[0]", "who else may use"),
+        ("s3:GetObject", "*", "resources[0]", "not valid"),
+        ("s3:GetObject", "arn:aws:s3:::*", "resources[0]", "names no resource"),
+        ("s3:GetObject", "arn:aws:s3:::shop-*/x", "resources[0]", "names no resource"),
+        ("sqs:SendMessage", "arn:aws:sqs:*:*:*", "resources[0]", "names no resource"),
+        ("dynamodb:GetItem", "arn:aws:dynamodb:*:*:table/*", "resources[0]", "names no resource"),
+        ("ssm:GetParameter", "arn:aws:ssm:*:*:parameter/*", "resources[0]", "names no resource"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:*", "resources[0]", "names no resource"),
+        ("sts:AssumeRole", "arn:aws:iam::111122223333:role/shop-*", "resources[0]", "any role that fits"),
+        ("sts:AssumeRole", "arn:aws:iam::*:role/shop", "resources[0]", "any role that fits"),
+        ("s3:PutObject", "arn:aws:s3:::builds/staging/*", "resources[0]", "where artifacts are"),
+        (
+            "secretsmanager:GetSecretValue",
+            "arn:aws:secretsmanager:*:*:secret:fivepointers-build/*",
+            "resources[0]",
+            "the key that signs artifacts",
+        ),
+    ],
+)
+def test_wide_permissions_are_refused(
+    services: dict[str, Any], environment: dict[str, Any], actions: str, resources: str, where: str, problem: str
+) -> None:
+    services["services"]["api"]["aws"] = True
+    environment |= {
+        "artifacts": "s3://builds/staging",
+        "artifact_signing": {
+            "keys": ["MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="],
+            "private_key": {"secretsmanager": "fivepointers-build/staging/key"},
+        },
+    }
+    aws = {"permissions": {"api": [{"actions": [actions], "resources": [resources]}]}}
+    (found,) = catalogue.read(services, {**environment, "aws": aws})[1]
+    assert found.path == f"platform_environment.aws.permissions.api[0].{where}"
+    assert problem in found.problem and found.fix
+    assert str(found.value).strip('"') in (actions, resources)
+
+
+@pytest.mark.parametrize(
+    ("actions", "resources"),
+    [
+        ("s3:GetObject", "arn:aws:s3:::shop-uploads/*"),
+        ("sqs:SendMessage", "arn:aws:sqs:ap-northeast-2:*:shop-*"),
+        ("dynamodb:GetItem", "arn:aws:dynamodb:ap-northeast-2:111122223333:table/shop-orders/index/*"),
+        ("ssm:GetParameter", "arn:aws:ssm:ap-northeast-2:*:parameter/shop/*"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:ap-northeast-2:*:secret:shop/key-??????"),
+        ("execute-api:Invoke", "arn:aws:execute-api:ap-northeast-2:*:a1b2c3/*/GET/x"),
+        ("sts:AssumeRole", "arn:aws:iam::111122223333:role/shop-reader"),
+    ],
+)
+def test_narrow_permissions_are_taken(
+    services: dict[str, Any], environment: dict[str, Any], actions: str, resources: str
+) -> None:
+    services["services"]["api"]["aws"] = True
+    aws = {"permissions": {"api": [{"actions": [actions], "resources": [resources]}]}}
+    assert catalogue.read(services, {**environment, "aws": aws})[1] == []
+
+
+def test_permissions_belong_to_services_that_ask_for_them(
+    services: dict[str, Any], environment: dict[str, Any]
+) -> None:
+    services["services"]["api"]["aws"] = True
+    one = {"actions": ["sqs:SendMessage"], "resources": [QUEUE]}
+    refused = {
+        "permissions.api": ({}, "what it may do is missing"),
+        "permissions.sites": ({"api": [], "sites": [one]}, "does not get the credentials"),
+        "permissions.apis": ({"api": [], "apis": [one]}, "unknown service"),
+        "permissions.api[0].actions": ({"api": [{**one, "actions": []}]}, "IAM refuses"),
+        "permissions.api[0].resources": ({"api": [{"actions": one["actions"]}]}, "'resources' is missing"),
+        "permissions.api[0].conditions.StringEquals": ({"api": [{**one, "conditions": {"StringEquals": 1}}]}, "a map"),
+        "permissions.api[0].effect": ({"api": [{**one, "effect": "Deny"}]}, "unknown key"),
+    }
+    for path, (stated, problem) in refused.items():
+        found = catalogue.read(services, {**environment, "aws": {"permissions": stated}})[1]
+        assert [(item.path, problem in item.problem) for item in found] == [(f"platform_environment.aws.{path}", True)]
+    # An environment without AWS needs none, and the service gets none.
+    model = catalogue.load(services, {**environment, "aws": None})
+    assert plans.service_spec(model, "api")["aws"] is False
 
 
 def test_roles_that_are_right_are_left_alone(load: Load) -> None:

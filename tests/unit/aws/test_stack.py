@@ -83,6 +83,7 @@ def test_production_is_protected_unless_it_says_otherwise(load: Load, environmen
         ({"load_balancer": {"idle_timeout": 4000}}, ("load_balancer.idle_timeout", "3600")),
         ({"load_balancer": {"certificate": "*.example.com"}}, ("load_balancer.certificate", "ARN")),
         ({"artifacts": {"old_versions_days": 0}}, ("artifacts.old_versions_days", "from 1")),
+        ({"artifacts": {"writers": ["arn:aws:iam::1:role/*"]}}, ("artifacts.writers[0]", "the ARN of one role")),
         ({"dns": {"zone": "example.com"}}, ("aws.dns.zone", "id of a hosted zone")),
     ],
 )
@@ -295,6 +296,12 @@ def test_a_bucket_of_others_is_left_alone(load: Load, environment: dict[str, Any
     assert not plan["ours"]
     assert plan["changes"] and all("somebody else created the bucket" in line for line in plan["changes"])
     assert aws_artifacts.changes(wanted, {"buckets": []}) == {"ours": True, "changes": ["staging-builds, created"]}
+    build = "arn:aws:iam::111122223333:role/build-staging"
+    environment["artifacts"] = "s3://builds/staging"
+    (_tls, writers) = derived(load(artifacts={"writers": [build]}), "artifacts")["policy"]["Statement"]
+    assert writers["Effect"] == "Deny" and writers["Resource"] == "arn:aws:s3:::builds/staging/*"
+    assert writers["Condition"] == {"ArnNotEquals": {"aws:PrincipalArn": [build]}}
+    environment["artifacts"] = "s3://staging-builds"
     environment["artifacts"] = None
     assert aws_artifacts.changes(derived(load(), "artifacts"), {"buckets": []}) == {"ours": True, "changes": []}
 

@@ -134,6 +134,11 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
     ("snapshot", {"snapshots": [snapshot(StorageTier="archive")]}, 0.5),
     ("snapshot", {"snapshots": [snapshot(days=89.9999)]}, "created only 89 days ago"),
     ("snapshot", {"snapshots": [snapshot()], "images": [image()]}, 2.0),
+    (
+        "snapshot",
+        {"snapshots": [snapshot()], "images": [image()], "parameters": [{"Name": "/golden", "Value": "ami-1"}]},
+        "ami-1 needs it",
+    ),
     ("snapshot", {"snapshots": [snapshot()], "images": [image()], "instances": [instance(ImageId="ami-1")]}, "ami-1"),
     ("snapshot", {"snapshots": [snapshot()], "images": [image(days=89)]}, "ami-1 needs it"),
     (
@@ -145,6 +150,13 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
         "lt-1 needs it",
     ),
     ("image", {"images": [image()]}, 0.0),
+    (
+        "image",
+        {"images": [image()], "parameters": [{"Name": "/golden", "Value": "ami-1,x"}]},
+        "parameter /golden names",
+    ),
+    ("image", {"images": [image()], "parameters": [{"Name": "/golden", "Value": "ami-12"}]}, 0.0),
+    ("image", {"images": [image(Tags=tags(Keep="1"))]}, "it has the tag Keep"),
     ("image", {"images": [image(days=89.9999)]}, "created only 89 days ago"),
     ("image", {"images": [image()], "instances": [instance(ImageId="ami-1")]}, "i-1 runs from it"),
     ("image", {"images": [image()], "instances": [instance(state="terminated", ImageId="ami-1")]}, 0.0),
@@ -187,6 +199,11 @@ CASES: list[tuple[str, dict[str, list[dict[str, Any]]], float | str | None]] = [
         "security_group",
         {"security_groups": [security_group("a")], "load_balancers": [balancer(SecurityGroups=["sg-a"])]},
         "lb",
+    ),
+    (
+        "log_group",
+        {"log_groups": [{"logGroupName": "/a", "Tags": {"Keep": "yes"}}]},
+        "it has the tag Keep",
     ),
     ("log_group", {"log_groups": [{"logGroupName": "/a", "storedBytes": 100_000_000_000}]}, 3.14),
     ("log_group", {"log_groups": [{"logGroupName": "/a", "retentionInDays": 30}]}, "for 30 days"),
@@ -294,6 +311,29 @@ def test_what_is_protected_is_left() -> None:
         [],
         ["instance i-1: termination protection is on"],
     )
+
+
+def test_what_others_own_and_what_nobody_does_is_left() -> None:
+    """For every kind, and also where AWS said nothing of tags."""
+    rules = RULES._replace(environment="staging")
+    for tagged, why in (
+        ({"Tags": tags(Environment="staging")}, ""),
+        ({"Tags": tags(Environment="production")}, "it has the tag Environment=production: clean up with"),
+        ({"Tags": []}, "it has no tag Environment: tag it Environment=staging first"),
+        ({}, "it has no tag Environment"),
+    ):
+        (verdict,) = unused.judge(
+            {"load_balancers": [balancer(Actions=["forward"], **tagged)], "target_groups": []}, rules, ["load_balancer"]
+        )
+        assert verdict.used == ""
+        left = unused.obstacle({"evidence": verdict.evidence}, verdict, set())
+        assert bool(left) == bool(why) and left.startswith(why)
+        (verdict,) = unused.judge(
+            {"database_snapshots": [database_snapshot() | {"TagList": tagged.get("Tags")}], "databases": []},
+            rules,
+            ["database_snapshot"],
+        )
+        assert unused.obstacle({"evidence": verdict.evidence}, verdict, set()).startswith(why)
 
 
 def test_a_snapshot_waits_for_its_image() -> None:

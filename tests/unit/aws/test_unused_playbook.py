@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ class Account:
 
     def __init__(self, api: recorder.Api) -> None:
         self.ec2, self.elb = api.client("ec2"), api.client("elbv2")
-        self.rds, self.logs = api.client("rds"), api.client("logs")
+        self.rds, self.logs, self.ssm = api.client("rds"), api.client("logs"), api.client("ssm")
         self.ids: dict[str, str] = {}
         self.network()
         self.machines()
         self.storage()
         self.balancers()
         self.rest()
+        self.own()
 
     def network(self) -> None:
         ec2 = self.ec2
@@ -82,6 +84,7 @@ class Account:
         for name, tags in (
             ("web", {"Environment": "production"}),
             ("dev", {"Environment": "development"}),
+            ("here", {}),
             ("stopped", {}),
             ("stopped kept", {"Keep": "yes"}),
             ("stopped protected", {}),
@@ -104,7 +107,7 @@ class Account:
 
     def storage(self) -> None:
         ec2 = self.ec2
-        for name, tags in (("volume", []), ("volume kept", KEEP), ("volume for later", [])):
+        for name, tags in (("volume", []), ("volume kept", KEEP), ("volume for later", []), ("volume untagged", [])):
             answer = ec2.create_volume(
                 SnapshotId=self.ids["snapshot"],
                 Size=10,
@@ -113,17 +116,18 @@ class Account:
                 TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": name}, *tags]}],
             )
             self.ids[name] = answer["VolumeId"]
-        for name in ("image used", "image"):
+        for name in ("image used", "image stated", "image"):
             disk = {"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": self.ids["snapshot"]}}
             self.ids[name] = ec2.register_image(Name=name, BlockDeviceMappings=[disk])["ImageId"]
             made = ec2.describe_images(ImageIds=[self.ids[name]])["Images"][0]
             # moto gives each image a snapshot of its own.
             self.ids[f"snapshot of {name}"] = made["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        self.ssm.put_parameter(Name="/golden", Type="String", Value=f"first {self.ids['image stated']}")
         ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData={"ImageId": self.ids["image used"]})
 
     def balancers(self) -> None:
         elb = self.elb
-        for name in ("serving", "idle", "protected", "redirecting"):
+        for name in ("serving", "idle", "idle-elsewhere", "protected", "redirecting"):
             made = elb.create_load_balancer(Name=name, Subnets=self.subnets, SecurityGroups=[self.ids["group used"]])
             self.ids[name] = arn = made["LoadBalancers"][0]["LoadBalancerArn"]
             redirect = {"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "StatusCode": "HTTP_301"}}
@@ -134,18 +138,42 @@ class Account:
                 action = {"Type": "forward", "TargetGroupArn": self.ids[f"targets of {name}"]}
             elb.create_listener(LoadBalancerArn=arn, Protocol="HTTP", Port=80, DefaultActions=[action])
         elb.register_targets(TargetGroupArn=self.ids["targets of serving"], Targets=[{"Id": self.ids["web"]}])
+        others = [{"Key": "Environment", "Value": "production"}]
+        elb.add_tags(ResourceArns=[self.ids["idle-elsewhere"]], Tags=others)
         on = [{"Key": "deletion_protection.enabled", "Value": "true"}]
         elb.modify_load_balancer_attributes(LoadBalancerArn=self.ids["protected"], Attributes=on)
 
     def rest(self) -> None:
-        for name in ("/log", "/log kept"):
-            self.logs.create_log_group(logGroupName=name.replace(" ", "-"))
+        for name, tags in (
+            ("/log", {"Environment": "staging"}),
+            ("/log-kept", {"Environment": "staging"}),
+            ("/log-keep", {"Environment": "staging", "Keep": "yes"}),
+            ("/log-untagged", {}),
+        ):
+            self.logs.create_log_group(logGroupName=name, tags=tags)
         self.logs.put_retention_policy(logGroupName="/log-kept", retentionInDays=30)
         self.rds.create_db_instance(
             DBInstanceIdentifier="db", Engine="mysql", DBInstanceClass="db.t3.micro", AllocatedStorage=20
         )
-        self.rds.create_db_snapshot(DBSnapshotIdentifier="before", DBInstanceIdentifier="db")
-        self.ids |= {"log": "/log", "database snapshot": "before", "environment": "development"}
+        for name, environment in (("before", "staging"), ("elsewhere", "production")):
+            self.rds.create_db_snapshot(
+                DBSnapshotIdentifier=name,
+                DBInstanceIdentifier="db",
+                Tags=[{"Key": "Environment", "Value": environment}],
+            )
+        self.ids |= {"log": "/log", "log untagged": "/log-untagged", "database snapshot": "before"}
+        self.ids |= {"database snapshot elsewhere": "elsewhere", "environment": "staging"}
+        self.ids["environment development"] = "development"
+
+    def own(self) -> None:
+        """Tag what is of this environment: nothing else may be removed."""
+        others = ("dev", "web", "untagged", "elsewhere")
+        tag = [{"Key": "Environment", "Value": "staging"}]
+        ids = {name: value for name, value in self.ids.items() if not any(word in name for word in others)}
+        ec2 = [value for name, value in ids.items() if re.match(r"(eipalloc|[a-z]+)-[0-9a-z]", value) and name != "log"]
+        self.ec2.create_tags(Resources=ec2, Tags=tag)
+        arns = [value for value in ids.values() if value.startswith("arn:aws:elasticloadbalancing")]
+        self.elb.add_tags(ResourceArns=arns, Tags=tag)
 
     def volumes(self) -> dict[str, str]:
         found = self.ec2.describe_volumes()["Volumes"]
@@ -160,12 +188,17 @@ UNUSED = (
     "environment|stopped|stopped protected|volume|volume for later|idle|protected|targets of idle|targets of protected|"
     "gateway|address|endpoint|image|snapshot|snapshot of image|database snapshot|group|log"
 ).split("|")
+# Unused as well, but of others or of nobody.
+FOREIGN = (
+    "environment development|volume untagged|idle-elsewhere|targets of idle-elsewhere|database snapshot elsewhere|"
+    "log untagged"
+).split("|")
 # What is marked in the plan, and goes; the rest of what is marked is left.
 GOES = (
     "environment|stopped|volume|idle|targets of idle|gateway|address|endpoint|image|snapshot of image|"
     "database snapshot|group|log"
 ).split("|")
-MARKED = [*GOES, "stopped protected", "volume for later", "protected"]
+MARKED = [*GOES, *FOREIGN, "stopped protected", "volume for later", "protected"]
 
 Run = Callable[..., str]
 
@@ -223,7 +256,7 @@ def test_exactly_what_is_unused_is_reported(account: Account, reported: dict[str
     names = {value: key for key, value in account.ids.items()}
     # Interfaces that moto leaves of the balancer, and the default groups, are its own.
     found = [names.get(entry["id"], entry["id"]) for entry in reported["plan"]["resources"]]
-    assert sorted(found) == sorted(UNUSED)
+    assert sorted(found) == sorted(UNUSED + FOREIGN)
     assert not any(entry["remove"] for entry in reported["plan"]["resources"])
     assert {entry["kind"] for entry in reported["plan"]["resources"]} == set(unused.KINDS)
 
@@ -260,20 +293,31 @@ def test_cleanup_removes_what_the_plan_marks_and_nothing_else(
     assert f"Left: volume {ids['volume for later']}: it is in use: attached to {ids['web']}" in shown
     assert f"Left: instance {ids['stopped protected']}: termination protection is on" in shown
     assert "Left: load_balancer" in shown and "deletion protection is on" in shown
+    for name, what, reason in (
+        ("volume untagged", "volume", "it has no tag Environment: tag it Environment=staging first"),
+        ("log untagged", "log_group", "it has no tag Environment: tag it Environment=staging first"),
+        ("environment development", "environment", "it has the tag Environment=development: clean up with"),
+        ("idle-elsewhere", "load_balancer", "it has the tag Environment=production: clean up with the inventory of"),
+        ("database snapshot elsewhere", "database_snapshot", "it has the tag Environment=production: clean up with"),
+    ):
+        assert f"Left: {what} {ids[name]}: {reason}" in shown
     assert set(before) - set(account.volumes()) >= {ids["volume"]}
     assert set(before) - set(account.volumes()) <= {ids["volume"], *disks(before, account)}
-    states = {name: account.instance(name) for name in ("web", "dev", "stopped", "stopped kept", "stopped protected")}
+    states = {
+        name: account.instance(name) for name in ("web", "dev", "here", "stopped", "stopped kept", "stopped protected")
+    }
     assert states == {
         "web": "running",
-        "dev": "stopped",
+        "dev": "running",
+        "here": "stopped",
         "stopped": "terminated",
         "stopped kept": "stopped",
         "stopped protected": "stopped",
     }
     balancers = {item["LoadBalancerName"] for item in account.elb.describe_load_balancers()["LoadBalancers"]}
-    assert balancers == {"serving", "protected", "redirecting"}
+    assert balancers == {"serving", "idle-elsewhere", "protected", "redirecting"}
     targets = {item["TargetGroupName"] for item in account.elb.describe_target_groups()["TargetGroups"]}
-    assert targets == {"of-serving", "of-protected"}
+    assert targets == {"of-serving", "of-idle-elsewhere", "of-protected"}
     addresses = {item["PublicIp"] for item in account.ec2.describe_addresses()["Addresses"]}
     assert (
         ids["address"] not in addresses
@@ -282,7 +326,7 @@ def test_cleanup_removes_what_the_plan_marks_and_nothing_else(
     endpoints = {item["VpcEndpointId"]: item["State"] for item in account.ec2.describe_vpc_endpoints()["VpcEndpoints"]}
     assert endpoints.get(ids["endpoint"], "deleted") == "deleted" and endpoints[ids["endpoint used"]] == "available"
     images = {item["ImageId"] for item in account.ec2.describe_images(Owners=["self"])["Images"]}
-    assert ids["image"] not in images and ids["image used"] in images
+    assert ids["image"] not in images and {ids["image used"], ids["image stated"]} <= images
     snapshots = account.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
     assert ids["snapshot of image"] not in {item["SnapshotId"] for item in snapshots}
     assert {ids["snapshot"], ids["snapshot of image used"]} <= {item["SnapshotId"] for item in snapshots}
@@ -294,14 +338,15 @@ def test_cleanup_removes_what_the_plan_marks_and_nothing_else(
     logs = {
         item["logGroupName"]: item.get("retentionInDays") for item in account.logs.describe_log_groups()["logGroups"]
     }
-    assert logs == {"/log": 30, "/log-kept": 30}
+    assert logs == {"/log": 30, "/log-kept": 30, "/log-keep": None, "/log-untagged": None}
     with pytest.raises(ClientError, match="not found"):
         account.rds.describe_db_snapshots(DBSnapshotIdentifier="before")
+    assert account.rds.describe_db_snapshots(DBSnapshotIdentifier="elsewhere")["DBSnapshots"]
 
 
 def disks(volumes: dict[str, str], account: Account) -> set[str]:
     """The volumes that go with the instance that goes."""
-    kept = {account.ids[name] for name in ("volume", "volume kept", "volume for later")}
+    kept = {account.ids[name] for name in ("volume", "volume kept", "volume for later", "volume untagged")}
     return set(volumes) - kept
 
 

@@ -113,7 +113,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str)
     page = tmp_path_factory.mktemp("page") / "error.html"
     page.write_text(PAGE)
     files = render({**plan, "nginx_error_page": page, "nginx_brand": BRAND}, version(nginx))
-    for setting in ("client_header_timeout 15s;", "client_body_timeout 30s;"):
+    for setting in ("client_header_timeout 10s;", "client_body_timeout 30s;"):
         assert setting in files["nginx.conf"]
         files["nginx.conf"] = files["nginx.conf"].replace(setting, setting.split()[0] + " 1s;")
     prefix.write(files)

@@ -43,8 +43,11 @@ SOCKET = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-
 # --- rendering ------------------------------------------------------------------------------------------------------
 
 
-def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
-    """Return path -> content of all templates of a role, as its config_tree task would write them."""
+def render_role(role: str, inputs: dict[str, Any], templates: str = "") -> dict[str, str]:
+    """Return path -> content of all templates of a role, as its config_tree task would write them.
+
+    :param templates: the variable that lists them, where it is not the usual one.
+    """
     loader = DataLoader()
     folder = ROOT / "roles" / role
     variables: dict[str, Any] = {"inventory_hostname": "edge-1"}
@@ -53,7 +56,7 @@ def render_role(role: str, inputs: dict[str, Any]) -> dict[str, str]:
     variables |= inputs
     templar = Templar(loader=loader, variables=variables).copy_with_new_env(searchpath=[str(folder / "templates")])
     result = {}
-    for entry in templar.template(variables[f"__{role}_templates"]):
+    for entry in templar.template(variables[templates or f"__{role}_templates"]):
         text = (folder / "templates" / entry["src"]).read_text()
         result[entry["dest"]] = templar.template(
             trust_as_template(text),
@@ -230,8 +233,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
     /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
-    headers, /steer with headers that steer nginx, /slow late, and an upgrade to WebSocket with 101; /held keeps that
-    socket until the client leaves.
+    headers, /steer with headers that steer nginx, /slow late, and an upgrade to WebSocket with 101 and its cookies;
+    /held keeps that socket until the client leaves.
     """
 
     protocol_version = "HTTP/1.1"
@@ -244,6 +247,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.send_response(101)
             self.send_header("Upgrade", "websocket")
             self.send_header("Connection", "upgrade")
+            if "Cookie" in self.headers:
+                self.send_header("X-Cookie", self.headers["Cookie"])
             self.end_headers()
             if self.path.startswith("/held"):
                 self.rfile.read(1)

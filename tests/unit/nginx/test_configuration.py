@@ -98,7 +98,12 @@ def test_adding_a_service_makes_it_served_and_allowed_by_every_page() -> None:
     plan["virtual_hosts"].append(virtual_host(f"search.{DOMAIN}", location("search", "nestjs_api")))
     plan["upstreams"]["search"] = ["10.0.0.9:3010"]
     result = edge_configuration(plan, FILES)
-    pages = [item for server in result["servers"] for item in server["locations"] if item["answers"] == "page"]
+    pages = [
+        item
+        for server in result["servers"]
+        for item in server["locations"]
+        if item["answers"] == "page" and item["flags"]
+    ]
     assert pages and all(f" https://search.{DOMAIN} " in page["policy"] for page in pages)
     assert f"search.{DOMAIN}" in [server["name"] for server in result["servers"]]
 
@@ -127,6 +132,30 @@ def test_a_service_adds_to_its_policy(added: dict[str, str], directive: str, sou
     assert [item for item in policy if item.split()[0] != directive] == [
         item for item in plain if item.split()[0] != directive
     ]
+
+
+def test_unsafe_inline_takes_the_place_of_the_nonce() -> None:
+    """Browsers ignore it beside a nonce."""
+    plan = edge_plan()
+    page = plan["virtual_hosts"][-1]["locations"][0]
+    for added, scripts, nonce in (
+        ({}, "'self' 'nonce-$request_id'", True),
+        ({"script-src": "https://js.test"}, "'self' 'nonce-$request_id' https://js.test", True),
+        ({"script-src": "'unsafe-inline'"}, "'self' 'unsafe-inline'", False),
+    ):
+        page["csp"] = added
+        server = edge_configuration(plan, FILES)["servers"][-1]
+        location_, assets = server["locations"]
+        assert f"; script-src {scripts}; " in location_["policy"]
+        assert (location_["nonce"], assets["nonce"], assets["policy"]) == (nonce, False, "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [("1m", 100), ("512k", 100), ("11m", 93), ("100M", 10), ("1g", 10), ("0", 10), ("1", 100)],
+)
+def test_large_bodies_of_one_client_fill_about_a_gigabyte(limit: str, most: int) -> None:
+    assert derivation.uploads(limit) == most
 
 
 def test_a_policy_that_is_tried_blocks_nothing() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -91,10 +92,14 @@ def strained(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: 
         yield from start(prefix, certificate)
 
 
-def shared(answer: Any, origin: str) -> bool:
-    """Whether a browser gives the answer to a page of the origin that asked with credentials (Fetch, CORS check)."""
-    allowed = answer.all("Access-Control-Allow-Origin")
-    return allowed == [origin] and answer.all("Access-Control-Allow-Credentials") == ["true"]
+def shared(answer: Any, origin: str, trusted: bool | None = None) -> bool:
+    """Whether a browser gives the answer to a page of the origin (Fetch, CORS check).
+
+    With credentials to one that is named only; to the others, without.
+    """
+    trusted = origin in edge_plan()["origins"]["exact"] if trusted is None else trusted
+    credentials = answer.all("Access-Control-Allow-Credentials")
+    return answer.all("Access-Control-Allow-Origin") == [origin] and credentials == (["true"] if trusted else [])
 
 
 def varies(answer: Any) -> bool:
@@ -151,6 +156,27 @@ def test_sockets_open_for_allowed_origins_only(edge: Any, origins: list[dict[str
             assert answer.status == (101 if entry["allowed"] else 403), (host, entry)
             if not entry["allowed"] and host == f"ws.{DOMAIN}":
                 assert answer.json["message"] == "The origin is not allowed"
+
+
+@pytest.mark.parametrize(("origin", "kept"), [(f"https://{DOMAIN}", True), (f"https://tenant.{DOMAIN}", False)])
+def test_a_socket_of_any_subdomain_has_no_cookies(edge: Any, origin: str, kept: bool) -> None:
+    """The page of one tenant could read what the user's session may."""
+    headers = {**SOCKET, "Origin": origin, "Cookie": "session=secret"}
+    assert edge.ask(f"ws.{DOMAIN}", "/seen", headers=headers).all("X-Cookie") == (["session=secret"] if kept else [])
+    assert edge.ask(API, "/x", headers={"Origin": origin, "Cookie": "a=1"}).seen("Cookie") == ["a=1"]
+
+
+def test_a_key_gives_every_subdomain_credentials(tmp_path: Path, nginx: str, upstream: str, certificate: Path) -> None:
+    plan = edge_plan(api=[upstream], collab=[upstream])
+    plan["origins"]["wildcard_credentials"] = True
+    prefix, tls = Prefix(tmp_path, nginx=nginx), {"mode": "files", "certificate": "x", "key": "y"}
+    prefix.render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
+    put_certificate(prefix.path, certificate)
+    with contextlib.contextmanager(start)(prefix, certificate) as edge:
+        origin = f"https://tenant.{DOMAIN}"
+        assert shared(edge.ask(API, "/x", headers={"Origin": origin}), origin, trusted=True)
+        headers = {**SOCKET, "Origin": origin, "Cookie": "session=secret"}
+        assert edge.ask(f"ws.{DOMAIN}", "/seen", headers=headers).one("X-Cookie") == "session=secret"
 
 
 def test_a_program_opens_a_socket_without_an_origin(edge: Any) -> None:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
@@ -232,24 +232,40 @@ def test_a_log_line_is_json_whatever_the_client_sends(edge: Any) -> None:
     assert edge.log("/log-")["user_agent"] == 'x"\\\x01{}'
 
 
+CUT = "é" * 128 + "…"
+
+
 @pytest.mark.parametrize(
-    ("path", "agent", "readable"),
+    ("path", "agent", "logged"),
     [
-        ("/%ED%95%9C%EA%B5%AD-%F0%9F%98%80", "Caf\u00e9 \u20ac".encode(), True),
-        ("/long", "é".encode() * 7000, True),
-        ("/%ff", b"a", False),
-        ("/a", b"\xff\xfe", False),
-        ("/a", b"\xed\xa0\x80", False),
-        ("/a", b"\xc0\xaf", False),
+        ("/%ED%95%9C%EA%B5%AD-%F0%9F%98%80", "Caf\u00e9 \u20ac".encode(), ("/한국-😀", "Café €")),
+        # Cut between two characters, never in one.
+        ("/long", "é".encode() * 7000, ("/long", CUT)),
+        ("/long", b"a" + "é".encode() * 7000, ("/long", "a" + CUT[1:])),
+        ("/" + "p" * 9000, b"a" * 9000, ("/" + "p" * 511 + "…", "a" * 256 + "…")),
+        ("/" + "%01" * 3000, b"a", ("/" + "\x01" * 511 + "…", "a")),
+        # From the first byte that is no character.
+        ("/%ff", b"a", ("/…", "a")),
+        ("/a%80/b", b"\xff\xfe", ("/a…", "…")),
+        ("/a", b"b\xed\xa0\x80", ("/a", "b…")),
+        ("/a", b"\xc0\xaf", ("/a", "…")),
+        ("/a", b"\x80" * 9000, ("/a", "…")),
         # Halves of one character in two values.
-        ("/%E2%82", b"\xac", False),
+        ("/%E2%82", b"\xac", ("/…", "…")),
     ],
 )
-def test_a_log_line_is_utf8_whatever_the_client_sends(edge: Any, path: str, agent: bytes, readable: bool) -> None:
+def test_a_log_line_is_short_and_utf8_whatever_the_client_sends(
+    edge: Any, path: str, agent: bytes, logged: tuple[str, str]
+) -> None:
     request = f"GET {path} HTTP/1.1\r\nHost: {API}\r\nUser-Agent: ".encode() + agent + b"\r\n\r\n"
     line = edge.log(str(edge.raw(request).one("X-Request-ID")))
-    said = (unquote(path), agent.decode()) if readable else ("not UTF-8", "not UTF-8")
-    assert (line["path"], line["user_agent"], line["status"]) == (*said, 200)
+    assert (line["path"], line["user_agent"], line["status"]) == (*logged, 200)
+
+
+def test_a_method_of_any_length_is_short_in_the_log(edge: Any) -> None:
+    request = b"A" * 4000 + f" /method HTTP/1.1\r\nHost: {API}\r\nX-Request-ID: x\r\n\r\n".encode()
+    edge.raw(request)
+    assert edge.log('"path":"/method"')["method"] == "A" * 16 + "…"
 
 
 # --- headers for each kind of response ---
@@ -275,8 +291,26 @@ def test_a_page_may_do_what_it_needs_and_nothing_else(edge: Any) -> None:
     assert answer.one("Server") == "nginx"
 
 
-def test_a_page_with_scripts_of_its_framework_may_run_them(edge: Any) -> None:
-    assert "script-src 'self' 'unsafe-inline'" in (edge.ask(TENANT, "/page").one("Content-Security-Policy") or "")
+def test_scripts_of_a_framework_run_with_the_nonce_that_the_application_is_told(edge: Any) -> None:
+    """Next.js reads it from the policy of the request; others may from X-Nonce."""
+    seen = set()
+    for path in ("/a", "/b"):
+        told = edge.ask(TENANT, path, headers={"X-Nonce": "evil", "Content-Security-Policy": "script-src 'nonce-evil'"})
+        (nonce,) = told.seen("X-Nonce")
+        assert re.fullmatch("[0-9a-f]{32}", nonce)
+        assert told.seen("Content-Security-Policy") == [f"script-src 'self' 'nonce-{nonce}'"]
+        seen.add(nonce)
+    assert len(seen) == 2
+    policy = edge.ask(TENANT, "/page").one("Content-Security-Policy") or ""
+    (scripts,) = (part for part in policy.split("; ") if part.startswith("script-src"))
+    assert re.fullmatch("script-src 'self' 'nonce-[0-9a-f]{32}'", scripts)
+
+
+@pytest.mark.parametrize("host", [API, APEX])
+def test_a_client_hands_no_nonce_to_an_application(edge: Any, host: str) -> None:
+    names = ("X-Nonce", "Content-Security-Policy", "Content-Security-Policy-Report-Only")
+    answer = edge.ask(host, "/", headers=dict.fromkeys(names, "script-src 'nonce-evil'"))
+    assert [answer.seen(name) for name in names] == [[], [], []]
 
 
 def test_an_asset_carries_no_headers_for_pages(edge: Any) -> None:

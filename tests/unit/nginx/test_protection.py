@@ -108,6 +108,27 @@ def test_a_backslash_is_no_way_round(limited: Any, client: str, path: str) -> No
     assert post(limited, client, path).status == 400
 
 
+@pytest.mark.parametrize("path", ["//x" + LOGIN, "//" + API + LOGIN, f"http://{API}//x{LOGIN}", "//x\\y" + LOGIN])
+def test_a_host_in_the_path_is_no_way_round(limited: Any, client: str, path: str) -> None:
+    """To applications that resolve it as an address, //x/api/auth/login is the login."""
+    assert post(limited, client, path).status == 400
+
+
+@pytest.mark.parametrize("query", ["_method=POST", "a=1&_method=post", "%5fmethod=POST", "_m%65th%4Fd=POST", "_method"])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_method_in_the_query_is_no_way_round(limited: Any, client: str, query: str, method: str) -> None:
+    exhaust(limited, client)
+    assert post(limited, client, f"{LOGIN}?{query}", method=method).status == 429
+    assert post(limited, client, f"{LOGIN}?q=method", method=method).status == 200
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+def test_a_method_in_a_header_reaches_nobody(limited: Any, client: str, name: str) -> None:
+    assert post(limited, client, "/x", method="GET", **{name: "POST"}).seen(name) == []
+    inside = limited.ask("127.0.0.1", "/x", headers={name: "POST"}, tls=False, port=33001)
+    assert inside.seen(name) == []
+
+
 def test_a_backslash_in_a_query_is_left_alone(limited: Any, client: str) -> None:
     assert post(limited, client, "/x?a\\b").json["path"] == "/x?a\\b"
 

@@ -446,7 +446,10 @@ def test_origins_are_those_of_services_with_pages_and_the_extra_ones(stack: Any)
             r"^https://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.example\.com$",
             r"^https://(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.partner\.example:8443$",
         ],
+        "wildcard_credentials": False,
     }
+    stack.set("e.cors", {"wildcard_credentials": True})
+    assert stack.plan()["edge"]["origins"]["wildcard_credentials"] is True
 
 
 @pytest.mark.parametrize("origin", ALLOWED)

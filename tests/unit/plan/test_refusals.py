@@ -357,6 +357,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "sockets_per_client",
         ("static_frontend",),
     ),
+    "credentials of files": ({f"{FRONTEND}.aws": True}, "services.frontend.aws", "aws", ("static_frontend",)),
     "metrics of files": ({f"{FRONTEND}.statsd": True}, "services.frontend.statsd", "statsd", ("static_frontend",)),
     "a check each second": ({"e.synthetic": {"interval": 1}}, "platform_environment.synthetic.interval", "1", ("60",)),
     "a check that is turned off by a word": (

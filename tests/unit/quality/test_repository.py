@@ -103,10 +103,10 @@ def test_npm_lock_files_name_the_public_registry_only(root: Path, files: list[Pa
             assert hosts <= PUBLIC_REGISTRIES, f"{path}: {hosts - PUBLIC_REGISTRIES}"
 
 
-@pytest.mark.parametrize("folder", [".", "tests/tools/sslyze"])
-def test_requirements_are_locked_by_hash_and_name_no_index(root: Path, folder: str) -> None:
-    wanted = re.findall(r"^([\w.-]+)", (root / folder / "requirements.in").read_text(), re.MULTILINE)
-    lock = (root / folder / "requirements.txt").read_text()
+@pytest.mark.parametrize("path", ["requirements", "requirements.deploy", "tests/tools/sslyze/requirements"])
+def test_requirements_are_locked_by_hash_and_name_no_index(root: Path, path: str) -> None:
+    wanted = re.findall(r"^(\w[\w.-]*)", (root / f"{path}.in").read_text(), re.MULTILINE)
+    lock = (root / f"{path}.txt").read_text()
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", lock, re.MULTILINE))
     assert [name for name in wanted if name.lower() not in pinned] == [], "run tests/run lock"
     code = [line for line in lock.splitlines() if line.strip() and not line.lstrip().startswith(("#", "--hash="))]

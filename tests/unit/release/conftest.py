@@ -48,6 +48,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "keep": {"releases": 5, "bytes": 1 << 30},
         "body_limit": "1m",
         "memory": "1G",
+        "aws": False,
         "user": "fp-orders",
     }
     return {**spec, **changes}

@@ -147,6 +147,18 @@ def test_next_keeps_the_title_and_what_the_catalogue_says() -> None:
     assert "NODE_OPTIONS" not in make_request(make_spec("nestjs_api"))["environment"]
 
 
+def test_only_services_that_may_get_the_hosts_credentials() -> None:
+    """Their migrations too: they run the same code."""
+    commands = {"migrate": ["node", "migrate.js"], "migrations": ["node", "list.js"]}
+    for aws in (False, True):
+        for kind in PROCESSES:
+            request = make_request(make_spec(kind, aws=aws, **commands))
+            for unit in ("unit", "migration", "listing"):
+                denied = systemd.parse_unit(systemd.for_version(request[unit], 252))["Service"].get("IPAddressDeny")
+                # Not the DNS server and the clock of AWS, which are at .253 and .123.
+                assert denied == (None if aws else ["169.254.169.254 fd00:ec2::254"]), (kind, unit)
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_systemd_rates_the_units_two_or_better(kind: str, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from websockets.server import ServerProtocol
 DOMAIN = "sandbox.test"
 ROOT = Path(__file__).parents[3]
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
-PAGE = '<!doctype html><script src="/assets/app-1.js"></script>'
+PAGE = '<!doctype html><script src="/assets/app-1.js"></script><script>self.__next_f=[]</script>'
 PAGE_HEADERS = {
     "Strict-Transport-Security": "max-age=63072000",
     "X-Content-Type-Options": "nosniff",
@@ -200,6 +200,8 @@ class Visitor(BaseHTTPRequestHandler):
             return self.answer(200, "anything")
         if not self.fault("no security headers"):
             self.extra = dict(PAGE_HEADERS)
+        if self.fault("a page of the build"):
+            self.extra["Content-Security-Policy"] = "script-src 'self' 'nonce-abc'"
         if host == DOMAIN:
             return self.frontend()
         if host == f"api.{DOMAIN}":
@@ -234,6 +236,8 @@ class Visitor(BaseHTTPRequestHandler):
         if allowed and not self.fault("no CORS"):
             assert origin
             self.extra["Access-Control-Allow-Origin"] = origin
+            if origin == f"https://{DOMAIN}" or self.fault("every subdomain has credentials"):
+                self.extra["Access-Control-Allow-Credentials"] = "true"
             self.extra["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE"
             self.extra["Access-Control-Allow-Headers"] = "authorization, content-type"
         if not self.fault("no vary"):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     JourneyError,
+    blocked_scripts,
     broken_rules,
     explanations,
     fits,
@@ -306,3 +307,22 @@ def test_what_to_do_about_a_certificate_depends_on_where_it_comes_from(mode: str
     plan["environment"]["tls_mode"] = mode
     found = renewal(plan)
     assert all(word in found for word in words), found
+
+
+NONCE = "default-src 'self'; script-src 'self' 'nonce-abc'"
+
+
+@pytest.mark.parametrize(
+    ("policy", "page", "count"),
+    [
+        (NONCE, "<script>a</script><SCRIPT >b</SCRIPT>", 2),
+        (NONCE, '<script nonce="abc">a</script>', 0),
+        (NONCE, '<script nonce="abd">a</script>', 1),
+        (NONCE, '<script src="/_next/static/a.js" async=""></script><script type="application/ld+json">{}</script>', 0),
+        (NONCE + " 'sha256-AAAA'", "<script>a</script>", 0),
+        ("script-src 'self' 'unsafe-inline'", "<script>a</script>", 0),
+        ("", "<script>a</script>", 0),
+    ],
+)
+def test_scripts_that_browsers_block_are_counted(policy: str, page: str, count: int) -> None:
+    assert blocked_scripts([("Content-Security-Policy", policy)] if policy else [], page) == count

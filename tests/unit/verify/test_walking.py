@@ -67,6 +67,7 @@ CASES = {
         "api: answers the preflight of an authenticated call",
     ],
     "no vary": [f"api: allows {A}", f"api: allows https://verify.{DOMAIN}"],
+    "every subdomain has credentials": [f"api: allows https://verify.{DOMAIN}"],
     "no preflight": ["api: answers the preflight of an authenticated call"],
     "foreign origins are let in": ["api: rejects https://foreign.invalid", f"api: rejects https://not-{DOMAIN}"],
     "lookalike origins are let in": [f"api: rejects https://not-{DOMAIN}"],
@@ -98,6 +99,16 @@ CASES = {
 def test_each_fault_is_found(fault: str, walk: Walking, door: FrontDoor) -> None:
     door.faults.add(fault)
     assert sorted(failed(walk(timeout=1.0))) == sorted(CASES[fault])
+
+
+def test_a_page_of_which_the_scripts_cannot_run_is_a_warning(walk: Walking, door: FrontDoor) -> None:
+    door.faults.add("a page of the build")
+    (item,) = [item for item in walk() if item["level"] == "warning"]
+    assert (item["service"], item["check"]) == ("frontend", "sends security headers")
+    assert item["came"] == (
+        f"https://{DOMAIN}/ has 1 inline scripts without the nonce of its policy, which browsers block"
+    )
+    assert "rendered during the build" in item["likely"] and "script-src" in item["likely"]
 
 
 @pytest.mark.slow

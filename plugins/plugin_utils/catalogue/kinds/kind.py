@@ -14,7 +14,7 @@ HOLD = 300
 # Service keys that need a kind with pages, or a kind with a process.
 PAGE_KEYS = frozenset({"csp", "csp_report_only", "spa"})
 PROCESS_KEYS = frozenset(
-    {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd"}
+    {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd", "aws"}
 )
 
 
@@ -41,7 +41,7 @@ class Kind:
     handover: what a switch moves: "requests" (new requests go to the other slot) or "documents" (open sockets move too,
     document by document).
     pages: serves pages, so its public address is an allowed origin, and its pages get the headers for pages.
-    inline_scripts: its pages contain inline scripts and styles that only the application could sign.
+    inline_scripts: its pages contain inline scripts, which take the nonce of the request, and inline styles.
     streams: streams pages, sending each part as soon as it is ready.
     port, health: the defaults; None if the catalogue must set them.
     script, script_required: the script of package.json that builds it, and whether it is required.
