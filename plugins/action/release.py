@@ -29,7 +29,7 @@ NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
     "allow_contract_migrations", "allow_older", "adopt", "lacking", "environment_digests", "artifact_keys",
-    "target_secrets",
+    "target_secrets", "described", "catalogue",
 }  # fmt: skip
 
 
@@ -73,8 +73,10 @@ class ActionModule(ActionBase):
             "allow_contract_migrations": args.get("allow_contract_migrations", False),
             "allow_older": args.get("allow_older", False),
             "adopt": args.get("adopt", False),
+            "described": args.get("described"),
+            "catalogue": args.get("catalogue") or [],
         }
-        if phase in ("look", "give_back"):
+        if phase in ("look", "give_back", "retire", "purge"):
             return self._call({**call, "requests": [{"name": spec["name"]} for spec in specs]}, variables)
         if args.get("targets") is not None:
             # In the order of the services, which is that of the deployment.
@@ -85,7 +87,7 @@ class ActionModule(ActionBase):
             secrets = self._secrets(args.get("secrets") or {}, users)
             call.update(targets=targets, target_secrets=recalled, secrets=secrets)
             return self._call(call, variables) if targets else dict(NOTHING)
-        if not specs:
+        if not specs and not (phase == "plan" and call["described"] is not None):
             return dict(NOTHING)
         if not args.get("artifacts"):
             raise AnsibleActionFail("release: artifacts is not given; name the controller's directory of artifacts")

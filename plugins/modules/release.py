@@ -103,8 +103,12 @@ options:
       - V(give_back) removes the fronts, stops the slots, and restarts what O(adopt) stopped. It needs no artifacts, and
         does nothing for services that were not adopted.
       - V(look) returns which releases are live and which are kept. It needs no artifacts.
+      - V(retire) stops services that are not described for this host, and removes their fronts, units, boot links,
+        environment files and flags. It needs their names only. Their releases, users and data stay. With
+        V(prepare), V(switch), V(commit) and O(targets), they come back.
+      - V(purge) removes what V(retire) leaves. There is no way back.
     type: str
-    choices: [plan, look, prepare, migrate, switch, confirm, commit, take_back, give_back, all]
+    choices: [plan, look, prepare, migrate, switch, confirm, commit, take_back, give_back, all, retire, purge]
     default: all
   deployment:
     description:
@@ -130,6 +134,18 @@ options:
       - If false, the release is refused while another process holds the port.
     type: bool
     default: false
+  described:
+    description:
+      - Names of all services that this host is to run, and C(edge) if it is one. With it, V(plan) and V(look) report
+        what else is on the host, and no release takes the port of such a service.
+    type: list
+    elements: str
+  catalogue:
+    description:
+      - Names of the services of all hosts, which an edge may have closed for maintenance.
+    type: list
+    elements: str
+    default: []
   requests:
     description:
       - O(services) as the action prepared them. Not for use in playbooks.
@@ -212,6 +228,34 @@ services:
     api: {release: 3f2a9c01b7de, serving: 91c04d55e2aa, live: blue, slot: green, changed: true, older: '', ready: false,
           reasons: ['its code differs (5f0c, was 8b1e)'],
           steps: ['switch api from slot blue (release 91c04d55e2aa) to slot green (release 3f2a9c01b7de)']}
+undescribed:
+  description: Services that are on the host and not in O(described).
+  returned: with O(phase=plan) or O(phase=look), when O(described) is given
+  type: dict
+  contains:
+    has:
+      description: What there is of it.
+      type: list
+      elements: str
+    runs:
+      description: Whether any of that serves, starts at boot, or holds secrets outside of its releases.
+      type: bool
+    release:
+      description: Identifier of its live release.
+      type: str
+    since:
+      description: When that was switched to.
+      type: str
+    retired:
+      description: Which release was retired, when and by whom. Empty if it was not.
+      type: dict
+  sample:
+    tenants: {has: [unit, boot link, front, environment file, releases, state, user], runs: true,
+              release: 3f2a9c01b7de, since: '2026-01-01T12:00:00Z', retired: {}}
+upstreams:
+  description: To which servers the nginx of this host sends requests, by upstream.
+  returned: with O(phase=look)
+  type: dict
 differing:
   description: Services that differ, or differed before, from the desired state.
   returned: always
@@ -253,9 +297,11 @@ needs:
   elements: str
 """
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -266,8 +312,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
     confirm,
     environments,
     leases,
+    leftovers,
     phases,
     releases,
+    retirement,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 
@@ -452,13 +500,15 @@ def main() -> None:
             "nodejs_archives": {"type": "dict", "default": {}},
             "phase": {
                 "type": "str",
-                "choices": ["plan", "look", *PHASES, "all"],
+                "choices": ["plan", "look", *PHASES, "all", "retire", "purge"],
                 "default": "all",
             },
             "deployment": {"type": "dict", "default": {}},
             "allow_contract_migrations": {"type": "bool", "default": False},
             "allow_older": {"type": "bool", "default": False},
             "adopt": {"type": "bool", "default": False},
+            "described": {"type": "list", "elements": "str"},
+            "catalogue": {"type": "list", "elements": "str", "default": []},
             "requests": {"type": "list", "elements": "dict", "default": []},
             "sent": {"type": "dict", "default": {}},
             "host": {"type": "str", "default": "this host"},
@@ -471,8 +521,13 @@ def main() -> None:
     phase = parameters["phase"]
     deployment = parameters["deployment"]
     try:
+        names = [str(item["name"]) for item in parameters["requests"]]
         if phase == "look":
-            module.exit_json(changed=False, services=look([str(item["name"]) for item in parameters["requests"]]))
+            more = beside(parameters)
+            found = look([*names, *more.get("undescribed", [])])
+            module.exit_json(changed=False, services=found, upstreams=leftovers.upstreams(), **more)
+        if phase in ("retire", "purge"):
+            end(module, phase, names)
         if phase == "give_back":
             adopted = (adoption.live_release(str(item["name"])) for item in parameters["requests"])
             wanted = [item for item in adopted if item]
@@ -490,21 +545,20 @@ def main() -> None:
             {},
             secrets,
             parameters["sent"],
-            {"deployment": deployment["id"], "by": deployment["by"], "number": int(deployment["number"])}
-            if deployment
-            else {},
+            author(deployment),
             parameters["allow_contract_migrations"],
             parameters["allow_older"] or bool(parameters["targets"]),
             parameters["adopt"],
             rollback=bool(parameters["targets"]),
+            described=parameters["described"],
         )
         looks_only = phase == "plan" or module.check_mode
         job.refresh()
+        if phase == "plan":
+            phases.check_leftovers(job)
         # No need to wait for the lock if nothing differs.
         if not looks_only and would_change(job, phase):
-            with leases.host_locked(releases.STATE):
-                if deployment.get("number"):
-                    leases.check_fence(int(deployment["number"]), releases.STATE)
+            with working(deployment):
                 job.refresh()
                 run(module, job, phase)
         changed = would_change(job, phase) and (module.check_mode or phase != "plan")
@@ -517,6 +571,53 @@ def main() -> None:
 def told(wanted: releases.Wanted, todo: releases.Plan) -> dict[str, Any]:
     """Return what is reported of a service."""
     return {**todo.report(), **({"of": wanted.of} if wanted.of else {})}
+
+
+@contextlib.contextmanager
+def working(deployment: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the host's lock, unless a later deployment has been there."""
+    with leases.host_locked(releases.STATE):
+        if deployment.get("number"):
+            leases.check_fence(int(deployment["number"]), releases.STATE)
+        yield
+
+
+def author(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whose changes these are, for the state of a service."""
+    if not deployment:
+        return {}
+    return {"deployment": deployment["id"], "by": deployment["by"], "number": int(deployment["number"])}
+
+
+def beside(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is on the host beside the services that are described for it."""
+    if parameters["described"] is None:
+        return {}
+    return {"undescribed": leftovers.undescribed(parameters["described"], parameters["catalogue"])}
+
+
+def end(module: AnsibleModule, phase: str, names: list[str]) -> None:
+    """Retire or purge services, and exit."""
+    parameters = module.params
+    arguments = (phase, names, parameters["described"] or [], parameters["catalogue"])
+    todo = retirement.todo(*arguments)
+    if todo and not module.check_mode:
+        with working(parameters["deployment"]):
+            todo = retirement.todo(*arguments)
+            if phase == "retire":
+                retirement.retire(parameters["host"], todo, author(parameters["deployment"]))
+            else:
+                retirement.purge(list(todo))
+    steps = {name: "remove its %s" % ", ".join(has) for name, has in todo.items()}
+    module.exit_json(
+        changed=bool(todo),
+        services={name: {"changed": name in todo, "steps": [steps[name]] if name in todo else []} for name in names},
+        differing=list(todo),
+        diff=[
+            {"prepared": "%s: %s %s\n" % (name, "would" if module.check_mode else "did", step)}
+            for name, step in steps.items()
+        ],
+    )
 
 
 def lacking(job: phases.Job) -> list[str]:
@@ -558,6 +659,7 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
         differing=[name for name, todo in job.plans.items() if todo.changed],
         lacking=lacking(job) if phase == "plan" else [],
         diff=diff,
+        **(beside(module.params) if phase == "plan" else {}),
     )
 
 

@@ -314,6 +314,25 @@ def _check_placeholder(report: Report, model: Model, name: str, key: str, item: 
         report.add(place(service, key), str(item), error.problem, error.fix + hint)
 
 
+def check_derived_variables(report: Report, model: Model) -> None:
+    """No two needs of a service give it the same environment variable, nor one that it has anyway."""
+    # Variables can only be derived where everything else is right.
+    for name, service in model.services.items() if not report.problems else ():
+        owners = dict.fromkeys(variables.own_environment(model, name), "")
+        for other in service["needs"]:
+            for variable in variables.needs_environment(model, name, other):
+                first = owners.setdefault(variable, other)
+                if first != other:
+                    whose = f"'{first}'" if first else "the platform"
+                    report.add(
+                        place(service, "needs"),
+                        other,
+                        f"'{name}' would get the environment variable {variable} from '{other}' and from {whose}",
+                        f"Rename '{other}'{f' or {whose}' if first else ''}.",
+                    )
+                    break
+
+
 # --- hosts -----------------------------------------------------------------------------
 
 
@@ -485,4 +504,5 @@ CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_ports,
     check_budget,
     check_journeys,
+    check_derived_variables,
 )

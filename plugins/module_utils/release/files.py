@@ -105,6 +105,7 @@ def record_switch(name: str, release: str, slot: str) -> None:
     secrets, everything after it is cut off.
     """
     state = releases.read_state(name)
+    state.pop("retired", None)
     pending = state.pop("pending", None) or {}
     before = state.get("live") or {}
     if (before.get("release"), before.get("slot")) != (release, slot):
@@ -125,6 +126,14 @@ def record_switch(name: str, release: str, slot: str) -> None:
 def _origin(name: str, release: str) -> str:
     """Return the release that a release is, except for its secrets."""
     return str(releases.read_release(name, release).get("wanted", {}).get("of") or release)
+
+
+def record_retirement(name: str, retired: Mapping[str, str]) -> None:
+    """Record that no release is live any more, and which one comes back: {release, since, deployment, by}."""
+    state = releases.read_state(name)
+    for key in ("live", "held", "pending", "unconfirmed"):
+        state.pop(key, None)
+    write_state(name, {**state, "retired": dict(retired)})
 
 
 def previous(state: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.confi
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import holder, listeners
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leftovers, releases
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import (
     allocate,
     begin_switch,
@@ -128,6 +128,33 @@ def check_front_port(wanted: Wanted, seen: Seen, adopt: bool = False) -> None:
             "docs/adoption.md), or give the service another port."
             % (wanted.name, wanted.port, next(iter(found.values())))
         )
+
+
+def check_leftovers(job: Job) -> None:
+    """Raise ReleaseError if a front that is there already would get the requests of a candidate.
+
+    nginx would accept both, and the one whose name comes first would answer. A front of a described service that
+    moves to another port is none of these.
+    """
+    described = job.described
+    if described is None:
+        return
+    for item, _todo in job.candidates():
+        for holding in leftovers.at_ports([item.port, *item.slots.values()], item.name):
+            if holding in described and item.name in described:
+                continue
+            what, fix = "", "Give '%s' another port, and deploy it." % holding
+            if holding not in described:
+                what = ", which runs there and is not described"
+                fix = (
+                    "Retire it first: ansible-playbook playbooks/retire.yml -e retire=%s (requests to the port fail "
+                    "until '%s' is deployed). Or, so that none fails, deploy '%s' with another port, and retire '%s' "
+                    "afterwards." % (holding, item.name, item.name, holding)
+                )
+            raise ReleaseError(
+                "%s: port %d on %s is in use by the service '%s'%s. Nothing was changed. %s"
+                % (item.name, item.port, job.host, holding, what, fix)
+            )
 
 
 def exposed(wanted: Wanted, slot: str) -> str:
@@ -284,6 +311,8 @@ class Job:
     warnings: list[str] = dataclasses.field(default_factory=list)
     # Whether these releases were live before: then a full disk does not keep them from it.
     rollback: bool = False
+    # The services of this host; None if that is not known.
+    described: list[str] | None = None
 
     def candidates(self) -> list[tuple[Wanted, Plan]]:
         """Return the services that need a switch."""
@@ -322,6 +351,7 @@ def prepare(job: Job) -> bool:
     todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
     if not todo:
         return bool(unverified) or mended
+    check_leftovers(job)
     older = [step.older for _item, step in todo if step.older]
     if older and not job.allow_older:
         raise ReleaseError(
@@ -435,15 +465,25 @@ def _new_fronts(job: Job) -> dict[str, str]:
     return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
 
 
-def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False, reload: bool = True) -> None:
-    """Apply fronts together: one validation, one reload; None removes one. With `check`, only validate."""
-    if not fronts:
+def apply_fronts(
+    job: Job,
+    fronts: Mapping[str, str | None],
+    check: bool = False,
+    reload: bool = True,
+    others: Sequence[str] = (),
+) -> None:
+    """Apply fronts together: one validation, one reload; None removes one. With `check`, only validate.
+
+    others: further owners of nginx's files, of which everything is removed.
+    """
+    if not fronts and not others:
         return
     paths = {item.name: item.front_path for item in job.wanted}
     trees = {
         "front-" + name: [{"path": paths[name], "content": text, "template": "the front of " + name}] if text else []
         for name, text in fronts.items()
     }
+    trees.update({owner: [] for owner in others})
     spec = {
         "root": releases.NGINX,
         "trees": trees,
@@ -457,7 +497,7 @@ def apply_fronts(job: Job, fronts: Mapping[str, str | None], check: bool = False
     try:
         apply_tree(spec, check=check)
     except TreeError as error:
-        raise ReleaseError("The front of %s on %s: %s" % (", ".join(fronts), job.host, error)) from error
+        raise ReleaseError("The front of %s on %s: %s" % (", ".join([*fronts, *others]), job.host, error)) from error
 
 
 def migrate(job: Job) -> bool:
@@ -541,9 +581,14 @@ class _Ended:
     lines: list[str]
 
 
+def once_unit(name: str, what: str, slot: str) -> str:
+    """Return the unit of a command that runs once. Names of services hold no underscore, so it is none of a slot."""
+    return "fivepointers-%s_%s@%s.service" % (name, what, slot)
+
+
 def _run_once(item: Wanted, slot: str, what: str, text: str) -> _Ended | None:
     """Run a command of a candidate as a unit, in its release and environment; return how it failed, if it did."""
-    unit = "fivepointers-%s-%s@%s.service" % (item.name, what, slot)
+    unit = once_unit(item.name, what, slot)
     path = os.path.join("/run/systemd/system", unit)
     begun = time.time()
     write_file(path, text, 0o644)
@@ -562,7 +607,7 @@ def _run_once(item: Wanted, slot: str, what: str, text: str) -> _Ended | None:
 
 def _listing(item: Wanted, slot: str) -> list[Migration]:
     """Ask a candidate which migrations exist, and which are applied."""
-    unit = "fivepointers-%s-listing@%s.service" % (item.name, slot)
+    unit = once_unit(item.name, "listing", slot)
     begun = time.time()
     failed = _run_once(item, slot, "listing", item.listing)
     lines = failed.lines if failed else systemd.journal(unit, begun, 200)
@@ -710,7 +755,7 @@ def _bridge(item: Wanted, todo: Plan) -> None:
     """
     if not todo.live or HAND_OFF not in (read(os.path.join(systemd.UNITS, unit_name(item.name, todo.live))) or ""):
         return
-    status = "/var/lib/fivepointers-%s/.hand-off-%s" % (item.name, todo.live)
+    status = os.path.join(releases.DATA, "fivepointers-" + item.name, ".hand-off-%s" % todo.live)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(status)
     systemd.run(["systemctl", "kill", "--kill-who=main", "--signal=SIGUSR2", unit_name(item.name, todo.live)])

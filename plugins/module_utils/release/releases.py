@@ -48,6 +48,7 @@ HOME = "/opt/fivepointers"
 SETTINGS = "/etc/fivepointers"
 STATE = leases.STATE
 CACHE = "/var/cache"
+DATA = "/var/lib"
 NGINX = "/etc/nginx"
 # As whom nginx reads files.
 NGINX_USER = "www-data"
@@ -143,6 +144,7 @@ STATE_SHAPE = {
     "pending": {**SWITCH, "before": {"release": str, "slot": str}},
     "held": {"slot": str, "until": NUMBER, "since": NUMBER},
     "unconfirmed": {"release": str, "deployment": str, "by": str},
+    "retired": {"release": str, "since": str, "deployment": str, "by": str},
     "line": [str],
     "history": [SWITCH],
 }

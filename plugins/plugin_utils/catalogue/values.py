@@ -21,12 +21,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     text,
 )
 
-# Words of tags and placeholders; names already used by derived variables, folders, log groups and metrics; endpoints
-# of flows that are not services; and Ansible's tags.
+# Words of tags and placeholders; names already used by derived variables, folders (of artifacts and of hosts), log
+# groups and metrics; endpoints of flows that are not services; and Ansible's tags.
 RESERVED_NAMES = frozenset(
     "edge platform self environment secret origins public service node nginx "
-    "host verify synthetic world load-balancer hosts instance-connect "
-    "all always never tagged untagged config release monitoring".split()
+    "host verify synthetic world load-balancer hosts instance-connect deployments trees "
+    "build all always never tagged untagged config release monitoring".split()
 )
 # Keywords of a content security policy. Without single quotes, browsers read them as host names.
 CSP_WORDS = re.compile(

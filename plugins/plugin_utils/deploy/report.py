@@ -28,6 +28,8 @@ LIMITS = {
     "sockets_out_ms": ("ms", "time a socket is disconnected"),
 }
 STEPS = ("prepare", "migrate", "switch", "verify", "commit", "take back")
+# Of a run that retires services, and has no others.
+ENDINGS = ("retire", "purge")
 OUTCOMES = ("committed", "taken back", "failed")
 WIDTH, LINES = 110, 30
 UTC = datetime.timezone(datetime.timedelta(0))
@@ -215,7 +217,7 @@ def _restored(change: Mapping[str, Any]) -> Any:
 def _step_lines(report: Report) -> list[str]:
     steps = report.get("steps") or []
     lines = [f"{'step':<18} {'started':>8} {'took':>9}    hosts"] if steps else []
-    for name in STEPS:
+    for name in (*STEPS, *ENDINGS):
         those = [step for step in steps if step.get("name") == name]
         if those:
             start = min(_number(step.get("start")) for step in those)

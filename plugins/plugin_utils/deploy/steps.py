@@ -10,6 +10,8 @@ import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.report import ENDINGS
+
 
 def record_step(
     args: Mapping[str, t.Any], host: str, specs: list[dict[str, t.Any]], started: float, result: Mapping[str, t.Any]
@@ -71,10 +73,17 @@ def targets(services: Sequence[Mapping[str, t.Any]], origin: str | None = None) 
 def outcome_of(steps: Sequence[Mapping[str, t.Any]], failures: Sequence[str]) -> str:
     """Return the outcome of a deployment with these steps."""
     back = {step["host"]: not step["failed"] for step in steps if step["name"] == "take back"}
+    if _ending_failed(steps):
+        return "failed"
     if not back and not failures and not any(step["failed"] for step in steps):
         return "committed"
     switched = {step["host"] for step in steps if step["name"] == "switch"}
     return "taken back" if all(back.values()) and switched <= set(back) else "failed"
+
+
+def _ending_failed(steps: Sequence[Mapping[str, t.Any]]) -> bool:
+    """Whether services could not be retired or purged, which is never reverted."""
+    return any(step["name"] in ENDINGS and step["failed"] for step in steps)
 
 
 def released(steps: Sequence[Mapping[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
@@ -116,7 +125,9 @@ def message_of(outcome: str, steps: Sequence[Mapping[str, t.Any]], failures: Seq
     if outcome == "committed":
         return ""
     texts = ["%s: %s" % (step["host"], step["message"]) for step in steps if step["failed"]]
-    if any(step["name"] == "commit" for step in steps):
+    if _ending_failed(steps):
+        end = "Fix that, then run the same again: it continues from the current state."
+    elif any(step["name"] == "commit" for step in steps):
         end = (
             "The new releases are live. Only the commit is incomplete (see above): fix that, then run deploy.yml again "
             "to complete it."

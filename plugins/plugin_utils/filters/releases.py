@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import plain
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.manifests import parse_manifest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters.selection import named
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import rollbacks
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import retirements, rollbacks
 
 
 def artifact_id(manifest: str, service: str, origin: str, artifact: str | None = None, keys: Sequence[str] = ()) -> str:
@@ -54,6 +55,30 @@ def rollback_targets(
     }
 
 
-def releases_table(looks: Any, plan: Any) -> str:
+def releases_table(looks: Any, plan: Any, undescribed: Any = None) -> str:
     """Return the live and kept releases, as text."""
-    return rollbacks.releases_table(plain(looks), [name for batch in plan["batches"] for name in batch])
+    order = [name for batch in plan["batches"] for name in batch]
+    return rollbacks.releases_table(plain(looks), order, plain(undescribed or {}))
+
+
+def undescribed(found: Any, plan: Any) -> list[str]:
+    """Return a sentence for each service that is on hosts and not described there."""
+    return retirements.remarks(plain(found), plan)
+
+
+def retirement(looks: Any, plan: Any, retire: Any, back: Any = False, purge: Any = False) -> dict[str, Any]:
+    """Return which services are to be retired, brought back or purged, on which hosts; or why not."""
+    looks = {host: look for host, look in plain(looks).items() if look}
+    names = [name.strip() for name in str(retire or "").split(",") if name.strip()]
+    try:
+        chosen = retirements.choose(
+            {host: look.get("undescribed", {}) for host, look in looks.items()},
+            {host: look.get("upstreams", {}) for host, look in looks.items()},
+            plan,
+            names,
+            boolean(back),
+            boolean(purge),
+        )
+    except (retirements.RetirementError, TypeError) as error:
+        return {"phase": "", "hosts": {}, "releases": {}, "lines": [], "problem": str(error)}
+    return {**chosen, "problem": ""}

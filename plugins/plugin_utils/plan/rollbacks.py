@@ -209,15 +209,36 @@ def _has(item: Mapping[str, Any], release: str) -> bool:
     return item["release"] == release and bool(item["schema"])
 
 
-def releases_table(looks: Looks, order: Iterable[str]) -> str:
-    """Return the live, held, previous and kept releases of each service and host, as text."""
+def releases_table(looks: Looks, order: Iterable[str], undescribed: Looks | None = None) -> str:
+    """Return the live, held, previous and kept releases of each service and host, as text.
+
+    undescribed: {host: {service: what the module release returns}} of those that are on a host and not described there.
+    """
     rows = [("service", "host", "release", "artifact", "state", "since / staged (UTC)", "by", "MB")]
     found = by_service(looks)
-    for name in order:
+    more = sorted({name for names in (undescribed or {}).values() for name in names})
+    for name in dict.fromkeys([*order, *more]):
         for host, look in sorted(found.get(name, {}).items()):
-            rows += [(name, host, item["release"], item["artifact"][:12], *_row(look, item)) for item in look["kept"]]
+            beside = (undescribed or {}).get(host, {}).get(name)
+            kept = [(item["release"], item["artifact"][:12], *_row(look, item)) for item in look["kept"]]
+            if beside:
+                kept = [(*row[:2], _beside(row, beside), *row[3:]) for row in kept or [NO_RELEASE]]
+            rows += [(name, host, *row) for row in kept]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)  # noqa: B905
+
+
+# Of a service that has left something else.
+NO_RELEASE = ("-", "-", "", "-", "-", "-")
+
+
+def _beside(row: Sequence[str], beside: Mapping[str, Any]) -> str:
+    """Return the state of a release whose service is not described on its host."""
+    if row == NO_RELEASE:
+        return "not described: its %s" % ", ".join(beside["has"])
+    if beside["retired"] and not beside["runs"]:
+        return "retired" if row[0] == beside["retired"].get("release") else "kept, retired"
+    return row[2] + ", not described"
 
 
 def _row(look: Mapping[str, Any], item: Mapping[str, Any]) -> tuple[str, str, str, str]:

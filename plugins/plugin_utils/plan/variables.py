@@ -160,8 +160,8 @@ def resolve(model: Model, service: str, template: str) -> str:
     )
 
 
-def derived_environment(model: Model, name: str) -> dict[str, str]:
-    """Return the environment variables that a service gets automatically, as templates of the plan."""
+def own_environment(model: Model, name: str) -> dict[str, str]:
+    """Return the environment variables that a service gets whatever it needs, as templates of the plan."""
     service = model.services[name]
     kind = KINDS[service["kind"]]
     variables = {
@@ -171,13 +171,6 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
     }
     if service["public"]:
         variables["PUBLIC_URL"] = service["url"]
-    for other in service["needs"]:
-        prefix = variable_name(other)
-        if other in model.services:
-            if model.services[other]["public"]:
-                variables[prefix + "_URL"] = model.services[other]["url"]
-            if kind.process:
-                variables[prefix + "_INTERNAL_URL"] = model.services[other]["internal_url"]
     variables = {key: escape(value) for key, value in variables.items()}
     if not kind.process:
         return variables
@@ -199,12 +192,31 @@ def derived_environment(model: Model, name: str) -> dict[str, str]:
         # nginx does not see messages, so the application must enforce the limit.
         variables["MAX_MESSAGE_BYTES"] = str(values.size_in_bytes(service["body_limit"]))
     variables.update(kind.environment)
-    for other in service["needs"]:
-        if other in model.databases:
-            prefix = variable_name(other)
-            for fact in ("host", "port", "name", "user", "password"):
-                variables[f"{prefix}_{fact.upper()}"] = resolve(model, name, f"${{{other}.{fact}}}")
-            variables[prefix + "_POOL_SIZE"] = str(service["pool"])
+    return variables
+
+
+def needs_environment(model: Model, name: str, other: str) -> dict[str, str]:
+    """Return the environment variables that a service gets because it needs another service, or a database."""
+    process, prefix = KINDS[model.services[name]["kind"]].process, variable_name(other)
+    variables = {}
+    if other in model.services:
+        needed = model.services[other]
+        if needed["public"]:
+            variables[prefix + "_URL"] = escape(needed["url"])
+        if process:
+            variables[prefix + "_INTERNAL_URL"] = escape(needed["internal_url"])
+    elif other in model.databases and process:
+        for fact in ("host", "port", "name", "user", "password"):
+            variables[f"{prefix}_{fact.upper()}"] = resolve(model, name, f"${{{other}.{fact}}}")
+        variables[prefix + "_POOL_SIZE"] = str(model.services[name]["pool"])
+    return variables
+
+
+def derived_environment(model: Model, name: str) -> dict[str, str]:
+    """Return the environment variables that a service gets automatically, as templates of the plan."""
+    variables = own_environment(model, name)
+    for other in model.services[name]["needs"]:
+        variables.update(needs_environment(model, name, other))
     return variables
 
 

@@ -66,7 +66,7 @@ CHECK = keys(KEYS, "a mapping such as {emails: [team@example.com]}")
 ERROR = "{ $.body.MESSAGE = %.level.:.?[56ef]% }"
 ANY = '{ $.body.MESSAGE = "*" }'
 # Log lines of fronts. The edge logs the same requests again, and so do calls between services.
-FRONT = '($.edge = 0) && ($.service != "internal-*")'
+FRONT = '($.edge = 0) && ($.service != "internal:*")'
 # Requests that only the edge can log: no front responded.
 NO_FRONT = "($.edge = 1) && (($.status = 502) || ($.status = 504))"
 SWITCHING_PROTOCOLS = 101

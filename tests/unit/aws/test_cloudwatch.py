@@ -35,7 +35,7 @@ def stand_in(account: None) -> None:
         ("{ ($.edge = 1) || ($.status = 502) }", True),
         ("{ ($.edge = 0) && (($.status = 504) || ($.status = 502)) }", True),
         ('{ $.service = "a*" }', True),
-        ('{ $.service != "internal-*" }', True),
+        ('{ $.service != "internal:*" }', True),
         ('{ $.service = "[ab]pi" }', False),
         ("{ $.service >= 1 }", False),
         ("{ $.none = 1 }", False),

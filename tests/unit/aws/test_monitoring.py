@@ -100,7 +100,9 @@ def test_each_request_is_measured_once_at_its_front_and_a_missing_front_at_the_e
     assert measured(request(edge=1)) == []
     assert measured(request(edge=1, status=502)) == [("ErrorsServer", 1)]
     assert measured(request(edge=1, status=500)) == []
-    assert measured(request(service="internal-api", status=500)) == []
+    assert measured(request(service="internal:api", status=500)) == []
+    # A service may be called that.
+    assert measured(request(service="internal-api", status=500)) == [("ErrorsServer", 1), ("LatencySeconds", 0.1)]
     assert measured(request(service="collab", status=101, seconds=600)) == [("ErrorsServer", 0)]
 
 

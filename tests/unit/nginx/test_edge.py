@@ -412,7 +412,7 @@ def test_services_call_each_other_on_the_loopback(edge: Any) -> None:
     answer = edge.ask("127.0.0.1", "/data", headers={"X-Request-ID": "0123456789"}, tls=False, port=33001)
     assert answer.status == 200
     assert answer.seen("X-Request-ID") == ["0123456789"]
-    assert edge.log("internal-api")["service"] == "internal-api"
+    assert edge.log("internal:api")["service"] == "internal:api"
 
 
 def test_figures_and_health_are_for_the_host_alone(edge: Any) -> None:

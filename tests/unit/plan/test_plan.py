@@ -267,6 +267,7 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
     assert hosts["sites-1"] == {
         "address": "10.0.0.5",
         "services": ["sites", "collab"],
+        "described": ["sites", "collab"],
         "edge": False,
         "node_versions": ["24"],
         "reserved_ports": [33001],

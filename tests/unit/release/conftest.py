@@ -109,7 +109,8 @@ def cheap_digests(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host's directories, empty."""
-    for name, path in {"HOME": "opt", "SETTINGS": "etc", "STATE": "var", "CACHE": "cache", "NGINX": "nginx"}.items():
+    names = {"HOME": "opt", "SETTINGS": "etc", "STATE": "var", "CACHE": "cache", "DATA": "data", "NGINX": "nginx"}
+    for name, path in names.items():
         monkeypatch.setattr(releases, name, str(tmp_path / path))
     (tmp_path / "var").mkdir()
     # A busy machine takes seconds for it.

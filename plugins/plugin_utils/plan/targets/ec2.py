@@ -104,6 +104,8 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
         plans[host] = {
             "address": entry["address"],
             "services": names,
+            # Everything else is reported.
+            "described": [*names, *(["edge"] if "edge" in entry["services"] else [])],
             "edge": "edge" in entry["services"],
             # An outgoing connection that had one of these ports would keep its listener from starting.
             "reserved_ports": sorted({port for _name, port, _what in listeners(model, names) if port in EPHEMERAL}),
