@@ -125,8 +125,11 @@ def unconfirmed() -> dict[str, dict[str, Any]]:
     found = {}
     for name in listed(releases.STATE):
         if os.path.isdir(os.path.join(releases.STATE, name)):
-            pending = releases.read_state(name).get("pending") or {}
-            if pending.get("number") and not pending.get("confirmed"):
+            state = releases.read_state(name)
+            pending = state.get("pending") or {}
+            # What a full disk kept from being cleaned up after it was taken back is left to the next run.
+            done = _of(state.get("unconfirmed") or {}, pending)
+            if pending.get("number") and not pending.get("confirmed") and not done:
                 found[name] = pending
     return found
 
@@ -153,6 +156,8 @@ def take_back() -> list[str]:
         phases.take_back(job)
         for name in names:
             release_files.note_unconfirmed(name, found[name])
+        for warning in job.warnings:
+            log(warning)
         return names
 
 
