@@ -157,6 +157,26 @@ def test_a_build_that_ends_in_mid_deployment_changes_nothing_of_it(stack: Stack,
     assert after != before["frontend"] and json.loads(record)["artifact"] == another
 
 
+def test_older_code_is_refused(stack: Stack, another: str) -> None:
+    """As from a checkout that is not up to date, or by an old manifest that somebody put back."""
+    latest = ROOT / ".artifacts/frontend/latest.json"
+    newest, before = latest.read_bytes(), stack.live()
+    manifest = json.loads(latest.with_name(f"{another}.json").read_text())
+    old = {"id": "0" * 40, "time": manifest["commit"]["time"] - 1000, "dirty": False}
+    for path in (latest, latest.with_name(f"{another}.json")):
+        path.write_text(json.dumps({**manifest, "commit": old}))
+    try:
+        run = stack.deploy()
+        assert run.rc != 0 and not run.changed
+        assert "frontend: its code is of commit 000000000000" in said(run.output) and "-e older=true" in said(
+            run.output
+        )
+        assert stack.live() == before
+        stack.deploy("-e", "older=true", "--check").succeeded()
+    finally:
+        latest.write_bytes(newest)
+
+
 @pytest.fixture
 def full(stack: Stack) -> Iterator[str]:
     """A host whose releases lie on a disk with no room for another one."""

@@ -43,6 +43,25 @@ def test_a_path_that_does_not_exist_is_noticed(root: Path) -> None:
     assert missing(root, text) == ["docs/nowhere/", "plan/nowhere.py", "plugins/module_utils/nowhere.py"]
 
 
+def unknown_tests(root: Path, text: str) -> list[str]:
+    """Return the tests that a document names and that do not exist, given as file::test below tests/."""
+    found = []
+    for file, name in sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", text))):
+        path = root / "tests" / file
+        if not path.exists() or not re.search(rf"^(?:async )?def {name}\b", path.read_text(), re.MULTILINE):
+            found.append(f"{file}::{name}")
+    return found
+
+
+def test_the_tests_that_documents_name_exist(root: Path) -> None:
+    documents = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    assert [name for path in documents for name in unknown_tests(root, path.read_text())] == []
+    assert unknown_tests(root, "`unit/quality/test_documents.py::test_nothing` and `nowhere.py::test_it`") == [
+        "nowhere.py::test_it",
+        "unit/quality/test_documents.py::test_nothing",
+    ]
+
+
 def test_the_index_has_every_page(root: Path) -> None:
     index = (root / "docs/README.md").read_text()
     pages = {path.relative_to(root / "docs") for path in (root / "docs").rglob("*.md")}

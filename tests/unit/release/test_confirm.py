@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -120,6 +121,20 @@ def test_a_kill_of_the_watch_at_any_point_is_made_up_for(
         lease.update(lambda record, age: register.claimed(record, age, "run", "ann", "now"))
         kill += 1
     assert kill > 3
+
+
+def test_older_code_is_not_prepared_by_accident(played: Played, job: Make) -> None:
+    new, old = job("new"), job("old")
+    for made, seconds in ((new, 2), (old, 1)):
+        commit = {"id": str(seconds) * 40, "time": seconds}
+        made.wanted = [dataclasses.replace(made.wanted[0], commit=commit)]
+    live = release(new)
+    old.refresh()
+    with pytest.raises(releases.ReleaseError, match=r"older than commit 222222222222.*-e older=true"):
+        phases.prepare(old)
+    assert played.serving() == live
+    old.allow_older = True
+    assert release(old) == played.serving() != live
 
 
 def test_the_watch_runs_without_ansible(tmp_path: Path) -> None:

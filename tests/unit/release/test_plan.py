@@ -30,7 +30,7 @@ def seen(item: releases.Wanted, live: str | None = "blue", **changes: Any) -> re
     slots = {slot: releases.Slot() for slot in releases.SLOTS}
     if live:
         slots[live] = releases.Slot(item.release, True, process, RUNNING if process else systemd.UNKNOWN)
-    record = {"artifact": item.artifact, "parts": item.parts}
+    record = {"artifact": item.artifact, "parts": item.parts, "wanted": {"commit": item.commit}}
     state: dict[str, Any] = {
         "account": True,
         "runtime": True,
@@ -87,6 +87,19 @@ def test_another_archive_of_the_same_artifact_is_other_code() -> None:
     assert (new.artifact, new.release == old.release) == (old.artifact, False)
     assert plan.stage == "archive", "its files are not those on the host"
     assert plan.reasons == (f"its code differs ({'a' * 16}:{'c' * 16}, was {'a' * 16}:{'b' * 16})",)
+
+
+def test_older_code_is_told() -> None:
+    def built(name: str, seconds: int | None) -> releases.Wanted:
+        commit = {"commit": {"id": name * 40, "time": seconds, "dirty": False}} if seconds else {}
+        return releases.Wanted(**make_request(manifest=make_manifest(id=name * 16, **commit)))
+
+    new, old, unknown = built("a", 1_800_000_000), built("b", 1_700_000_000), built("c", None)
+    assert "commit bbbbbbbbbbbb (2023-11-14 22:13 UTC), which is older" in releases.plan(old, seen(new)).older
+    for item, live in ((new, old), (unknown, new), (old, unknown), (new, new)):
+        assert releases.plan(item, seen(live)).older == ""
+    # Other settings for the same code are no step back.
+    assert releases.plan(dataclasses.replace(new, release="0" * 12, commit=old.commit), seen(new)).older == ""
 
 
 def test_every_part_that_differs_is_named() -> None:
