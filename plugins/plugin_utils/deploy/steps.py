@@ -136,8 +136,8 @@ def message_of(outcome: str, steps: Sequence[Mapping[str, t.Any]], failures: Seq
         end = "The deployment was reverted: the previous releases are live again."
     else:
         end = (
-            "The deployment could not be reverted everywhere (see above), so hosts may serve different releases. Fix "
-            "the errors above, or stop the unreachable host, then run deploy.yml again: it continues from the current "
-            "state. releases.yml shows what is live."
+            "The deployment could not be reverted everywhere (see above), so hosts may serve different releases. A "
+            "host that is running takes its own switch back within a minute. Fix the errors above, then run deploy.yml "
+            "again: it continues from the current state. releases.yml shows what is live."
         )
     return "\n\n".join([*texts, *failures, end])
