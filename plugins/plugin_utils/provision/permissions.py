@@ -40,7 +40,7 @@ def action(report: Report, path: str, value: Any) -> str | None:
     found = text(r"[a-z0-9-]+:[A-Za-z0-9*?]+", "an action such as s3:GetObject")(report, path, value)
     if found is None:
         return None
-    service, _, operation = found.partition(":")
+    service, _colon, operation = found.partition(":")
     problem, fix = "", "Remove it: a person does that, with a role of their own."
     if "*" in found or "?" in found:
         problem, fix = "a pattern also allows actions that AWS adds later", "List the actions that the service calls."
