@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
             "host": host,
             "deployment": args.get("deployment") or {},
             "allow_contract_migrations": args.get("allow_contract_migrations", False),
-            "allow_older": args.get("allow_older", False),
+            "allow_older": args.get("allow_older") or [],
             "adopt": args.get("adopt", False),
             "described": args.get("described"),
             "catalogue": args.get("catalogue") or [],

@@ -14,8 +14,8 @@ version_added: '0.2.0'
 author:
   - Five Pointers (@fivepointers)
 description:
-  - Each host of an environment has a register. Whoever has claimed a majority of them has the lock, whatever names an
-    inventory gives the hosts, and whatever time their clocks show.
+  - Each host of an environment has a register. Whoever has claimed all that answer, and a majority, has the lock,
+    whatever names an inventory gives the hosts, and whatever time their clocks show.
   - From V(claimed) on, a process on the controller renews the claim of each host every few seconds. It gives the claim
     back when the playbook ends, however it ends. If the controller itself is lost, the claim lapses after a minute of
     silence, which each host measures by its own monotonic clock.
@@ -36,8 +36,8 @@ options:
     description:
       - V(claimed) claims the register of this host. It waits a few seconds for a run that is just ending, and returns
         who else has it.
-      - V(held), once for all hosts, fails unless a majority was claimed. It also fails if the inventory lacks a host
-        that the last run had.
+      - V(held), once for all hosts, fails unless all hosts that answer were claimed, and these are a majority. It also
+        fails if the inventory lacks a host that the last run had.
       - V(released) gives the claim of this host back.
       - V(renewed) is used by the process on the controller.
     type: str
@@ -55,7 +55,8 @@ options:
     default: ''
   intended:
     description:
-      - With V(held), how many hosts the environment is described to have. 0 if that is not described.
+      - With V(held), how many hosts the environment is described to have. V(0) if that is not described, and V(-1) if
+        those that are there are enough.
     type: int
     default: 0
   directory:

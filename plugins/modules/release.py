@@ -123,9 +123,10 @@ options:
     default: false
   allow_older:
     description:
-      - Whether code may be replaced by code of an older git commit.
-    type: bool
-    default: false
+      - Services whose code may be replaced by code of an older git commit. V(all) for every service.
+    type: list
+    elements: str
+    default: []
   adopt:
     description:
       - Whether to take the front's port over from another process, such as the same application run by pm2 or nohup.
@@ -374,6 +375,8 @@ def would_change(job: phases.Job, phase: str) -> bool:
     candidates = job.candidates()
     if phase == "prepare":
         lost = any(seen.lost and seen.live for seen in job.seen.values())
+        if confirm.inherited(job):
+            return True
         return lost or any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
     if phase == "migrate":
         return any(step.migrate for _item, step in candidates)
@@ -401,6 +404,9 @@ PHASES = {
 
 def perform(job: phases.Job, phase: str) -> bool:
     """Run a phase; return whether it changed the host."""
+    inherited = phase == "prepare" and confirm.inherit(job)
+    if inherited:
+        job.refresh()
     if job.author and job.candidates():
         if phase == "prepare":
             confirm.install()
@@ -409,7 +415,7 @@ def perform(job: phases.Job, phase: str) -> bool:
         if phase == "commit":
             confirm.require_switched(job)
     if phase != "all":
-        return PHASES[phase](job)
+        return PHASES[phase](job) or inherited
     changed = False
     for step in ("prepare", "migrate", "switch", "commit"):
         if PHASES[step](job):
@@ -505,7 +511,7 @@ def main() -> None:
             },
             "deployment": {"type": "dict", "default": {}},
             "allow_contract_migrations": {"type": "bool", "default": False},
-            "allow_older": {"type": "bool", "default": False},
+            "allow_older": {"type": "list", "elements": "str", "default": []},
             "adopt": {"type": "bool", "default": False},
             "described": {"type": "list", "elements": "str"},
             "catalogue": {"type": "list", "elements": "str", "default": []},
@@ -547,7 +553,7 @@ def main() -> None:
             parameters["sent"],
             author(deployment),
             parameters["allow_contract_migrations"],
-            parameters["allow_older"] or bool(parameters["targets"]),
+            ["all"] if parameters["targets"] else parameters["allow_older"],
             parameters["adopt"],
             rollback=bool(parameters["targets"]),
             described=parameters["described"],
@@ -578,7 +584,7 @@ def working(deployment: Mapping[str, Any]) -> Iterator[None]:
     """Hold the host's lock, unless a later deployment has been there."""
     with leases.host_locked(releases.STATE):
         if deployment.get("number"):
-            leases.check_fence(int(deployment["number"]), releases.STATE)
+            leases.check_fence(int(deployment["number"]), releases.STATE, str(deployment["id"]))
         yield
 
 

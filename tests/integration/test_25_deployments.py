@@ -31,6 +31,12 @@ PROCESSES = ("api", "sites", "collab")
 WHOLE_STACK = 2.0
 
 
+def record(sandbox: Sandbox, host: str, name: str) -> dict[str, Any]:
+    """Return a record of a host: the newer of its two copies."""
+    copies = json.loads(sandbox.ssh(host, f"cat /var/lib/fivepointers/{name}"))
+    return max(filter(None, copies), key=lambda copy: copy["number"])["record"]
+
+
 class Stack:
     """The platform, deployed from catalogues that differ."""
 
@@ -59,8 +65,7 @@ class Stack:
 
     def state(self, service: str) -> dict[str, Any]:
         host = self.sandbox.hosts_of(service)[0]
-        copies = json.loads(self.sandbox.ssh(host, f"cat /var/lib/fivepointers/{service}/state.json"))
-        return max(filter(None, copies), key=lambda copy: copy["number"])["record"]
+        return record(self.sandbox, host, f"{service}/state.json")
 
     def live(self) -> dict[str, str]:
         return {name: self.state(name)["live"]["release"] for name in (*PROCESSES, "frontend")}
@@ -381,7 +386,7 @@ def test_a_rollback_does_not_bring_a_rotated_secret_back(stack: Stack, users: li
         made = stack.live()["api"]
         assert stack.report()["services"]["api"]["of"] == old != made
         assert rotated in environment() and leaked not in environment()
-        assert "MemoryMax=870M" not in stack.sandbox.ssh(host, f"cat /opt/fivepointers/api/releases/{made}/unit")
+        assert "MemoryMax=870M" not in stack.sandbox.ssh(host, f"sudo cat /opt/fivepointers/api/releases/{made}/unit")
         stack.deploy().unchanged()
         then = ["-e", "service=api", "-e", f"to={old}", "-e", "secrets=then"]
         run = stack.sandbox.playbook("playbooks/rollback.yml", *then, "-vvv").succeeded()
@@ -406,7 +411,7 @@ def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack
     until(reports, "prepare", process)
     # As a later one would have left it there.
     host = stack.sandbox.hosts_of("api")[0]
-    fence = json.loads(stack.sandbox.ssh(host, "cat /var/lib/fivepointers/fence.json"))["number"]
+    fence = record(stack.sandbox, host, "fence.json")["number"]
     script = f'sudo sh -c \'echo "{{\\"number\\": {fence + 1}}}" > /var/lib/fivepointers/fence.json\''
     stack.sandbox.ssh(host, script)
     output = process.communicate(timeout=200)[0]

@@ -114,6 +114,7 @@ def another(stack: Stack) -> Iterator[str]:
     digest = hashlib.sha256(data).hexdigest()
     identifier = digest[: len(manifest["id"])]
     manifest.update(id=identifier, archive_sha256=digest, archive_size=len(data))
+    manifest.update(unpacked_size=manifest["unpacked_size"] + len(text), files_count=manifest["files_count"] + 1)
     paths = folder / f"{identifier}.tar.gz", folder / f"{identifier}.json"
     paths[0].write_bytes(data)
     paths[1].write_text(json.dumps(manifest))
@@ -242,7 +243,7 @@ def test_a_release_that_filled_the_disk_is_rolled_back(stack: Stack, cramped: st
     # As the service, which can do so.
     script = f"cd /var/lib/fivepointers-api; mkdir full; {fill}"
     stack.sandbox.ssh(cramped, f"sudo -u fp-api sh -c '{script}' 2>/dev/null", check=False)
-    tried = stack.sandbox.ssh(cramped, "sudo sh -c 'echo x > /etc/nginx/x' 2>&1; sudo rm -f /etc/nginx/x", check=False)
+    tried = stack.sandbox.ssh(cramped, "echo x | sudo tee /etc/nginx/x 2>&1; sudo rm -f /etc/nginx/x", check=False)
     assert "No space left" in tried
     stack.sandbox.playbook("playbooks/rollback.yml", "-e", stack.catalogue(), "-e", "service=api").succeeded()
     assert stack.live() == before

@@ -127,20 +127,24 @@ def agreement(
 
     claims: what each host answered, {mine, member, number, members, problem}, by name in the inventory; a host that
     did not answer is missing. hosts: all names in the inventory. gone: members that will not come back. intended: how
-    many hosts the environment is described to have; 0 if that is unknown.
+    many hosts the environment is described to have; 0 if that is unknown, -1 if those that are there are enough.
     """
     newest: Mapping[str, Any] = {"number": 0, "members": {}}
     newest = max([newest, *claims.values()], key=lambda item: int(item["number"]))
     seen = {item["member"]: name for name, item in claims.items()}
-    # A host that did not answer counts as a member by its name.
     silent = [name for name in hosts if name not in claims]
-    members = {member: name for member, name in newest["members"].items() if member not in seen and name not in gone}
-    missing = sorted(name for name in members.values() if name not in silent)
+    # Another host that answers under a name has replaced the one that had it.
+    known = {
+        member: name
+        for member, name in newest["members"].items()
+        if member not in seen and name not in gone and name not in claims
+    }
+    missing = sorted(name for name in known.values() if name not in silent)
     # Where the environment says how many hosts it has, that settles it.
-    described = 0 < intended <= len(hosts)
-    if described:
-        members = {member: name for member, name in members.items() if name not in missing}
-    members = {**members, **{name: name for name in silent if name not in members.values()}, **seen}
+    if intended < 0 or 0 < intended <= len(hosts):
+        known = {member: name for member, name in known.items() if name in silent}
+        missing = []
+    members = {**known, **seen}
     problems = []
     wrong = [name for name in gone if name in hosts]
     if wrong:
@@ -148,7 +152,7 @@ def agreement(
             "hosts_gone is %s, but %s is in the inventory. Name only hosts that are gone for good."
             % (",".join(gone), ", ".join(wrong))
         )
-    if missing and not described:
+    if missing:
         problems.append(
             "This inventory lacks %s, which the last run had in this environment: %s there, %s here. Start what is "
             "stopped, or mend the inventory. If it is gone for good, add: -e hosts_gone=%s"
@@ -160,12 +164,14 @@ def agreement(
             "correct the counts there. To go on without them, name them: -e hosts_gone=NAME,NAME"
             % (len(hosts), intended)
         )
-    mine = sum(1 for item in claims.values() if item["mine"])
-    held_by = sorted({item["problem"] for item in claims.values() if item["problem"]})
-    if not problems and 2 * mine <= len(members):
-        problems += held_by[:1] or [
+    # Each host that answers has to be ours. That is a majority unless too many are silent.
+    refusals = sorted(item["problem"] for item in claims.values() if not item["mine"])
+    if not problems and refusals:
+        problems.append(refusals[0])
+    elif not problems and 2 * len(seen) <= len(seen) + len(silent):
+        problems.append(
             "%d of %d hosts answered, and a majority has to grant the lock of the environment. Nothing was changed. "
             "These did not: %s. If one is gone for good, remove it from the inventory and add: -e hosts_gone=NAME"
-            % (len(claims), len(members), ", ".join(silent))
-        ]
+            % (len(claims), len(hosts), ", ".join(silent))
+        )
     return int(newest["number"]), members, problems

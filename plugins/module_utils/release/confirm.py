@@ -91,6 +91,8 @@ def install() -> None:
 
 def watch() -> None:
     """Start the watch, unless it runs."""
+    # What an earlier version prepared has none.
+    install()
     systemd.systemctl("start", UNIT)
 
 
@@ -102,6 +104,24 @@ def require_switched(job: phases.Job) -> None:
             "without a sign of life from the controller. Check the network between them, and deploy again."
             % (item.name, job.host, item.release, register.LEASE)
         )
+
+
+def inherited(job: phases.Job) -> list[str]:
+    """Return the services with an unconfirmed switch of an earlier run to what this one wants, too."""
+    return [
+        item.name
+        for item in job.wanted
+        for pending in [job.seen[item.name].pending]
+        if job.author and pending.get("release") == item.release and not _of(pending, job.author)
+    ]
+
+
+def inherit(job: phases.Job) -> bool:
+    """Make such switches this run's, to confirm or to take back."""
+    names = inherited(job)
+    for name in names:
+        release_files.own_switch(name, job.author)
+    return bool(names)
 
 
 def confirm(job: phases.Job) -> bool:
@@ -125,7 +145,12 @@ def unconfirmed() -> dict[str, dict[str, Any]]:
     found = {}
     for name in listed(releases.STATE):
         if os.path.isdir(os.path.join(releases.STATE, name)):
-            state = releases.read_state(name)
+            try:
+                state = releases.read_state(name)
+            except releases.ReleaseError as error:
+                # One that is damaged is no reason to leave the others.
+                log(str(error))
+                continue
             pending = state.get("pending") or {}
             # What a full disk kept from being cleaned up after it was taken back is left to the next run.
             done = _of(state.get("unconfirmed") or {}, pending)
@@ -134,18 +159,17 @@ def unconfirmed() -> dict[str, dict[str, Any]]:
     return found
 
 
-def forsaken(pending: dict[str, Any], lease: dict[str, Any], age: float, fence: int) -> bool:
-    """Return whether nobody will confirm a switch: its run has ended or is silent, and no later one was at work."""
-    mine = lease.get("id") == pending.get("deployment")
-    return fence <= pending["number"] and not (mine and register.held(lease, age))
+def forsaken(pending: dict[str, Any], lease: dict[str, Any], age: float) -> bool:
+    """Return whether nobody will confirm a switch: its run has ended, or is silent."""
+    return lease.get("id") != pending.get("deployment") or not register.held(lease, age)
 
 
 def take_back() -> list[str]:
     """Take back what is forsaken; return its services."""
     with leases.host_locked(releases.STATE):
         lease = leases.read_lease(leases.HostStore(releases.STATE).path)
-        age, fence = leases.age(lease), leases.read_fence(releases.STATE)
-        found = {name: item for name, item in unconfirmed().items() if forsaken(item, lease, age, fence)}
+        age = leases.age(lease)
+        found = {name: item for name, item in unconfirmed().items() if forsaken(item, lease, age)}
         if not found:
             return []
         # The last one that was switched to is the first to be taken back.

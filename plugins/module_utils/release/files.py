@@ -73,6 +73,8 @@ def begin_switch(name: str, release: str, slot: str, before: Mapping[str, str], 
     """Record a switch before the flag changes. Commit or take_back ends it."""
     state = releases.read_state(name)
     state.pop("unconfirmed", None)
+    # Its timer is cancelled: what was held is live from now on.
+    state.pop("held", None)
     state["pending"] = {"release": release, "slot": slot, "before": dict(before), "since": time.time(), **author}
     write_state(name, state)
 
@@ -98,11 +100,18 @@ def note_unconfirmed(name: str, switch: Mapping[str, Any]) -> None:
     write_state(name, state)
 
 
-def record_switch(name: str, release: str, slot: str) -> None:
+def own_switch(name: str, author: Mapping[str, Any]) -> None:
+    """Record that another deployment confirms a switch, or takes it back, in place of the one that made it."""
+    state = releases.read_state(name)
+    state["pending"].update(author)
+    write_state(name, state)
+
+
+def record_switch(name: str, release: str, slot: str, commit: Mapping[str, Any] | None = None) -> None:
     """Record in state.json what is live, since when, by whom, and what was live before.
 
     A rollback follows `line` backwards. A release is appended to it or, if it is in there already, be it with other
-    secrets, everything after it is cut off.
+    secrets, everything after it is cut off. commit: of its code as it is deployed now, which may be a later one.
     """
     state = releases.read_state(name)
     state.pop("retired", None)
@@ -111,7 +120,8 @@ def record_switch(name: str, release: str, slot: str) -> None:
     if (before.get("release"), before.get("slot")) != (release, slot):
         now = pending.get("since") or time.time()
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-        entry = {"release": release, "slot": slot, "since": since, "at": now}
+        entry: dict[str, Any] = {"release": release, "slot": slot, "since": since, "at": now}
+        entry.update({"commit": {key: commit[key] for key in ("id", "time")}} if commit else {})
         entry.update({key: pending[key] for key in ("deployment", "by", "number") if pending.get(key)})
         line = state.get("line") or [item["release"] for item in (before,) if item]
         origins = [_origin(name, item) for item in line]
@@ -140,6 +150,13 @@ def previous(state: Mapping[str, Any]) -> str:
     """Return the release that a rollback leads to, given state.json; empty if there is none."""
     line = state.get("line", [])
     return str(line[-2]) if len(line) > 1 else ""
+
+
+def forget_hold(name: str) -> None:
+    """Forget that a slot keeps running, since it gets another release."""
+    state = releases.read_state(name)
+    if state.pop("held", None):
+        write_state(name, state)
 
 
 def hold(name: str, slot: str, until: float) -> None:

@@ -126,9 +126,17 @@ def read_fence(state: str = STATE) -> int:
     return int(_read(os.path.join(state, "fence.json"), {"number": int}).get("number") or 0)
 
 
-def check_fence(number: int, state: str = STATE) -> None:
-    """Raise HostError if a later deployment has been on this host. Call it with the host's lock held."""
-    highest = read_fence(state)
+def check_fence(number: int, state: str = STATE, holder: str = "") -> None:
+    """Raise HostError if a later run has been on this host, or if another one than `holder` has its register.
+
+    Call it with the host's lock held.
+    """
+    highest, lease = read_fence(state), read_lease(os.path.join(state, "lease.json"))
+    if holder and (lease.get("id") != holder or lease.get("released")) and number >= highest:
+        raise HostError(
+            "This run does not have the lock of this host: it did not answer when the lock was taken, or %s took it "
+            "over. This step changed nothing. Run it again." % (lease.get("id") or "nobody")
+        )
     if number < highest:
         raise HostError(
             "This deployment lost its lock, and another one has worked on this host since. This step changed nothing. "

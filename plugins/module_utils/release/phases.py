@@ -33,6 +33,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.file
     begin_switch,
     check_space,
     end_switch,
+    forget_hold,
     hold,
     keep_spare,
     point_slot,
@@ -304,7 +305,8 @@ class Job:
     # {deployment, by, number}: whose switches these are.
     author: dict[str, Any] = dataclasses.field(default_factory=dict)
     allow_contract: bool = False
-    allow_older: bool = False
+    # Services whose code may be replaced by older code; all for every one.
+    allow_older: Sequence[str] = ()
     # Whether ports are taken over; from whom they were, or to whom they were given back.
     adopt: bool = False
     adopted: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
@@ -352,8 +354,8 @@ def prepare(job: Job) -> bool:
     if not todo:
         return bool(unverified) or mended
     check_leftovers(job)
-    older = [step.older for _item, step in todo if step.older]
-    if older and not job.allow_older:
+    older = [step.older for item, step in todo if step.older and not {"all", item.name} & set(job.allow_older)]
+    if older:
         raise ReleaseError(
             "%s. Nothing was changed. Update your checkout, build and deploy again. To go back on purpose, use "
             "rollback.yml, or add -e older=true." % "; ".join(older)
@@ -446,6 +448,8 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
         running = [unit for unit in busy if states[unit].load == "loaded" and not states[unit].stopped]
         # The timer of a held release in that slot would stop the candidate.
         cancel_retirement([item.name for item, _slot in todo if item.process])
+        for item, _slot in todo:
+            forget_hold(item.name)
         if running:
             systemd.systemctl("stop", *running)
         systemd.run(["systemctl", "reset-failed", *busy])
@@ -667,6 +671,8 @@ def switch(job: Job) -> bool:
     if not candidates and not fronts:
         return False
     adopted = []
+    # A timer that was to stop the slot after its hold time would stop what is live.
+    cancel_retirement([item.name for item, _todo in candidates if item.process])
     for item, todo in candidates:
         _require_ready(job, item, todo)
         check_front_port(item, job.seen[item.name], job.adopt)
@@ -892,7 +898,7 @@ def commit(job: Job) -> bool:
     todo = [(item, job.plans[item.name]) for item in job.wanted if job.plans[item.name].repairs]
     for item, step in todo:
         live = str(step.live)
-        record_switch(item.name, item.release, live)
+        record_switch(item.name, item.release, live, item.commit)
         if item.process:
             systemd.enable(unit_name(item.name, live))
             systemd.disable(unit_name(item.name, other(live)))

@@ -139,8 +139,9 @@ def record_of(wanted: Wanted) -> dict[str, Any]:
 
 
 SWITCH = {"release": str, "slot": str, "since": (str, *NUMBER), "deployment": str, "by": str, "number": int}
+COMMIT = {"id": str, "time": int}
 STATE_SHAPE = {
-    "live": SWITCH,
+    "live": {**SWITCH, "commit": COMMIT},
     "pending": {**SWITCH, "before": {"release": str, "slot": str}},
     "held": {"slot": str, "until": NUMBER, "since": NUMBER},
     "unconfirmed": {"release": str, "deployment": str, "by": str},
@@ -154,7 +155,7 @@ RELEASE_SHAPE = {
     "artifact": str,
     "staged": NUMBER,
     "parts": dict.fromkeys(PARTS, str),
-    "wanted": {"archive": {"unpacked": int}, "commit": {"id": str, "time": int}, "of": str},
+    "wanted": {"archive": {"unpacked": int}, "commit": COMMIT, "of": str},
 }
 
 
@@ -300,6 +301,7 @@ class Seen:
     flag: the slot that the flag names, or should. lost: there is no flag, so that nginx takes blue.
     releases: the complete ones, by id, from their release.json. recorded: release and slot in state.json.
     pending: a switch that is not committed, {release, slot, before: {release, slot}, deployment, number, since}.
+    commit: {id, time} of the code that is live, if it is known.
     unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
     exposed: other users of the host can read its folders.
     held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
@@ -316,6 +318,7 @@ class Seen:
     front: str | None = None
     recorded: tuple[str, str] = ("", "")
     pending: dict[str, Any] = dataclasses.field(default_factory=dict)
+    commit: dict[str, Any] = dataclasses.field(default_factory=dict)
     unconfirmed: dict[str, Any] = dataclasses.field(default_factory=dict)
     held: str = ""
     sockets: int = 0
@@ -366,6 +369,7 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
         pending=state.get("pending") or {},
+        commit=recorded.get("commit") or {},
         unconfirmed=state.get("unconfirmed") or {},
         held=held.get("slot", "") if is_held(held, time.time()) else "",
     )
@@ -521,23 +525,31 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
         stage=stage,
         migrate=migrate,
         front=front,
-        older=_older(wanted, seen.releases.get(now.release, {})) if reasons else "",
+        older=_older(wanted, seen.releases.get(now.release, {}), seen) if reasons else "",
         reasons=tuple(reasons),
         repairs=tuple(repairs),
         steps=tuple(_steps(wanted, seen, now, slot, stage, ready, migrate, front) if reasons else repairs),
     )
 
 
-def _older(wanted: Wanted, record: Mapping[str, Any]) -> str:
-    """Why the code is older than that of a release; empty if it is the same, newer, or not known to be older."""
-    new, old = wanted.commit, record.get("wanted", {}).get("commit") or {}
-    if wanted.parts.get("code") == record.get("parts", {}).get("code") or new.get("time", 0) >= old.get("time", 0):
+def _older(wanted: Wanted, record: Mapping[str, Any], seen: Seen) -> str:
+    """Why the code is older than what is live; empty if it is the same or newer, or if that is unknown.
+
+    What is live may have been deployed again with a later commit than the one that its release was made with.
+    """
+    new, old = wanted.commit, seen.commit or record.get("wanted", {}).get("commit") or {}
+    if wanted.parts.get("code") == record.get("parts", {}).get("code") or not {"id", "time"} <= set(old):
         return ""
-    if not new:
+    live = "commit %.12s (%s), which is live" % (old["id"], clock(old["time"]))
+    if not {"id", "time"} <= set(new):
+        return "%s: its code names no commit, so it may be older than %s" % (wanted.name, live)
+    if new["time"] >= old["time"]:
         return ""
-    return "%s: its code is of commit %s (%s), which is older than commit %s (%s), which is live" % (
+    return "%s: its code is of commit %.12s (%s), which is older than %s" % (
         wanted.name,
-        *("%.12s" % new["id"], clock(new["time"]), "%.12s" % old["id"], clock(old["time"])),
+        new["id"],
+        clock(new["time"]),
+        live,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -17,6 +18,11 @@ import typing as t
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.register import RENEWAL
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe import Probe
+
+LOST = """
+This run was silent for so long that another one has taken over the lock of the environment. It ends here; run it again
+when the other one has ended.
+"""
 
 
 def birth(pid: int) -> str:
@@ -50,7 +56,9 @@ def who() -> str:
 
 def beside(work: t.Callable[[int], None]) -> int:
     """Run `work`, given the PID of the playbook, in a process that outlives this task; return its PID."""
-    parent = os.getppid()
+    # Not os.getppid(): once the playbook is dead, that is another process.
+    playbook = multiprocessing.parent_process()
+    parent = (playbook.pid if playbook else None) or os.getppid()
     child = os.fork()
     if child:
         return child
@@ -71,7 +79,7 @@ def _until_the_end(parent: int, tick: t.Callable[[list[int]], bool]) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, frame: arrived.append(number))
     born = birth(parent)
-    while signal.SIGTERM not in arrived and birth(parent) == born and tick(arrived):
+    while born and signal.SIGTERM not in arrived and birth(parent) == born and tick(arrived):
         time.sleep(0.1)
 
 
@@ -94,12 +102,22 @@ def keep(parent: int, change: t.Callable[[str], bool | None], agreed: str) -> No
         if ours:
             renewed, told = now, told or news
         due = now + (RENEWAL if ours or not news else 1)
+        if ours is False:
+            interrupt(parent)
         return ours is not False
 
     _until_the_end(parent, tick)
     change("released")
     with contextlib.suppress(OSError):
         os.unlink(agreed)
+
+
+def interrupt(playbook: int) -> None:
+    """Interrupt a playbook that has lost the lock, and tell why."""
+    with contextlib.suppress(OSError), open("/proc/%d/fd/2" % playbook, "w", encoding="utf-8") as terminal:
+        terminal.write(LOST)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(playbook, signal.SIGINT)
 
 
 def read_agreed(path: str) -> dict[str, t.Any]:

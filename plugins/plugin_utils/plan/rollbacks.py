@@ -127,8 +127,12 @@ def rollback_targets(looks: Looks, services: Sequence[str] | None, to: str | Non
     chosen: dict[str, str] = {}
     for name in names:
         wanted = {}
+        broken = not to and any(look["pending"] for look in found[name].values())
         for host, look in found[name].items():
             target = _target(look, services is not None, len(names) == 1, to, number, last)
+            if broken and not look["pending"] and look["live"]:
+                # It has taken its own switch back, or was never switched.
+                target = str(look["live"]["release"])
             if target is not None:
                 wanted[host] = target
         release = next(iter(wanted.values()), "")

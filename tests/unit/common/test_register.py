@@ -85,11 +85,32 @@ def answer(mine: bool, member: str, number: int = 5, **members: str) -> dict[str
     return {"mine": mine, "member": member, "number": number, "members": members, "problem": "" if mine else "two"}
 
 
-def test_a_majority_of_the_hosts_is_the_lock() -> None:
-    claims = {"a": answer(True, "A", 3), "b": answer(True, "B", 9), "c": answer(False, "C", 4)}
+def test_every_host_that_answers_has_to_be_ours() -> None:
+    claims = {"a": answer(True, "A", 3), "b": answer(True, "B", 9), "c": answer(True, "C", 4)}
     assert register.agreement(claims, ["a", "b", "c"], []) == (9, {"A": "a", "B": "b", "C": "c"}, [])
-    claims["b"] = answer(False, "B")
+    # One that another run has is enough to wait: its watch would take back what this one switches there.
+    claims["c"] = answer(False, "C")
     assert register.agreement(claims, ["a", "b", "c"], [])[2] == ["two"]
+
+
+def test_an_environment_that_grows_has_one_lock() -> None:
+    """The first run has the only host; the second one sees three."""
+    claims = {"a": answer(False, "A", 7, A="a"), "b": answer(True, "B", 1), "c": answer(True, "C", 1)}
+    for intended in (0, 3):
+        assert register.agreement(claims, ["a", "b", "c"], [], intended)[2] == ["two"]
+
+
+def test_a_host_that_was_replaced_under_its_name_is_the_new_one() -> None:
+    claims = {"a": answer(True, "A", A="a", B="b"), "b": answer(True, "B2")}
+    assert register.agreement(claims, ["a", "b"], [])[1:] == ({"A": "a", "B2": "b"}, [])
+    # A new one that does not answer yet is recorded when it does.
+    first = register.agreement({"a": answer(True, "A"), "b": answer(True, "B")}, ["a", "b", "c"], [])
+    assert first[1:] == ({"A": "a", "B": "b"}, [])
+
+
+def test_to_stop_an_environment_the_hosts_that_run_are_enough() -> None:
+    claims = {"a": answer(True, "A", A="a", B="b", C="c")}
+    assert register.agreement(claims, ["a"], [], -1)[1:] == ({"A": "a"}, [])
 
 
 def test_two_inventories_of_one_environment_have_one_lock() -> None:

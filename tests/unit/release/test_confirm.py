@@ -31,20 +31,18 @@ LEASE = {"id": "run", "number": 5, "released": False}
 
 
 @pytest.mark.parametrize(
-    "lease, age, fence, gone",
+    "lease, age, gone",
     [
-        (LEASE, 10, 5, False),
-        (LEASE, register.LEASE, 5, True),
-        ({**LEASE, "released": True}, 1, 5, True),
-        # Another run has the lock, and has not worked here: nobody confirms any more.
-        ({**LEASE, "id": "other"}, 1, 5, True),
-        # A later one has: what is pending is its business.
-        ({**LEASE, "id": "other"}, 1, 6, False),
-        ({}, 0, 0, True),
+        (LEASE, 10, False),
+        (LEASE, register.LEASE, True),
+        ({**LEASE, "released": True}, 1, True),
+        # Another run has the lock: it inherits the switch, or nobody confirms it any more.
+        ({**LEASE, "id": "other"}, 1, True),
+        ({}, 0, True),
     ],
 )
-def test_when_a_switch_is_forsaken(lease: dict[str, Any], age: float, fence: int, gone: bool) -> None:
-    assert confirm.forsaken(PENDING, lease, age, fence) == gone
+def test_when_a_switch_is_forsaken(lease: dict[str, Any], age: float, gone: bool) -> None:
+    assert confirm.forsaken(PENDING, lease, age) == gone
 
 
 def switched(make: Make) -> tuple[str, phases.Job]:
@@ -85,6 +83,27 @@ def test_what_nobody_confirms_is_taken_back_and_the_next_run_says_so(
         confirm.confirm(new)
     assert release(new) == played.serving()
     assert not releases.read_state("orders").get("unconfirmed")
+
+
+def test_the_next_run_inherits_a_switch_to_what_it_wants(played: Played, job: Make, lease: leases.HostStore) -> None:
+    old, new = switched(job)
+    lease.update(lambda record, _age: register.released(record, "run"))
+    register.claim(lease, "next", "bob", "now")
+    new.author = {"deployment": "next", "by": "bob", "number": 6}
+    new.refresh()
+    assert confirm.inherit(new) and not confirm.inherit(new.refresh() or new)
+    assert confirm.take_back() == [] and played.serving() == new.wanted[0].release
+    lease.update(lambda record, _age: register.released(record, "next"))
+    assert confirm.take_back() == ["orders"] and played.serving() == old
+
+
+def test_a_damaged_state_leaves_the_others_watched(played: Played, job: Make, lease: leases.HostStore) -> None:
+    old, _new = switched(job)
+    broken = Path(releases.state_path("broken"))
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"live": 3}')
+    lease.update(lambda record, _age: register.released(record, "run"))
+    assert confirm.take_back() == ["orders"] and played.serving() == old
 
 
 def test_what_is_confirmed_stays(played: Played, job: Make, lease: leases.HostStore) -> None:
@@ -133,7 +152,7 @@ def test_older_code_is_not_prepared_by_accident(played: Played, job: Make) -> No
     with pytest.raises(releases.ReleaseError, match=r"older than commit 222222222222.*-e older=true"):
         phases.prepare(old)
     assert played.serving() == live
-    old.allow_older = True
+    old.allow_older = ["orders"]
     assert release(old) == played.serving() != live
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import register, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
     environments,
     files,
@@ -334,6 +334,23 @@ def test_a_replaced_release_goes_on_running_for_its_hold_time(played: Played, jo
     played.expire()
     new.refresh()
     assert not new.plans["orders"].changed
+
+
+def test_a_held_slot_that_is_live_again_is_not_stopped_by_its_timer(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    first = release(job("old", hold=300))
+    release(job("new", hold=300))
+    back = back_to(first)
+    phases.prepare(back)
+    phases.switch(back)
+    assert "held" not in releases.read_state("orders")
+    played.expire()
+    assert played.serving() == first
+    back.refresh()
+    phases.commit(back)
+    played.expire()
+    assert played.serving() == first
 
 
 def test_a_hold_that_nobody_ended_is_repaired(
@@ -896,6 +913,7 @@ def test_the_number_of_the_deployment_is_recorded(
     old = release(job("old", hold=300))
     release(job("new", hold=300))
     deployment = {"id": "20261201T000000Z-ab12", "by": "someone@somewhere", "number": 7}
+    register.claim(leases.HostStore(str(releases.STATE)), deployment["id"], "someone", "now")
     for phase in ("switch", "commit"):
         call(capsys, phase=phase, targets={"orders": old}, secrets=SECRETS, deployment=deployment)
         look = release_module.look(["orders"])["orders"]

@@ -96,7 +96,10 @@ def test_older_code_is_told() -> None:
 
     new, old, unknown = built("a", 1_800_000_000), built("b", 1_700_000_000), built("c", None)
     assert "commit bbbbbbbbbbbb (2023-11-14 22:13 UTC), which is older" in releases.plan(old, seen(new)).older
-    for item, live in ((new, old), (unknown, new), (old, unknown), (new, new)):
+    assert "names no commit" in releases.plan(unknown, seen(new)).older
+    # The same code again, with a later commit: what is between is older.
+    assert releases.plan(new, seen(old, commit={"id": "c" * 40, "time": 1_900_000_000})).older
+    for item, live in ((new, old), (old, unknown), (new, new)):
         assert releases.plan(item, seen(live)).older == ""
     # Other settings for the same code are no step back.
     assert releases.plan(dataclasses.replace(new, release="0" * 12, commit=old.commit), seen(new)).older == ""

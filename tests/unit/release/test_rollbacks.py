@@ -68,6 +68,10 @@ def test_a_deployment_that_broke_off_is_what_the_stack_goes_back_from() -> None:
     stack["api-2"] = {"api": {**STACK["api-2"]["api"], "pending": switched}}
     assert rollbacks.rollback_targets(stack, None, None) == {"api": "a3"}
     assert rollbacks.rollback_targets(stack, ["api"], None) == {"api": "a3"}
+    # The other host took its switch back by itself.
+    stack["api-2"] = STACK["api-2"]
+    assert rollbacks.rollback_targets(stack, None, None) == {"api": "a3"}
+    assert rollbacks.rollback_targets(stack, ["api"], None) == {"api": "a3"}
 
 
 @pytest.mark.parametrize(
