@@ -28,7 +28,9 @@ export class {NAME} implements MigrationInterface {{
   async down(): Promise<void> {{}}
 }}
 """
-ALLOW = ("-e", "allow_contract_migrations=true")
+# The copy is in no repository, so its code names no commit.
+OLDER = ("-e", "older=true")
+ALLOW = (*OLDER, "-e", "allow_contract_migrations=true")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def applied(stack: Stack) -> bool:
 
 def test_it_is_refused_while_the_release_that_serves_may_use_what_it_takes_away(stack: Stack) -> None:
     before = stack.live()
-    said = refused(stack.deploy())
+    said = refused(stack.deploy(*OLDER))
     assert f"{NAME} would remove or narrow what release {before['api']} still uses. The schema was not changed." in said
     assert "allow_contract_migrations=true" in said
     assert stack.live() == before and len(stack.running("api")) == 1
