@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import subprocess
@@ -17,36 +18,6 @@ import yaml
 from .conftest import ROOT, Checkout, catalogue
 
 TOOLS = sorted(path for path in (ROOT / "tools/ci").iterdir() if path.is_file())
-
-
-# --- what may be deployed -------------------------------------------------------
-
-
-def test_only_commits_of_the_protected_branch_are_released(tmp_path: Path) -> None:
-    """A clone as the workflow has it: every branch of origin, and HEAD at a commit."""
-    origin, clone = Checkout(tmp_path / "origin"), Checkout(tmp_path / "clone")
-    origin.path.mkdir()
-    origin.run("git", "init", "--quiet", "--initial-branch", "main")
-    first, second = origin.commit({"a": "1"}), origin.commit({"a": "2"})
-    origin.run("git", "checkout", "--quiet", "-b", "idea")
-    idea = origin.commit({"a": "3"})
-    origin.run("git", "clone", "--quiet", str(origin.path), str(clone.path))
-    tool = str(ROOT / "tools/ci/released")
-
-    def released(commit: str, branch: str = "main") -> str:
-        clone.run("git", "checkout", "--quiet", commit)
-        done = clone.run(tool, branch, check=False)
-        assert bool(done.returncode) == bool(done.stderr)
-        return done.stderr.strip()
-
-    assert released(first) == released(second) == "", "an older one too: a way back"
-    assert released(idea) == f"Commit {idea} is not part of the branch 'main', so it is not deployed. Merge it first."
-    assert released(idea, "idea") == ""
-    assert "There is no branch 'master' of origin" in released(first, "master")
-    # A local branch, or a tag, of that name is not the protected one.
-    clone.run("git", "branch", "--force", "main", idea)
-    clone.run("git", "tag", "origin/main", idea)
-    assert "is not part of the branch" in released(idea)
 
 
 # --- which services changed ------------------------------------------------------
@@ -185,6 +156,26 @@ def test_a_broken_catalogue_is_named_with_its_line(checkout: Checkout) -> None:
     done = checkout.run("tools/ci/changed_services", "HEAD", check=False)
     assert done.returncode == 1
     assert "inventories/services.yml is not valid YAML" in done.stderr and "line 3" in done.stderr
+
+
+# --- what is handed on -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../../else/0123456789abcdef", "0123456789ABCDEF", None])
+def test_an_artifact_is_handed_on_by_what_can_be_its_id_only(tmp_path: Path, name: str | None) -> None:
+    """Whatever else is complete, and would be copied."""
+    store = tmp_path / ".artifacts/api"
+    store.mkdir(parents=True)
+    archive = (store / f"{name}.tar.gz").resolve()
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(b"x")
+    manifest = json.dumps({"id": name, "archive_sha256": hashlib.sha256(b"x").hexdigest(), "archive_size": 1})
+    archive.with_name(archive.name.replace(".tar.gz", ".json")).write_text(manifest)
+    (store / "latest.json").write_text(manifest)
+    command = [str(ROOT / "tools/ci/newest_artifacts"), ".artifacts", "newest"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and f"artifact '{name}' is missing or damaged. Build it again." in done.stderr
+    assert not (tmp_path / "newest").exists()
 
 
 # --- tests of applications -------------------------------------------------------

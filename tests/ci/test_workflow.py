@@ -107,6 +107,98 @@ def test_everything_ends_and_one_deployment_runs_at_a_time() -> None:
     assert len(playbooks) == 3 and all("timeout-minutes" in step for step in playbooks)
 
 
+PROTECTED = [
+    step for job in ("build", "deploy") for step in steps(job) if step["name"].startswith("Refuse what is not part")
+]
+
+
+def test_only_commits_of_the_protected_branch_are_deployed(tmp_path: Path) -> None:
+    """A clone as the workflow has it: every branch of origin, and HEAD at a commit."""
+    origin, clone = Checkout(tmp_path / "origin"), Checkout(tmp_path / "clone")
+    origin.path.mkdir()
+    origin.run("git", "init", "--quiet", "--initial-branch", "main")
+    tools = {f"tools/ci/{path.name}": "#!/bin/sh\nexit 1\n" for path in (ROOT / "tools/ci").iterdir() if path.is_file()}
+    first, second = origin.commit({**tools, "tools/ci/released": "#!/bin/sh\nexit 1\n"}), origin.commit({"a": "2"})
+    origin.run("git", "checkout", "--quiet", "-b", "idea")
+    # Whatever it asks of itself, it would be told what it wants.
+    willing = dict.fromkeys([*tools, "tools/ci/released", "git", ".gitattributes"], "#!/bin/sh\nexit 0\n")
+    idea = origin.commit(willing)
+    origin.run("git", "clone", "--quiet", str(origin.path), str(clone.path))
+    # A fork's commits can be fetched by their name from the repository that was forked.
+    fork = Checkout(tmp_path / "fork")
+    origin.run("git", "clone", "--quiet", "--branch", "main", str(origin.path), str(fork.path))
+    foreign = fork.commit(willing)
+    clone.run("git", "fetch", "--quiet", str(fork.path), foreign)
+
+    def refused(commit: str, branch: str = "main") -> str:
+        clone.run("git", "checkout", "--quiet", commit)
+        found = set()
+        for step in PROTECTED:
+            command = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"])
+            done = clone.run(*command, BRANCH=branch, check=False)
+            assert bool(done.returncode) == bool(done.stderr)
+            found.add(done.stderr.strip())
+        [text] = found
+        return text
+
+    assert refused(first) == refused(second) == "", "an older one too: a way back"
+    for commit in (idea, foreign):
+        assert refused(commit) == (
+            f"Commit {commit} is not part of the branch 'main' of origin: merge it first, or correct the input branch."
+        )
+    assert refused(idea, "idea") == ""
+    assert "is not part of the branch 'master' of origin" in refused(first, "master")
+    # A local branch, or a tag, of that name is not the protected one.
+    clone.run("git", "branch", "--force", "main", idea)
+    clone.run("git", "tag", "origin/main", idea)
+    assert "is not part of the branch" in refused(idea)
+
+
+def test_nothing_of_a_commit_runs_before_it_is_known_to_be_merged() -> None:
+    for job, check in zip(("build", "deploy"), PROTECTED, strict=True):
+        assert place(job, "actions/checkout") == 0 and steps(job)[1] == check
+        assert not re.search(r"[\w.]/[\w.]", check["run"].replace("refs/remotes/origin/", "")), "a file of the commit"
+
+
+def test_no_cache_decides_what_is_deployed() -> None:
+    """Who may write to it is not who may merge. npm and pip compare what they take from it with the lock files."""
+    caches = [step["with"] for step in steps() if "actions/cache" in step.get("uses", "")]
+    assert [cache["path"] for cache in caches] == [".cache/build/*/packages/_cacache"]
+    [cache] = caches
+    # That of staging is no beginning of that of staging-eu.
+    assert cache["restore-keys"] == "packages/${{ inputs.environment }}/" and cache["key"].startswith(
+        cache["restore-keys"]
+    )
+    assert {step["with"]["cache"] for step in steps() if "cache" in step.get("with", {})} == {"pip"}
+    assert "--only-binary :all: --require-hashes" in (ROOT / "tools/ci/setup").read_text()
+
+
+@pytest.mark.parametrize(
+    ("services", "words"),
+    [
+        ("", []),
+        ("api,eu-sites", ["-e", "service=api,eu-sites"]),
+        ("api __store=s3://else", None),
+        ("api\nsites", None),
+        ("@file", None),
+    ],
+)
+def test_the_job_that_builds_hands_on_names_only(checkout: Checkout, services: str, words: list[str] | None) -> None:
+    step = steps("deploy")[place("deploy", "playbooks/deploy.yml")]
+    checkout.write({"bin/ansible-playbook": '#!/bin/sh\nprintf "%s\\n" "$@" > called\n'})
+    (checkout.path / "bin/ansible-playbook").chmod(0o755)
+    path = f"{checkout.path}/bin:{checkout.environment['PATH']}"
+    values = {"INVENTORY": "i", "CONTRACT": "false", "SERVICES": services, "GITHUB_OUTPUT": "/dev/null", "PATH": path}
+    done = checkout.run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"], check=False, **values)
+    called = checkout.path / "called"
+    if words is None:
+        assert done.returncode == 1 and not called.exists()
+        assert f"names the services '{services}'" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert called.read_text().split()[3:] == ["-e", "allow_contract_migrations=false", *words]
+
+
 # --- that it holds together -----------------------------------------------------------
 
 
@@ -181,10 +273,9 @@ def test_things_are_done_in_order() -> None:
     build = [place("build", part) for part in ("changed_services", "ci/build", "test_services", "upload-artifact")]
     assert place("build", "ci/isolation") < build[0], "what is installed by a build is isolated"
     assert build == sorted(build)
-    assert place("build", "actions/cache") < build[0], "what was built before is there before it is looked for"
-    assert place("build", "ci/released") < place("build", "ci/setup"), "nothing of another commit is run"
+    assert place("build", "actions/cache") < build[0], "packages are there before they are looked for"
     assert JOBS["attest"]["needs"] == "build" and JOBS["deploy"]["needs"] == ["build", "attest"]
-    order = ("checkout", "ci/released", "download-artifact", "gh attestation verify", "configure-aws", "ci/connect",
+    order = ("checkout", "merge-base", "download-artifact", "gh attestation verify", "configure-aws", "ci/connect",
              "playbooks/deploy.yml", "verify.yml", "rollback.yml")  # fmt: skip
     deploy = [place("deploy", part) for part in order]
     assert deploy == sorted(deploy)
@@ -255,6 +346,7 @@ def test_the_page_s_caller_calls_it_as_it_wants_to_be_called() -> None:
     assert job["permissions"] == needed, "a called workflow gets no more than its caller has"
     asked = set(re.findall(r"inputs\.(\w+)", block))
     assert asked <= set(caller["on"]["workflow_dispatch"]["inputs"])
+    assert "Protected branches" in (ROOT / "docs/ci.md").read_text(), "or any branch's workflow gets the role"
     variables = set(re.findall(r"vars\.(\w+)", TEXT))
     assert variables == set(re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/ci.md").read_text(), re.MULTILINE))
 
@@ -333,7 +425,7 @@ def ran_tests(run: Run) -> list[str]:
     return re.findall(r"^(\w+) was tested$", run.output, re.MULTILINE)
 
 
-def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None:
+def test_the_build_job_builds_and_tests(checkout: Checkout) -> None:
     environment = yaml.safe_load((ROOT / "inventories/production/group_vars/all/environment.yml").read_text())
     # Building needs no AWS, even where the environment keeps artifacts there.
     environment["platform_environment"].update(artifacts="s3://bucket/prefix", artifact_signing=False)
@@ -352,22 +444,20 @@ def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None
         }
     )
 
-    # Nothing is kept yet: everything is built and tested.
     run = Run(checkout, environment="production").job("build")
     before = newest(checkout, "newest")
     assert set(before) == {"alpha", "beta"} and ran_tests(run) == ["alpha", "beta"]
     assert run.outputs == {"commit": first, "services": ""}, "the deployment finds what differs"
 
-    # A change in one application.
+    # A change in one application: the other is built again on a new runner, and is what it was.
     second = checkout.commit({"beta/server.js": "// changed"})
-    checkout.run("rm", "-r", "newest")
+    checkout.run("rm", "-r", "newest", ".artifacts")
     run = Run(checkout, environment="production").job("build")
     after = newest(checkout, "newest")
-    assert ran_tests(run) == ["beta"] and run.outputs == {"commit": second, "services": ""}
+    assert ran_tests(run) == ["alpha", "beta"] and run.outputs == {"commit": second, "services": ""}
     assert after["alpha"] == before["alpha"] and after["beta"] != before["beta"]
-    assert re.search(r"alpha \w+: unchanged", run.output) and re.search(r"beta \w+: built", run.output)
 
-    # One service by name, whose test fails: nothing is handed on, and what is kept does not say that it is tested.
+    # One service by name, whose test fails: nothing is handed on.
     broken = application("beta")["beta/package.json"]
     broken["scripts"]["test"] = "exit 1"
     checkout.commit({"alpha/server.js": "// changed", "beta/package.json": broken})
@@ -377,7 +467,6 @@ def test_the_build_job_builds_and_tests_what_changed(checkout: Checkout) -> None
         run.job("build")
     assert run.outputs["services"] == "beta" and "alpha" not in run.output
     assert not (checkout.path / "newest").exists()
-    assert (checkout.path / ".artifacts/commit").read_text().strip() == second
 
 
 def test_names_that_are_not_in_the_catalogue_end_the_job(checkout: Checkout) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.comman
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import LOCK_FILES, lock_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.identifiers import is_artifact_id
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import report as deploy_report
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.building import build_spec
 from yaml import YAMLError
@@ -29,6 +30,7 @@ __all__ = [
     "Spec",
     "Store",
     "deploy_report",
+    "is_artifact_id",
     "lock_file",
     "node_modules",
     "read_object",
