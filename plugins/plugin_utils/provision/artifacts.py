@@ -20,6 +20,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError, elsewhere
 
 KEYS: dict[str, Key] = {
     "old_versions_days": Key(integer(1, 3650), 30),
@@ -57,7 +58,13 @@ def derive(model: Model) -> dict[str, Any]:
                 "Sid": "WritersOnly",
                 "Effect": "Deny",
                 "Principal": "*",
-                "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"],
+                "Action": [
+                    "s3:DeleteObject",
+                    "s3:DeleteObjectVersion",
+                    "s3:PutObject",
+                    "s3:ReplicateDelete",
+                    "s3:ReplicateObject",
+                ],
                 "Resource": f"{arn}/{store.get('prefix', '')}*",
                 "Condition": {"ArnNotEquals": {"aws:PrincipalArn": settings["writers"]}},
             }
@@ -108,6 +115,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     """Return whether the bucket is C(ours) to change, and the C(changes): one line each.
 
     there: C(buckets), what s3_bucket_info found. s3_bucket has no check mode, so this says what it would do.
+    Raises FoundError for another environment's bucket: its policy and tags are for that environment.
     """
     found, wanted = there["buckets"], derived
     name = wanted["bucket"]
@@ -116,6 +124,10 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     state = bucket_state(found, wanted["rule"])
     if not state:
         return {"ours": True, "changes": [f"{name}, created"]}
+    if reason := elsewhere(state["tags"], wanted["tags"]["Environment"]):
+        raise FoundError(
+            f"platform_environment.artifacts: the bucket {name} {reason}. Name another one: a bucket for each environment."
+        )
     aims = {
         # Other tags are kept.
         "tags": {**state["tags"], **wanted["tags"]},

@@ -287,6 +287,21 @@ def test_what_a_bucket_lacks_is_told_without_check_mode(
         assert line.startswith(f"staging-builds: {word}")
 
 
+def test_the_bucket_of_another_environment_is_not_taken_over(load: Load, environment: dict[str, Any]) -> None:
+    """The policy for its writers would be replaced by one for ours."""
+    environment |= {"artifacts": "s3://builds/staging", "artifact_signing": False}
+    wanted = derived(load(), "artifacts")
+    tags = {**wanted["tags"], "Environment": "production"}
+    for changes in ({}, {"bucket_policy": {}}):
+        with pytest.raises(
+            FoundError, match=r"bucket builds has the tag Environment=production.* a bucket for each env"
+        ):
+            aws_artifacts.changes(wanted, {"buckets": bucket(wanted, bucket_tagging=tags, **changes)})
+    # One that nobody manages may hold the artifacts of both.
+    shared = {"Environment": "production"}
+    assert not aws_artifacts.changes(wanted, {"buckets": bucket(wanted, bucket_tagging=shared)})["ours"]
+
+
 def test_a_bucket_of_others_is_left_alone(load: Load, environment: dict[str, Any]) -> None:
     """Its policy may be what something else lives on."""
     environment["artifacts"] = "s3://staging-builds"
