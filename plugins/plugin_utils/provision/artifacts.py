@@ -126,7 +126,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
         return {"ours": True, "changes": [f"{name}, created"]}
     if reason := elsewhere(state["tags"], wanted["tags"]["Environment"]):
         raise FoundError(
-            f"platform_environment.artifacts: the bucket {name} {reason}. Name another one: a bucket for each environment."
+            f"platform_environment.artifacts: the bucket {name} {reason}. Each environment needs its own: name another."
         )
     aims = {
         # Other tags are kept.

@@ -25,35 +25,60 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan im
 ROOT = "platform_environment.aws.permissions"
 EXAMPLE = "a list such as [{actions: [s3:GetObject], resources: ['arn:aws:s3:::shop-uploads/*']}]"
 
-#: Whoever may use these can give out any other permission, or run commands as root on hosts.
-POWERS = frozenset({"account", "ec2-instance-connect", "iam", "identitystore", "organizations", "sso", "sso-admin"})
-COMMANDS = frozenset({"ssm:SendCommand", "ssm:StartAutomationExecution", "ssm:StartSession"})
+#: What applications call while they run. Everything else is refused, since a list of what is dangerous is never
+#: complete: many services can run code with another role, or change who may use something. Each can be narrowed to
+#: resources; those that also start code name functions and state machines, which run with roles of their own.
+ACTIONS: Mapping[str, str] = {
+    "bedrock": "ApplyGuardrail InvokeModel InvokeModelWithResponseStream Retrieve RetrieveAndGenerate",
+    "dynamodb": "BatchGetItem BatchWriteItem ConditionCheckItem DeleteItem DescribeTable GetItem PutItem Query Scan"
+    " UpdateItem",
+    "elasticache": "Connect",
+    "es": "ESHttpDelete ESHttpGet ESHttpHead ESHttpPatch ESHttpPost ESHttpPut",
+    "events": "PutEvents",
+    "execute-api": "Invoke ManageConnections",
+    "firehose": "PutRecord PutRecordBatch",
+    "kinesis": "DescribeStream DescribeStreamSummary GetRecords GetShardIterator ListShards PutRecord PutRecords",
+    "kms": "Decrypt DescribeKey Encrypt GenerateDataKey GenerateDataKeyWithoutPlaintext GenerateMac GetPublicKey Sign"
+    " Verify VerifyMac",
+    "lambda": "InvokeFunction InvokeFunctionUrl",
+    "rds-db": "connect",
+    "rekognition": "DeleteFaces DetectCustomLabels IndexFaces ListFaces SearchFaces SearchFacesByImage",
+    "s3": "AbortMultipartUpload DeleteObject DeleteObjectVersion GetBucketLocation GetObject GetObjectAttributes"
+    " GetObjectTagging GetObjectVersion ListBucket ListBucketMultipartUploads ListBucketVersions"
+    " ListMultipartUploadParts PutObject PutObjectTagging",
+    "secretsmanager": "DescribeSecret GetSecretValue",
+    "ses": "SendBulkEmail SendBulkTemplatedEmail SendEmail SendRawEmail SendTemplatedEmail",
+    "sns": "Publish",
+    "sqs": "ChangeMessageVisibility DeleteMessage GetQueueAttributes GetQueueUrl ReceiveMessage SendMessage",
+    "ssm": "GetParameter GetParameters GetParametersByPath",
+    "states": "DescribeExecution StartExecution StartSyncExecution",
+    "sts": "AssumeRole",
+}
+KNOWN = frozenset(f"{service}:{name}" for service, names in ACTIONS.items() for name in names.split())
 ASSUME = "sts:AssumeRole"
-#: Actions that say who may use a resource.
-SHARES = re.compile(r"(?:Add|Attach|Create|Put|Set|Update)\w*(?:Acl|Grant|Permission|Policy)")
+#: With this begin the names of the secrets of every environment, and of what builds.
+RESERVED = "fivepointers"
 #: Services whose ARNs name a resource without its type before it.
 UNTYPED = frozenset({"execute-api", "s3", "sns", "sqs"})
 
 
 def action(report: Report, path: str, value: Any) -> str | None:
-    """An action, written in full, that cannot give out permissions."""
+    """An action, written in full, that applications need while they run."""
     found = text(r"[a-z0-9-]+:[A-Za-z0-9*?]+", "an action such as s3:GetObject")(report, path, value)
     if found is None:
         return None
-    service, _colon, operation = found.partition(":")
-    problem, fix = "", "Remove it: a person does that, with a role of their own."
     if "*" in found or "?" in found:
         problem, fix = "a pattern also allows actions that AWS adds later", "List the actions that the service calls."
-    elif service in POWERS or (service == "sts" and found != ASSUME):
-        problem = f"a service that may call '{service}' could give itself any permission"
-    elif found in COMMANDS:
-        problem = "it runs commands as root on hosts"
-    elif SHARES.fullmatch(operation):
-        problem = "it says who else may use a resource"
-    if problem:
-        report.add(path, found, problem, fix)
-        return None
-    return found
+    elif found not in KNOWN:
+        problem = "it is not one of the actions that applications need while they run"
+        fix = (
+            "Remove it. If the service does need it, a person attaches a policy of their own to the role of its hosts."
+        )
+        fix += report.suggest(found, KNOWN)
+    else:
+        return found
+    report.add(path, found, problem, fix)
+    return None
 
 
 def resource(report: Report, path: str, value: Any) -> str | None:
@@ -62,14 +87,21 @@ def resource(report: Report, path: str, value: Any) -> str | None:
     found = text(pattern, "an ARN that names a resource, such as arn:aws:s3:::shop-uploads/*")(report, path, value)
     if found is None:
         return None
-    service, name = found.split(":")[2], found.split(":", 5)[5]
-    if service not in UNTYPED:
-        name = re.split("[:/]", name, maxsplit=1)[-1].lstrip("/")
-    if re.match(r"[*?$]", name) or (service == "s3" and re.search("[*?]", name.partition("/")[0])):
+    name = _name(found)
+    if re.match(r"[*?$]", name) or (found.split(":")[2] == "s3" and re.search("[*?$]", name.partition("/")[0])):
         problem = "it names no resource, so that it also means those of other services and environments"
         report.add(path, found, problem, "Write the resource's name; a pattern may follow its first letters.")
         return None
     return found
+
+
+def _name(arn: str) -> str:
+    """Return the name of a resource, without its type; a pattern for the type, as in secre*, is for any name."""
+    service, name = arn.split(":")[2], arn.split(":", 5)[5]
+    if service in UNTYPED:
+        return name
+    typed = re.fullmatch(r"[A-Za-z-]+[:/]/*(.*)", name)
+    return typed[1] if typed else "*"
 
 
 def conditions(report: Report, path: str, value: Any) -> dict[str, Any] | None:
@@ -149,9 +181,21 @@ def problems(report: Report, model: Model) -> None:
             report.add(f"{ROOT}.{name}", name, problem, f"Add `aws: true` to services.{name}, or remove this.")
         for number, entry in enumerate(found):
             for position, arn in enumerate(entry["resources"] or []):
-                if reason := _trusted(model, arn):
+                if reason := _trusted(model, arn) or _elsewhere(model, arn):
                     fix = "Name a resource of the service's own."
                     report.add(f"{ROOT}.{name}[{number}].resources[{position}]", arn, reason, fix)
+
+
+def _elsewhere(model: Model, arn: str) -> str:
+    """Return why a secret is not this environment's: it is another one's, or that of a build."""
+    if arn.split(":")[2] not in ("secretsmanager", "ssm"):
+        return ""
+    own = f"{RESERVED}/{model.environment['name']}/"
+    # What a pattern certainly begins with.
+    start = re.split(r"[*?$]", _name(arn))[0]
+    if start.startswith(own) or not (start.startswith(RESERVED) or RESERVED.startswith(start)):
+        return ""
+    return f"of the names that begin with {RESERVED}, services may read those below {own} only"
 
 
 def _trusted(model: Model, arn: str) -> str:

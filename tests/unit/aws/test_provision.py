@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import botocore.session
 import pytest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
@@ -21,7 +22,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision im
     database_access as aws_database_access,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import hosts as aws_hosts
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam, ownership
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import iam, ownership, permissions
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import layers as provisioning
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import (
@@ -687,21 +688,26 @@ QUEUE = "arn:aws:sqs:ap-northeast-2:111122223333:orders"
         ("*", QUEUE, "actions[0]", "not valid"),
         ("s3:*", QUEUE, "actions[0]", "a pattern also allows actions that AWS adds later"),
         ("s3:Get*", QUEUE, "actions[0]", "a pattern"),
-        ("iam:PassRole", QUEUE, "actions[0]", "give itself any permission"),
-        ("iam:PutRolePolicy", QUEUE, "actions[0]", "give itself any permission"),
-        ("organizations:LeaveOrganization", QUEUE, "actions[0]", "give itself any permission"),
-        ("sts:GetFederationToken", QUEUE, "actions[0]", "give itself any permission"),
-        ("ssm:SendCommand", QUEUE, "actions[0]", "as root on hosts"),
-        ("ec2-instance-connect:SendSSHPublicKey", QUEUE, "actions[0]", "give itself"),
-        ("s3:PutBucketPolicy", QUEUE, "actions[0]", "who else may use"),
-        ("lambda:AddPermission", QUEUE, "actions[0]", "who else may use"),
-        ("kms:CreateGrant", QUEUE, "actions[0]", "who else may use"),
+        *(
+            (name, QUEUE, "actions[0]", "not one of the actions that applications need")
+            for name in """
+            iam:PassRole iam:PutRolePolicy organizations:LeaveOrganization sts:GetFederationToken sts:assumerole
+            ssm:SendCommand ssm:sendcommand ssm:StartSession ssm:ResumeSession ssm:CreateAssociation
+            ssm:UpdateAssociation ssm:PutParameter ec2-instance-connect:SendSSHPublicKey ec2:ModifyInstanceAttribute
+            ec2:ModifySnapshotAttribute ram:AssociateResourceShare lambda:UpdateFunctionCode lambda:AddPermission
+            cloudformation:UpdateStack codebuild:StartBuild ecs:ExecuteCommand kms:CreateGrant s3:PutBucketPolicy
+            s3:PutLifecycleConfiguration s3:getobject secretsmanager:PutSecretValue sns:Subscribe
+            """.split()
+        ),
         ("s3:GetObject", "*", "resources[0]", "not valid"),
         ("s3:GetObject", "arn:aws:s3:::*", "resources[0]", "names no resource"),
         ("s3:GetObject", "arn:aws:s3:::shop-*/x", "resources[0]", "names no resource"),
+        ("s3:GetObject", "arn:aws:s3:::build${aws:TagKeys,'s'}/x", "resources[0]", "names no resource"),
         ("sqs:SendMessage", "arn:aws:sqs:*:*:*", "resources[0]", "names no resource"),
         ("dynamodb:GetItem", "arn:aws:dynamodb:*:*:table/*", "resources[0]", "names no resource"),
         ("ssm:GetParameter", "arn:aws:ssm:*:*:parameter/*", "resources[0]", "names no resource"),
+        ("ssm:GetParameter", "arn:aws:ssm:*:*:param*/shop", "resources[0]", "names no resource"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secre*", "resources[0]", "names no resource"),
         ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:*", "resources[0]", "names no resource"),
         ("sts:AssumeRole", "arn:aws:iam::111122223333:role/shop-*", "resources[0]", "any role that fits"),
         ("sts:AssumeRole", "arn:aws:iam::*:role/shop", "resources[0]", "any role that fits"),
@@ -711,6 +717,27 @@ QUEUE = "arn:aws:sqs:ap-northeast-2:111122223333:orders"
             "arn:aws:secretsmanager:*:*:secret:fivepointers-build/*",
             "resources[0]",
             "the key that signs artifacts",
+        ),
+        *(
+            (
+                f"{kind}:{name}",
+                f"arn:aws:{kind}:*:*:{before}{resource}",
+                "resources[0]",
+                "below fivepointers/staging/ only",
+            )
+            for kind, name, before in (
+                ("secretsmanager", "GetSecretValue", "secret:"),
+                ("ssm", "GetParameter", "parameter/"),
+            )
+            for resource in (
+                "fivepointers/production/*",
+                "fivepointers/staging-eu/*",
+                "fivepointers/staging*",
+                "fivepointers/*",
+                "fivepointers-build/shared/npm*",
+                "five?ointers/production/jwt",
+                "f${aws:TagKeys,'x'}/*",
+            )
         ),
     ],
 )
@@ -740,6 +767,11 @@ def test_wide_permissions_are_refused(
         ("dynamodb:GetItem", "arn:aws:dynamodb:ap-northeast-2:111122223333:table/shop-orders/index/*"),
         ("ssm:GetParameter", "arn:aws:ssm:ap-northeast-2:*:parameter/shop/*"),
         ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:ap-northeast-2:*:secret:shop/key-??????"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:fivepointers/staging/jwt-??????"),
+        ("ssm:GetParametersByPath", "arn:aws:ssm:*:*:parameter/fivepointers/staging/api/*"),
+        ("bedrock:InvokeModel", "arn:aws:bedrock:ap-northeast-2::foundation-model/some.model-v1"),
+        ("ses:SendEmail", "arn:aws:ses:ap-northeast-2:111122223333:identity/example.com"),
+        ("kms:GenerateDataKey", "arn:aws:kms:ap-northeast-2:111122223333:key/1234abcd-12ab"),
         ("execute-api:Invoke", "arn:aws:execute-api:ap-northeast-2:*:a1b2c3/*/GET/x"),
         ("sts:AssumeRole", "arn:aws:iam::111122223333:role/shop-reader"),
     ],
@@ -750,6 +782,25 @@ def test_narrow_permissions_are_taken(
     services["services"]["api"]["aws"] = True
     aws = {"permissions": {"api": [{"actions": [actions], "resources": [resources]}]}}
     assert catalogue.read(services, {**environment, "aws": aws})[1] == []
+
+
+def test_actions_that_services_may_use_exist() -> None:
+    """They are operations of their services, but for these; IAM ignores names that mean nothing."""
+    models = {"bedrock": ["bedrock-runtime", "bedrock-agent-runtime"], "states": ["stepfunctions"]}
+    session = botocore.session.get_session()
+    others = set()
+    for service, names in permissions.ACTIONS.items():
+        found = [name for name in models.get(service, [service]) if name in session.get_available_services()]
+        known = {name for model in found for name in session.get_service_model(model).operation_names}
+        others |= {f"{service}:{name}" for name in set(names.split()) - known}
+    assert others == set(
+        """
+        dynamodb:ConditionCheckItem elasticache:Connect execute-api:Invoke execute-api:ManageConnections lambda:InvokeFunction
+        lambda:InvokeFunctionUrl rds-db:connect s3:DeleteObjectVersion s3:GetObjectVersion s3:ListBucket
+        s3:ListBucketMultipartUploads s3:ListBucketVersions s3:ListMultipartUploadParts ses:SendBulkEmail
+        es:ESHttpDelete es:ESHttpGet es:ESHttpHead es:ESHttpPatch es:ESHttpPost es:ESHttpPut
+        """.split()
+    )
 
 
 def test_permissions_belong_to_services_that_ask_for_them(

@@ -293,9 +293,7 @@ def test_the_bucket_of_another_environment_is_not_taken_over(load: Load, environ
     wanted = derived(load(), "artifacts")
     tags = {**wanted["tags"], "Environment": "production"}
     for changes in ({}, {"bucket_policy": {}}):
-        with pytest.raises(
-            FoundError, match=r"bucket builds has the tag Environment=production.* a bucket for each env"
-        ):
+        with pytest.raises(FoundError, match=r"bucket builds has the tag Environment=production.* name another"):
             aws_artifacts.changes(wanted, {"buckets": bucket(wanted, bucket_tagging=tags, **changes)})
     # One that nobody manages may hold the artifacts of both.
     shared = {"Environment": "production"}
