@@ -194,7 +194,7 @@ IN_SPITE_OF_TAGS = {
     ("provision_database", "secretsmanager:TagResource"): "The same: RDS gives these their tags.",
     ("provision_edge", "route53:ChangeTagsForResource"): "Route 53 knows no tags there.",
     ("provision_edge", "route53:CreateHostedZone"): "Has no resource.",
-    ("provision_hosts", "ec2:RunInstances"): "Images, key pairs and new interfaces, which it only uses.",
+    ("provision_hosts", "ec2:RunInstances"): "Public images have no tags, and new interfaces not yet.",
     ("provision_monitoring", "logs:PutQueryDefinition"): "Has no resource.",
     ("provision_network", "ec2:AllocateAddress"): "The module gives a new address its tags afterwards.",
     ("provision_network", "ec2:CreateNatGateway"): "So it is used without.",
@@ -233,8 +233,12 @@ def records(names: str, kind: str = "A", action: str = "UPSERT") -> dict[str, li
     return {f"{ROUTE53}NormalizedRecordNames": [names], f"{ROUTE53}RecordTypes": [kind], f"{ROUTE53}Actions": [action]}
 
 
+VPCS, ASSOCIATE = "route53:VPCs", "route53:AssociateVPCWithHostedZone"
+ACTIONS = "cloudwatch:AlarmActions"
+ALARM = "arn:aws:cloudwatch:ap-northeast-2:111122223333:alarm:EXAMPLE-ENVIRONMENT/api"
+TOPICS = "arn:aws:sns:ap-northeast-2:111122223333:"
 ROLE, OTHERS_ROLE = "arn:aws:iam::111122223333:role/EXAMPLE-ENVIRONMENT-", "arn:aws:iam::111122223333:role/production-"
-EC2 = "arn:aws:ec2:ap-northeast-2:111122223333:"
+EC2, PUBLIC = "arn:aws:ec2:ap-northeast-2:111122223333:", "arn:aws:ec2:ap-northeast-2::"
 TO_EC2, TO_LAMBDA = ({"iam:PassedToService": f"{name}.amazonaws.com"} for name in ("ec2", "lambda"))
 BUILDS = "arn:aws:s3:::EXAMPLE-ARTIFACTS"
 SECRET = "arn:aws:secretsmanager:ap-northeast-2:111122223333:secret:"
@@ -300,6 +304,30 @@ KEPT = {"aws:ResourceTag/Keep": "yes"}
         ("provision_edge", ROUTE53, ZONE, records("api.EXAMPLE-DOMAIN", "NS"), False),
         ("provision_edge", ROUTE53, ZONE, records("api.EXAMPLE-DOMAIN", action="DELETE"), False),
         ("provision_edge", ROUTE53, ZONE, {}, False),
+        # A launch uses nothing of another environment; what is public has no tags, and a new interface not yet.
+        *(
+            ("provision_hosts", "ec2:RunInstances", f"{where}/x", tags, tags != OTHER)
+            for where in (f"{PUBLIC}image", f"{PUBLIC}snapshot", f"{EC2}network-interface", f"{EC2}key-pair")
+            for tags in (UNTAGGED, OWN, OTHER)
+        ),
+        # A private zone answers for any name in the networks that it is associated with.
+        ("provision_edge", "route53:CreateHostedZone", ZONE, {}, True),
+        ("provision_edge", "route53:CreateHostedZone", ZONE, {VPCS: ["VPCId=vpc-1,VPCRegion=a"]}, False),
+        ("provision_network", ASSOCIATE, ZONE, {}, True),
+        ("provision_network", ASSOCIATE, ZONE, {VPCS: ["VPCId=EXAMPLE-VPC,VPCRegion=a"]}, True),
+        ("provision_network", ASSOCIATE, ZONE, {VPCS: ["VPCId=vpc-1,VPCRegion=a"]}, False),
+        # An alarm tells the environment's people, and does not stop a host or run code.
+        *(
+            ("provision_monitoring", f"cloudwatch:Put{kind}Alarm", ALARM, {ACTIONS: actions}, fits)
+            for kind in ("Metric", "Composite")
+            for actions, fits in (
+                ([f"{TOPICS}EXAMPLE-ENVIRONMENT-alarms"], True),
+                ([f"{TOPICS}production-alarms"], False),
+                ([f"{TOPICS}EXAMPLE-ENVIRONMENT-alarms", "arn:aws:automate:ap-northeast-2:ec2:terminate"], False),
+                (["arn:aws:lambda:ap-northeast-2:111122223333:function:x"], False),
+            )
+        ),
+        ("provision_monitoring", "cloudwatch:PutMetricAlarm", ALARM, {}, True),
         # The clean-up.
         (CLEANUP, "ec2:DeleteVolume", f"{EC2}volume/v", OWN, True),
         (CLEANUP, "ec2:DeleteVolume", f"{EC2}volume/v", {**OWN, **KEPT}, False),

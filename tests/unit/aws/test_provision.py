@@ -795,7 +795,8 @@ def test_actions_that_services_may_use_exist() -> None:
         others |= {f"{service}:{name}" for name in set(names.split()) - known}
     assert others == set(
         """
-        dynamodb:ConditionCheckItem elasticache:Connect execute-api:Invoke execute-api:ManageConnections lambda:InvokeFunction
+        dynamodb:ConditionCheckItem elasticache:Connect execute-api:Invoke execute-api:ManageConnections
+        lambda:InvokeFunction
         lambda:InvokeFunctionUrl rds-db:connect s3:DeleteObjectVersion s3:GetObjectVersion s3:ListBucket
         s3:ListBucketMultipartUploads s3:ListBucketVersions s3:ListMultipartUploadParts ses:SendBulkEmail
         es:ESHttpDelete es:ESHttpGet es:ESHttpHead es:ESHttpPatch es:ESHttpPost es:ESHttpPut
