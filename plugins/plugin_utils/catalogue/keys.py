@@ -198,7 +198,7 @@ TLS_KEYS: dict[str, Key] = {
     "directory": Key(values.acme_directory),
     "email": Key(values.email),
     "ca": Key(values.pem_file),
-    "trusted": Key(items(values.network, "a list of networks such as [10.0.0.0/16]"), []),
+    "trusted": Key(items(values.network, "a list of networks such as [10.0.0.0/20]"), []),
 }
 
 ACCESS_KEYS: dict[str, Key] = {
@@ -207,7 +207,9 @@ ACCESS_KEYS: dict[str, Key] = {
     "name": Key(text(r"[^\s`'\"/]+", "the name of a schema"), required=True, hint="Add the name of the schema."),
     "user": Key(text(r"[^\s`'\"]+", "the name of a user"), required=True, hint="Add the user that services log in as."),
     "password": Key(
-        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/database}."
+        values.secret,
+        required=True,
+        hint="Add a reference, such as {secretsmanager: fivepointers/production/database}.",
     ),
     "max_connections": Key(
         integer(1, 1000000),
@@ -240,7 +242,7 @@ DEPLOYMENT_KEYS: dict[str, Key] = {
 
 SENTRY_KEYS: dict[str, Key] = {
     "dsn": Key(
-        values.secret, required=True, hint="Add a reference, such as {secretsmanager: platform/production/sentry}."
+        values.secret, required=True, hint="Add a reference, such as {secretsmanager: fivepointers/production/sentry}."
     ),
 }
 
@@ -294,7 +296,9 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     ),
     "deployment": Key(keys(DEPLOYMENT_KEYS, "a mapping such as {watch: 10, budget: {failed: 0}}")),
     "nodejs": Key(any_mapping, {}),
-    "sentry": Key(optional(keys(SENTRY_KEYS, "a mapping such as {dsn: {secretsmanager: platform/production/sentry}}"))),
+    "sentry": Key(
+        optional(keys(SENTRY_KEYS, "a mapping such as {dsn: {secretsmanager: fivepointers/production/sentry}}"))
+    ),
     "synthetic": Key(keys(SYNTHETIC_KEYS, "a mapping such as {interval: 900}")),
     # Its content is checked by the layers of plugin_utils.provision.
     "aws": Key(optional(any_mapping)),

@@ -363,3 +363,21 @@ def test_what_a_policy_must_not_allow(
 )
 def test_conditions_are_judged_as_iam_does(operator: str, wanted: Any, found: dict[str, Any], fits: bool) -> None:
     assert recorder.met(operator, "k", recorder.many(wanted), found) is fits
+
+
+REFERENCE = re.compile(r"\b(secretsmanager|ssm): (/?[\w-]+(?:/[\w-]+)+)")
+EXAMPLES = sorted([*(recorder.ROOT / "docs").glob("*.md"), *(recorder.ROOT / "inventories").rglob("*.yml")])
+EXAMPLES += [*(recorder.ROOT / "plugins/plugin_utils").rglob("*.py"), *(recorder.ROOT / "roles").glob("*/README.md")]
+
+
+def test_the_secrets_of_examples_are_those_that_policies_allow() -> None:
+    found = {match.groups() for path in EXAMPLES for match in REFERENCE.finditer(path.read_text())}
+    assert len(found) >= 4
+    refused = []
+    for kind, name in sorted(found):
+        own = re.sub(r"/(?:staging|production|development|sandbox)/", "/EXAMPLE-ENVIRONMENT/", name.strip("/"))
+        action = READ_SECRET if kind == "secretsmanager" else "ssm:GetParameters"
+        where = f"{SECRET}{own}-AbCdEf" if kind == "secretsmanager" else f"arn:aws:ssm:a:1:parameter/{own}"
+        if not any(recorder.permits(policy, action, where, {}) for policy in ("build", "deploy")):
+            refused.append(name)
+    assert refused == []

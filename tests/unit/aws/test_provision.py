@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision im
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.aws import recorder
 
 Load = Callable[..., Model]
 HOSTS: dict[str, Any] = {
@@ -383,6 +386,15 @@ def test_the_network_lies_in_two_zones_within_its_addresses(load: Load) -> None:
         ("private", 1, "172.20.8.192/26"),
     ]
     assert model.environment["tls"]["trusted"] == ["10.0.0.0/16", "172.20.8.0/26", "172.20.8.64/26"]
+
+
+def test_examples_trust_the_subnets_of_the_load_balancer_only(load: Load) -> None:
+    """Whoever is in a trusted network may choose its client address, and hosts are in the others."""
+    _own, *public = load(network={"cidr": "10.0.0.0/16"}).environment["tls"]["trusted"]
+    root = recorder.ROOT
+    files = [root / "docs/catalogue.md", *(root / "inventories").rglob("environment.yml")]
+    found = [match for path in files for match in re.findall(r"trusted: \[([\d./, ]+)\]", path.read_text())]
+    assert found and set(found) == {", ".join(public)}
 
 
 def test_hosts_reach_aws_by_one_way(load: Load) -> None:
