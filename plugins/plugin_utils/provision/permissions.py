@@ -58,6 +58,8 @@ KNOWN = frozenset(f"{service}:{name}" for service, names in ACTIONS.items() for 
 ASSUME = "sts:AssumeRole"
 #: With this begin the names of the secrets of every environment, and of what builds.
 RESERVED = "fivepointers"
+#: With these begin the names of the passwords that RDS keeps, of any database of the account.
+RDS = ("rds!cluster-", "rds!db-")
 #: Services whose ARNs name a resource without its type before it.
 UNTYPED = frozenset({"execute-api", "s3", "sns", "sqs"})
 
@@ -71,10 +73,8 @@ def action(report: Report, path: str, value: Any) -> str | None:
         problem, fix = "a pattern also allows actions that AWS adds later", "List the actions that the service calls."
     elif found not in KNOWN:
         problem = "it is not one of the actions that applications need while they run"
-        fix = (
-            "Remove it. If the service does need it, a person attaches a policy of their own to the role of its hosts."
-        )
-        fix += report.suggest(found, KNOWN)
+        fix = "Remove it. If the service needs it, a person attaches a policy of their own to the role of its hosts."
+        fix += report.suggest(found, sorted(KNOWN))
     else:
         return found
     report.add(path, found, problem, fix)
@@ -187,12 +187,14 @@ def problems(report: Report, model: Model) -> None:
 
 
 def _elsewhere(model: Model, arn: str) -> str:
-    """Return why a secret is not this environment's: it is another one's, or that of a build."""
+    """Return why a secret is not this environment's alone: it may be another one's, or that of a build."""
     if arn.split(":")[2] not in ("secretsmanager", "ssm"):
         return ""
     own = f"{RESERVED}/{model.environment['name']}/"
     # What a pattern certainly begins with.
     start = re.split(r"[*?$]", _name(arn))[0]
+    if any(prefix.startswith(start) for prefix in RDS):
+        return "it also means the passwords of other databases"
     if start.startswith(own) or not (start.startswith(RESERVED) or RESERVED.startswith(start)):
         return ""
     return f"of the names that begin with {RESERVED}, services may read those below {own} only"

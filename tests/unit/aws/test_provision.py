@@ -691,6 +691,7 @@ def test_a_host_that_was_launched_with_another_role_is_reported(services: dict[s
     ]
 
 
+SECRET = "arn:aws:secretsmanager:*:*:secret:"
 QUEUE = "arn:aws:sqs:ap-northeast-2:111122223333:orders"
 
 
@@ -720,6 +721,7 @@ QUEUE = "arn:aws:sqs:ap-northeast-2:111122223333:orders"
         ("ssm:GetParameter", "arn:aws:ssm:*:*:parameter/*", "resources[0]", "names no resource"),
         ("ssm:GetParameter", "arn:aws:ssm:*:*:param*/shop", "resources[0]", "names no resource"),
         ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secre*", "resources[0]", "names no resource"),
+        ("secretsmanager:GetSecretValue", f"{SECRET}rds!db-*", "resources[0]", "other databases"),
         ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:*", "resources[0]", "names no resource"),
         ("sts:AssumeRole", "arn:aws:iam::111122223333:role/shop-*", "resources[0]", "any role that fits"),
         ("sts:AssumeRole", "arn:aws:iam::*:role/shop", "resources[0]", "any role that fits"),
@@ -780,6 +782,7 @@ def test_wide_permissions_are_refused(
         ("ssm:GetParameter", "arn:aws:ssm:ap-northeast-2:*:parameter/shop/*"),
         ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:ap-northeast-2:*:secret:shop/key-??????"),
         ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:fivepointers/staging/jwt-??????"),
+        ("secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:rds!db-1a2b3c4d-*"),
         ("ssm:GetParametersByPath", "arn:aws:ssm:*:*:parameter/fivepointers/staging/api/*"),
         ("bedrock:InvokeModel", "arn:aws:bedrock:ap-northeast-2::foundation-model/some.model-v1"),
         ("ses:SendEmail", "arn:aws:ses:ap-northeast-2:111122223333:identity/example.com"),
