@@ -613,7 +613,7 @@ def end(module: AnsibleModule, phase: str, names: list[str]) -> None:
             if phase == "retire":
                 retirement.retire(parameters["host"], todo, author(parameters["deployment"]))
             else:
-                retirement.purge(list(todo))
+                retirement.purge(list(todo), module.warn)
     steps = {name: "remove its %s" % ", ".join(has) for name, has in todo.items()}
     module.exit_json(
         changed=bool(todo),

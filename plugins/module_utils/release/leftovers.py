@@ -78,7 +78,8 @@ def present() -> dict[str, list[str]]:
                 found.setdefault(match[1], {})[what] = None
     for user in re.findall("^fp-%s:[^:]*:[^:]*:[^:]*:[^:]*:/nonexistent:" % NAME, read(USERS) or "", re.MULTILINE):
         found.setdefault(user, {})[USER] = None
-    return {name: list(what) for name, what in found.items()}
+    # Anybody may call a folder there that; a service has more, until its purge is done.
+    return {name: list(what) for name, what in found.items() if not {DATA, CACHE}.issuperset(what)}
 
 
 def undescribed(described: Collection[str], catalogue: Collection[str]) -> dict[str, dict[str, Any]]:

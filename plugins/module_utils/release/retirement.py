@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
@@ -96,8 +96,11 @@ def _record(name: str, author: dict[str, str]) -> None:
     files.record_retirement(name, {"release": release, "since": since, **author})
 
 
-def purge(todo: Sequence[str]) -> None:
-    """Remove releases, data, cache, user and state of these retired services. There is no way back."""
+def purge(todo: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Remove releases, data, cache, state and user of these retired services. There is no way back.
+
+    Of a folder that a symbolic link put elsewhere, the link is removed; warn is told where the data is, which is kept.
+    """
     for name in todo:
         home = os.path.join(releases.HOME, name)
         removed = os.path.join(home, leftovers.REMOVED)
@@ -106,18 +109,27 @@ def purge(todo: Sequence[str]) -> None:
         # At once, so that no run takes half of a release for one.
         with contextlib.suppress(FileNotFoundError):
             os.rename(os.path.join(home, "releases"), removed)
+        folders = [os.path.join(directory, "fivepointers-" + name) for directory in (releases.CACHE, releases.DATA)]
+        # The state comes last of these: it says that the service was retired.
+        folders += [removed, home, os.path.join(releases.SETTINGS, name), os.path.join(releases.STATE, name)]
+        for path in folders:
+            if os.path.islink(path):
+                warn(
+                    "%s was a link to %s. The link is removed, and what it led to is kept: remove that, or give it to "
+                    "another user, since the number of fp-%s is free." % (path, os.path.realpath(path), name)
+                )
+            _remove(path)
+        # The user comes last: its number is free then, and whoever gets it must not own what a killed run left.
         if leftovers.USER in leftovers.present().get(name, []):
             status, output = systemd.run(["userdel", "fp-" + name])
             if status:
                 raise ReleaseError("The user fp-%s cannot be removed: %s" % (name, output))
-        for directory in (releases.CACHE, releases.DATA):
-            _remove(os.path.join(directory, "fivepointers-" + name))
-        # The state comes last: it says that the service was retired.
-        for path in (home, os.path.join(releases.SETTINGS, name), os.path.join(releases.STATE, name)):
-            _remove(path)
 
 
 def _remove(path: str) -> None:
+    if os.path.islink(path):
+        _unlink(path)
+        return
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
 

@@ -26,6 +26,7 @@ from .test_phases import Killed, Played, live, release
 MakeJob = Callable[..., phases.Job]
 # The host that is played, and a job on it.
 played, job = test_phases.played, test_phases.job
+WARNINGS: list[str] = []
 AUTHOR = {"deployment": "d7", "by": "someone@somewhere"}
 
 
@@ -92,7 +93,7 @@ def retire(described: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def purge() -> dict[str, Any]:
     todo = retirement.todo("purge", ["orders"], [], [])
-    retirement.purge(list(todo))
+    retirement.purge(list(todo), WARNINGS.append)
     return todo
 
 
@@ -142,8 +143,6 @@ def test_whatever_a_deployed_service_has_is_found_and_a_described_one_is_not(
         ("opt/orders/releases/abc/unit", "releases"),
         ("opt/orders/releases.removed/abc/unit", "releases"),
         ("var/orders/state.json", "state"),
-        ("data/fivepointers-orders/file", "data"),
-        ("cache/fivepointers-orders/file", "cache"),
     ],
 )
 def test_each_single_thing_is_found_and_removed(system: Path, path: str, has: str) -> None:
@@ -156,6 +155,56 @@ def test_each_single_thing_is_found_and_removed(system: Path, path: str, has: st
     if has != "front":
         purge()
         assert everything(system) == []
+
+
+def test_a_folder_that_only_has_the_name_is_not_a_services(system: Path) -> None:
+    """An operator's backups are theirs, until a service of that name leaves something else."""
+    for folder in ("data", "cache"):
+        (system / folder / "fivepointers-backups").mkdir(parents=True)
+    assert found() == {} and retirement.todo("purge", ["backups"], [], []) == {}
+    (system / "passwd").write_text("fp-backups:x:990:990::/nonexistent:/usr/sbin/nologin\n")
+    assert found()["backups"]["has"] == ["data", "cache", "user"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["data/fivepointers-orders", "cache/fivepointers-orders", "opt/orders", "var/orders"]
+)
+def test_a_folder_that_a_link_put_elsewhere_is_kept_and_told(
+    system: Path, played: Played, job: MakeJob, folder: str
+) -> None:
+    release(job("1"))
+    fill(system)
+    retire()
+    elsewhere = system / "volume"
+    (system / folder).rename(elsewhere)
+    (elsewhere / "kept").touch()
+    (system / folder).symlink_to(elsewhere)
+    purge()
+    warning = WARNINGS.pop()
+    assert (
+        f"{system / folder} was a link to {elsewhere}. The link is removed" in warning
+        and "of fp-orders is free" in warning
+    )
+    assert found() == {} and everything(system) == [] and (elsewhere / "kept").exists()
+    assert not list(elsewhere.rglob("environment")), "secrets of releases are none of what is kept"
+
+
+def test_the_user_is_removed_last(system: Path, played: Played, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(job("1"))
+    fill(system)
+    retire()
+    real = systemd.run
+
+    def run(argv: list[str], timeout: float = 0) -> tuple[int, str]:
+        return (8, "fp-orders is in use") if argv[0] == "userdel" else real(argv, timeout)
+
+    monkeypatch.setattr(systemd, "run", run)
+    with pytest.raises(releases.ReleaseError, match="The user fp-orders cannot be removed: fp-orders is in use"):
+        purge()
+    assert found()["orders"]["has"] == ["user"] and everything(system) == []
+    monkeypatch.setattr(systemd, "run", real)
+    purge()
+    assert found() == {}
 
 
 def test_a_front_that_no_release_wrote_is_told(system: Path, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
