@@ -32,7 +32,7 @@ NONCE = "$request_id"
 
 # What one client may have on the edge's disk: a body that memory does not hold lies in a file until it is complete.
 UPLOADED_BYTES = 2**30
-UPLOADS = (10, 100)
+UPLOADS = 100
 
 # Where nginx reads the certificate with its chain, and the key. certbot writes those of mode acme.
 CERTIFICATES = {
@@ -100,13 +100,15 @@ def location_match(path: str) -> str:
 def limited_request(request: str) -> tuple[list[str], str]:
     """Return the methods and the pattern of a request such as "POST /login".
 
-    Applications treat a path the same in any case, and with a trailing slash. They answer HEAD like GET, at the same
+    Applications treat a path the same in any case, with a trailing slash, and with parameters after a semicolon: in any
+    part of it (matrix parameters), or as the beginning of the query (Fastify). They answer HEAD like GET, at the same
     cost.
     """
     method, _space, path = request.partition(" ")
     if not re.fullmatch(r"[A-Z]+", method) or not re.fullmatch(r"/[A-Za-z0-9._~/-]*", path):
         raise EdgeError(f"nginx_proxy_edge.virtual_hosts limits {request!r}; write a method and a path: POST /login")
-    return ["GET", "HEAD"] if method == "GET" else [method], f"^{quote(path.rstrip('/'))}/?$"
+    pattern = quote(path.rstrip("/")).replace("/", "(?:;[^/]*)?/")
+    return ["GET", "HEAD"] if method == "GET" else [method], f"^{pattern.removeprefix('(?:;[^/]*)?')}/?(?:;.*)?$"
 
 
 def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -144,11 +146,10 @@ def limits_of(hosts: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def uploads(body_limit: str) -> int:
-    """Return how many large bodies one client may send at once, so that they fill about a gigabyte at most."""
+    """Return how many large bodies one client may send at once, so that they fill a gigabyte at most, or are one."""
     number, unit = re.fullmatch(r"(\d+)([kmg]?)", body_limit.lower()).groups()  # type: ignore[union-attr]
     size = int(number) * 1024 ** " kmg".index(unit or " ")
-    least, most = UPLOADS
-    return max(least, min(most, UPLOADED_BYTES // size)) if size else least
+    return max(1, min(UPLOADS, UPLOADED_BYTES // size)) if size else 1
 
 
 def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:

@@ -89,7 +89,10 @@ def inputs(upstream: str, tls: dict[str, Any]) -> dict[str, Any]:
 def edge(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: Path, upstream: str) -> Any:
     """The edge of the usual services, live, with TLS of its own."""
     prefix = Prefix(tmp_path_factory.mktemp("edge"), nginx=nginx)
-    prefix.render(inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"}))
+    plan = inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"})
+    (own,) = [host for host in plan["nginx_proxy_edge"]["virtual_hosts"] if host["server_name"] == f"own.{DOMAIN}"]
+    own["locations"][0]["rate_limits"] = [{"request": "GET /limited", "rate": "1/m", "burst": 0}]
+    prefix.render(plan)
     put_certificate(prefix.path, certificate)
     yield from start(prefix, certificate)
 

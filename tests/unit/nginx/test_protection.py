@@ -95,6 +95,12 @@ def test_others_go_on(limited: Any, client: str) -> None:
         "/api/auth%2Flogin",
         f"http://{API}{LOGIN}",
         LOGIN + "#x",
+        LOGIN + ";1",
+        LOGIN + "/;1",
+        LOGIN + ";/y",
+        LOGIN + "%3b1",
+        LOGIN + ";?x=1",
+        "/api;x/auth;y=1;z/login",
     ],
 )
 def test_another_spelling_is_the_same_request(limited: Any, client: str, path: str) -> None:
@@ -108,6 +114,13 @@ def test_a_backslash_is_no_way_round(limited: Any, client: str, path: str) -> No
     assert post(limited, client, path).status == 400
 
 
+@pytest.mark.parametrize("path", ["/../../y", "/%2e./%2E%2e/y", "x/..%2f../y"])
+def test_to_go_up_from_behind_a_semicolon_is_no_way_round(limited: Any, client: str, path: str) -> None:
+    """To Fastify, /api/auth/login;/../../y is the login; to nginx it is /api/y."""
+    assert post(limited, client, f"{LOGIN};{path}").status == 400
+    assert post(limited, client, f"/x?a;b{path}").status == 200
+
+
 @pytest.mark.parametrize("path", ["//x" + LOGIN, "//" + API + LOGIN, f"http://{API}//x{LOGIN}", "//x\\y" + LOGIN])
 def test_a_host_in_the_path_is_no_way_round(limited: Any, client: str, path: str) -> None:
     """To applications that resolve it as an address, //x/api/auth/login is the login."""
@@ -119,6 +132,7 @@ def test_a_host_in_the_path_is_no_way_round(limited: Any, client: str, path: str
 def test_a_method_in_the_query_is_no_way_round(limited: Any, client: str, query: str, method: str) -> None:
     exhaust(limited, client)
     assert post(limited, client, f"{LOGIN}?{query}", method=method).status == 429
+    assert post(limited, client, f"{LOGIN};{query}", method=method).status == 429
     assert post(limited, client, f"{LOGIN}?q=method", method=method).status == 200
 
 
