@@ -42,7 +42,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that must contain an object."""
     try:
         content = files.read_json(str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BuildError(f"{path} is not readable JSON: {error}.") from error
     if not isinstance(content, dict):
         raise BuildError(f"{path} does not contain a JSON object.")
