@@ -135,7 +135,6 @@ def accounts(folder: Path, home: Path) -> dict[str, Path]:
 
 
 def give(paths: Iterable[Path]) -> None:
-    """Make who runs the commands the owner of files and folders, if they are not ours."""
+    """Make who runs the commands the owner of folders and all that is in them, if they are not ours."""
     if os.geteuid() == 0:
-        for path in paths:
-            os.chown(path, USER, USER, follow_symlinks=False)
+        subprocess.run([_own("chown"), "-hR", f"{USER}:{USER}", "--", *map(str, paths)], check=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import below, keep_out
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import check_depth
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
     ArrangeError,
     arrange,
@@ -141,6 +142,7 @@ def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tu
     stack = [""]
     while stack:
         relative = stack.pop()
+        check_depth(folder, relative)
         for entry in sorted(os.scandir(folder / relative), key=lambda item: item.name):
             path = f"{relative}/{entry.name}" if relative else entry.name
             if skip and skip(path):

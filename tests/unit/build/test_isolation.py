@@ -100,6 +100,50 @@ def test_a_hostile_package_gets_nothing_and_harms_nobody(
     assert catalogue.read_text() == "services: {}"
 
 
+#: What a build tries to leave for the next one: more packages, another package, a program at home, a cache.
+POISON = """
+mkdir -p dist/node_modules/leaf src/node_modules/leaf node_modules/more
+for name in dist/node_modules/leaf src/node_modules/leaf node_modules/leaf node_modules/more; do
+  echo 'module.exports = ["poison"]' > $name/index.js; done
+ln -sfn /etc node_modules/compiler-part; echo poison > $HOME/.npmrc
+(echo poison > ../packages/_poison) 2> /dev/null || true
+"""
+
+
+def test_a_build_leaves_nothing_for_the_next_one(project: Path, builder: Make, tmp_path: Path) -> None:
+    clean = builder(spec(project)).build()["manifest"]
+    shutil.rmtree(tmp_path / "artifacts")
+    for command in (f"compile; {POISON}", f"compile; {POISON} chmod 000 node_modules/leaf"):
+        assert builder(spec(project, command=command)).build()["built"]
+        shutil.rmtree(tmp_path / "artifacts")
+        make = builder(spec(project))
+        again = make.build()["manifest"]
+        assert (again["id"], again["archive_sha256"]) == (clean["id"], clean["archive_sha256"])
+        assert not [path for path in make.work.glob("[!b]*/**/*") if path.is_file() and b"poison" in path.read_bytes()]
+        shutil.rmtree(tmp_path / "artifacts")
+
+
+def test_tests_leave_nothing_for_a_build(project: Path, builder: Make) -> None:
+    """tools/ci runs them in the same work folder."""
+    make = builder(spec(project))
+    make.try_out(POISON)
+    assert "node_modules/more/index.js" not in make.build()["manifest"]["files"]
+    assert "poison" not in (make.tree / "node_modules/leaf/index.js").read_text()
+
+
+def test_folders_in_each_other_without_end_go(project: Path, builder: Make) -> None:
+    nested = "for (let i = 0; i < 1500; i++) { fs.mkdirSync('a'.repeat(99)); process.chdir('a'.repeat(99)) }"
+    command = f'compile; for folder in tmp home tree; do (cd ../$folder; node -e "{nested}"); done'
+    make = builder(spec(project, output=".", command=command))
+    try:
+        with pytest.raises(BuildError, match="nested too deep"):
+            make.build()
+        assert builder(spec(project)).build()["built"]
+    finally:
+        # pytest could not remove them either.
+        subprocess.run(["rm", "-rf", str(make.work)], check=True)
+
+
 def test_a_package_does_not_stand_in_for_what_isolates(
     with_package: Callable[[str], Path], builder: Make, tmp_path: Path
 ) -> None:
@@ -115,7 +159,7 @@ def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without bubblewrap and without credentials."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("sh", "env", "cp", "mkdir", "uname", "git", "node"):
+    for name in ("sh", "env", "cp", "mkdir", "uname", "git", "node", "rm", "xargs"):
         (programs / name).symlink_to(NODE if name == "node" else shutil.which(name) or name)
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setenv("HOME", str(programs))
