@@ -33,8 +33,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.comman
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolation import (
     Isolation,
     accounts,
-    exposed,
     give,
+    write_filter,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import LAYOUTS, Built, make_layout
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import manager_of
@@ -92,14 +92,12 @@ class Builder:
         """Prepare to build.
 
         :param secrets: variables that only this build gets. They do not count for its id.
-        :param isolate: whether commands are isolated. Where that is impossible, builds are refused if they could read
-            credentials.
+        :param isolate: whether commands are isolated. Where that is impossible, builds are refused.
         """
         self.spec = spec
         self.secrets = secrets or {}
         self.isolate = isolate
         self.isolation: Isolation | None = None
-        self.warnings: list[str] = []
         self.store = Store(artifacts / spec.name, signer)
         self.cache = cache
         self.archives = archives or {}
@@ -241,32 +239,23 @@ class Builder:
             target.write_bytes(content)
             target.chmod(0o755 if file.mode == "x" else 0o600 if target.name in self.manager.settings else 0o644)
 
-    def _isolation(self, program: Path, environment: Mapping[str, str]) -> Isolation | None:
-        """Return how commands are isolated; None if they cannot be, and have nothing to find."""
+    def _isolation(self, program: Path, environment: Mapping[str, str]) -> Isolation:
+        """Return how commands are isolated. Raises BuildError if they cannot be."""
         scripts = [script.parents[1] for script in self.manager.programs(program).values()]
         headers = program.resolve().parents[1] / "include" / "node"
         stated = [environment.get(name) for name in (*CERTIFICATES, *self.manager.certificates)]
         certificates = [Path(path) for path in stated if path]
         reads = [self.work / "bin", program.resolve(), *dict.fromkeys(scripts), headers, *certificates]
-        isolation = Isolation([path for path in reads if path.exists()], self.folders, accounts(self.work, self.home))
+        known, refused = accounts(self.work, self.home), write_filter(self.work)
+        isolation = Isolation([path for path in reads if path.exists()], self.folders, known, refused)
         fault = isolation.fault()
-        if not fault:
-            return isolation
-        found = exposed(os.environ, Path.home())
-        if self.store.signer:
-            found.append("the key that signs artifacts")
-        if found:
-            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        if fault:
             raise BuildError(
-                f"{self.spec.name} cannot be built in isolation, because {fault}. Without it, install scripts of "
-                f"packages could read {', '.join(found[:5])}{more}. Make isolation work, build where there are no "
-                "credentials, or accept that with -e build_isolation=off."
+                f"{self.spec.name} cannot be built in isolation, because {fault}. Make that work, or build elsewhere. "
+                "With -e build_isolation=off, install scripts of packages run with all rights of who builds: they can "
+                "read and change whatever that is, credentials and artifacts included."
             )
-        self.warnings.append(
-            f"Builds are not isolated, because {fault}. There are no credentials here that install scripts of packages "
-            "could read, so they go on."
-        )
-        return None
+        return isolation
 
     def _hand_over(self) -> None:
         """Give the build's folders to who runs the commands."""
