@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import walk
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import parents, walk
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import (
     LOCK_FILES,
     MANAGERS,
@@ -162,8 +162,9 @@ def commit_of(spec: Spec) -> dict[str, Any] | None:
 def source_names(spec: Spec) -> list[str]:
     """Return the files to build: git's, or all; without installed packages, outputs and unrelated packages."""
     root = spec.root
-    names = listed_by_git(root)
-    if names is None:
+    listed = listed_by_git(root)
+    names = list(listed or ())
+    if listed is None:
         names = [name for name, _path in walk(root, lambda path: path.rpartition("/")[2] in ("node_modules", ".git"))]
     else:
         # git lists a submodule as a folder.
@@ -176,6 +177,7 @@ def source_names(spec: Spec) -> list[str]:
         ]
     output = f"{spec.app}/{spec.output}".strip("/") if spec.builds and spec.output not in ("", ".") else None
     apart = unneeded_workspaces(spec)
+    tracked = None if listed is None else git_tracks(root)
     kept = []
     for name in sorted(set(names)):
         parts = name.split("/")
@@ -186,17 +188,41 @@ def source_names(spec: Spec) -> list[str]:
         if any(name.startswith(f"{folder}/") and name != f"{folder}/package.json" for folder in apart):
             continue
         path = root / name
+        if parts[-1] in SETTINGS and not may_hold_settings(spec, path, name, tracked):
+            continue
         if path.is_symlink() or path.is_file():
             kept.append(name)
     return kept
+
+
+def may_hold_settings(spec: Spec, path: Path, name: str, tracked: frozenset[str] | None) -> bool:
+    """Return whether a file with settings of a package manager belongs to the source; refuse a token in one.
+
+    What git does not track is a developer's own, and install scripts can read whatever is copied. Outside a repository,
+    and in a submodule, that is unknown.
+    """
+    if tracked is not None and name in tracked:
+        return True
+    if tracked is not None and tracked.isdisjoint(parents(name)):
+        return False
+    if path.is_file() and manager_of(spec.root).holds_token(path.read_text(errors="replace")):
+        raise BuildError(
+            f"{path} holds a token, which every install script could read. Name it in build.secrets, and write "
+            "${NPM_TOKEN}, or whatever its name is, in its place."
+        )
+    return True
+
+
+def git_tracks(root: Path) -> frozenset[str]:
+    """Return the files below a folder that git tracks."""
+    return frozenset(os.fsdecode(git(root, "ls-files", "-z", "--cached") or b"").split("\0")) - {""}
 
 
 def tracked_names(spec: Spec) -> frozenset[str] | None:
     """Return what git tracks of a source that is packed as a whole; None if all of it may be packed."""
     if spec.output not in ("", ".") or listed_by_git(spec.root) is None:
         return None
-    names = os.fsdecode(git(spec.root, "ls-files", "-z", "--cached") or b"").split("\0")
-    return frozenset(name for name in (*names, f"{spec.app}/package.json".lstrip("/")) if name)
+    return git_tracks(spec.root) | {f"{spec.app}/package.json".lstrip("/")}
 
 
 def always(folder: Path) -> list[str]:

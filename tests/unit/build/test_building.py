@@ -202,6 +202,28 @@ def test_a_lock_file_that_git_ignores_is_used(project: Path, builder: Make) -> N
     assert "package-lock.json" in [file.path for file in builder(spec(project)).plan()["files"]]
 
 
+def test_settings_of_a_developer_are_not_copied(project: Path, builder: Make) -> None:
+    """Those that git tracks are the project's; elsewhere, they may name a variable and hold no token."""
+
+    def copied() -> bool:
+        return ".npmrc" in [file.path for file in builder(spec(project)).plan()["files"]]
+
+    for literal in ("//r/:_authToken=abc", '_auth = "abc"', "//r/:_authToken=${A}b", "a\nproxy=http://u:pw@h/"):
+        write(project, {".npmrc": f"{literal}\n"})
+        with pytest.raises(BuildError, match=r"project/\.npmrc holds a token, .*build\.secrets"):
+            builder(spec(project)).plan()
+    harmless = "fund=false\n# _auth=abc\n//r/:_authToken=${NPM_TOKEN}\nproxy=http://u:${PW}@h/\nregistry=http://h:80/\n"
+    write(project, {".npmrc": harmless})
+    assert copied()
+    write(project, {".npmrc": "//r/:_authToken=abc\n", ".gitignore": ".npmrc\n"})
+    git_add(project)
+    assert not copied(), "git ignores it"
+    (project / ".gitignore").unlink()
+    assert not copied(), "git does not track it"
+    git_add(project)
+    assert copied()
+
+
 def test_going_back_makes_the_old_artifact_the_latest(project: Path, builder: Make) -> None:
     first = builder(spec(project)).build()["manifest"]["id"]
     main = project / "src/main.js"

@@ -88,6 +88,13 @@ class Npm(PackageManager):
         found: dict[str, Any] = read_object(lock).get("packages") or {}
         return found
 
+    def holds_token(self, settings: str) -> bool:
+        """Look at what logs in, and at addresses with a password. The value may be the name of a variable."""
+        name = r"\$\{\w+\??\}"
+        key = r"""^\s*["']?(?:[^#;=\n]*:)?(?:_authToken|_auth|_?password|otp|key)["']?\s*"""
+        literal = rf"""=(?!\s*["']?{name}["']?\s*$)\s*\S"""
+        return bool(re.search(rf"(?m){key}{literal}|://[^/\s@:]*:(?!{name}@)[^/\s@]+@", settings))
+
     def pinned(self, lock: Path) -> bool:
         """Return whether each package that npm fetches has its checksum; links and bundled ones are not fetched."""
         return all(
