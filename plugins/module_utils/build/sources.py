@@ -208,7 +208,7 @@ def may_hold_settings(spec: Spec, path: Path, name: str, tracked: frozenset[str]
     if path.is_file() and manager_of(spec.root).holds_token(path.read_text(errors="replace")):
         raise BuildError(
             f"{path} holds a token, which every install script could read. Name it in build.secrets, and write "
-            "${NPM_TOKEN}, or whatever its name is, in its place."
+            "${NAME} in its place, with the name that you gave it."
         )
     return True
 
