@@ -26,7 +26,8 @@ description:
     commit of now.
   - Commands, and with them the install scripts of packages, run in namespaces of their own, as another user if root
     builds. They see a read-only system, the runtime, and their work folder with a home and a package cache; no files,
-    processes, sockets or variables of who builds, and no artifacts.
+    processes or variables of who builds, and no artifacts. They share its network, and with it services that listen on
+    localhost or at abstract sockets.
   - Builds see little of the environment of Ansible. Pass what they need in O(service.environment).
   - Runs on the controller, or in CI.
 requirements:
@@ -157,8 +158,7 @@ options:
   isolation:
     description:
       - Whether commands are isolated.
-      - With V(auto), a machine that cannot isolate them builds only if it holds no credentials that they could read,
-        and warns.
+      - With V(auto), nothing is built on a machine that cannot isolate them.
       - With V(off), they run as who builds, with all rights.
     type: str
     choices: [auto, "off"]
@@ -365,8 +365,6 @@ def main() -> None:
             isolate=params["isolation"] == "auto",
         )
         answer = report(builder, module.check_mode)
-        for warning in builder.warnings:
-            module.warn(warning)
     except BuildError as error:
         module.fail_json(msg=str(error), changed=False)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import ROOT, Checkout, catalogue
+from .conftest import CHANGED, ROOT, Checkout, catalogue
 
 TOOLS = sorted(path for path in (ROOT / "tools/ci").iterdir() if path.is_file())
 
@@ -333,3 +333,14 @@ def test_tools_are_valid_and_can_be_run(tool: Path) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
     else:
         assert subprocess.run([first[2:].split()[-1], "-n", str(tool)], check=False).returncode == 0
+
+
+def test_files_that_look_like_a_repository_start_nothing(history: Checkout) -> None:
+    """The catalogue's folder may hold a bare repository, whose settings name programs."""
+    ran = history.path / "ran"
+    settings = f'[core]\nrepositoryformatversion = 0\nbare = false\nworktree = .\nfsmonitor = "touch {ran}"\n'
+    names = {"HEAD": "ref: refs/heads/main\n", "config": settings, "objects/a": "", "refs/heads/a": ""}
+    history.write({f"inventories/{name}": text for name, text in names.items()})
+    with pytest.raises(CHANGED.CatalogueError, match="bare repository"):
+        history.changed("HEAD")
+    assert not ran.exists()

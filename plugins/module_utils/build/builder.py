@@ -10,8 +10,9 @@ What packages and projects run sees the work folder and the system only (isolati
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import installed, node_modules
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import (
     BuildError,
     explain,
@@ -32,8 +33,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.comman
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolation import (
     Isolation,
     accounts,
-    exposed,
     give,
+    write_filter,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import LAYOUTS, Built, make_layout
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import manager_of
@@ -58,6 +59,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
     tracked_names,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.store import Store
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record
 
 #: Variables with certificates that a build trusts, and all that it inherits from the controller besides those of its
 #: package manager: enough to reach a registry.
@@ -90,14 +92,12 @@ class Builder:
         """Prepare to build.
 
         :param secrets: variables that only this build gets. They do not count for its id.
-        :param isolate: whether commands are isolated. Where that is impossible, builds are refused if they could read
-            credentials.
+        :param isolate: whether commands are isolated. Where that is impossible, builds are refused.
         """
         self.spec = spec
         self.secrets = secrets or {}
         self.isolate = isolate
         self.isolation: Isolation | None = None
-        self.warnings: list[str] = []
         self.store = Store(artifacts / spec.name, signer)
         self.cache = cache
         self.archives = archives or {}
@@ -107,9 +107,11 @@ class Builder:
         self.tree = self.work / "tree"
         self.home = self.work / "home"
         self.temporary = self.work / "tmp"
-        #: The package manager's cache. Each service has its own, since its packages can write to it.
+        #: The package manager's cache. Each service has its own, since its install scripts can write to it.
         self.packages = self.work / "packages"
         self.folders = (self.tree, self.home, self.temporary, self.packages)
+        #: The key of what is installed, and what that is.
+        self.record = self.work / "installed"
         self.log = self.work / "build.log"
         self.runtime = Runtime("", None)
         self.manager = manager_of(spec.root)
@@ -168,7 +170,7 @@ class Builder:
         """Install, and run a command that creates nothing that is kept, such as the project's own tests."""
         with locked(self.work / "lock", f"trying out {self.spec.name}"):
             environment, _packages = self._prepare(self.plan())
-            self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
+            self._run_command(command, environment)
 
     def _prepare(self, plan: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
         """Copy the source and install; returns the environment of commands, and the installed packages."""
@@ -181,21 +183,21 @@ class Builder:
                 item for item in self.archives.values() if str(item.get("version")) == self.runtime.version
             )
             program = fetch_runtime(self.runtime.version, archive, self.cache)
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        key = self._restore()
         for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
         environment = self._environment(program)
         self.isolation = self._isolation(program, environment) if self.isolate else None
         self._copy_source(plan["files"])
         self._hand_over()
-        return environment, self._install(plan, environment)
+        return environment, self._install(plan, environment, key)
 
     def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
         spec = self.spec
         environment, packages = self._prepare(plan)
         command = self._command()
         if command:
-            self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
+            self._run_command(command, environment)
         built = Built(spec, self.tree, command, packages, plan["tracked"], tuple(self.secrets.values()))
         layout = make_layout(built, self._brotli)
         about = {
@@ -209,9 +211,22 @@ class Builder:
             about["commit"] = commit
         return self.store.put(plan["id"], about, layout)
 
+    def _restore(self) -> str:
+        """Remove all that builds added, and what is installed too if one changed it; returns the key of what is left.
+
+        Otherwise one build could prepare what the next one of a clean source runs and packs.
+        """
+        found = read_record(str(self.record))
+        tops = [folder.name for folder in (self.tree, self.home)]
+        more = installed.added(self.work, tops, found.get("entries", {}))
+        if more is None:
+            self.record.unlink(missing_ok=True)
+            found, more = {}, [str(self.work / top) for top in tops]
+        installed.remove([str(self.temporary), *more])
+        return str(found.get("key", ""))
+
     def _copy_source(self, files: list[SourceFile]) -> None:
-        """Make the work folder an exact copy of the source; keep installed packages."""
-        clear(self.tree)
+        """Copy the source to the work folder, which holds no more than what is installed."""
         for file in files:
             source, target = self.spec.root / file.path, self.tree / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -224,43 +239,28 @@ class Builder:
             target.write_bytes(content)
             target.chmod(0o755 if file.mode == "x" else 0o600 if target.name in self.manager.settings else 0o644)
 
-    def _isolation(self, program: Path, environment: Mapping[str, str]) -> Isolation | None:
-        """Return how commands are isolated; None if they cannot be, and have nothing to find."""
+    def _isolation(self, program: Path, environment: Mapping[str, str]) -> Isolation:
+        """Return how commands are isolated. Raises BuildError if they cannot be."""
         scripts = [script.parents[1] for script in self.manager.programs(program).values()]
         headers = program.resolve().parents[1] / "include" / "node"
         stated = [environment.get(name) for name in (*CERTIFICATES, *self.manager.certificates)]
         certificates = [Path(path) for path in stated if path]
         reads = [self.work / "bin", program.resolve(), *dict.fromkeys(scripts), headers, *certificates]
-        isolation = Isolation([path for path in reads if path.exists()], self.folders, accounts(self.work, self.home))
+        known, refused = accounts(self.work, self.home), write_filter(self.work)
+        isolation = Isolation([path for path in reads if path.exists()], self.folders, known, refused)
         fault = isolation.fault()
-        if not fault:
-            return isolation
-        found = exposed(os.environ, Path.home())
-        if self.store.signer:
-            found.append("the key that signs artifacts")
-        if found:
-            more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        if fault:
             raise BuildError(
-                f"{self.spec.name} cannot be built in isolation, because {fault}. Without it, install scripts of "
-                f"packages could read {', '.join(found[:5])}{more}. Make isolation work, build where there are no "
-                "credentials, or accept that with -e build_isolation=off."
+                f"{self.spec.name} cannot be built in isolation, because {fault}. Make that work, or build elsewhere. "
+                "With -e build_isolation=off, install scripts of packages run with all rights of who builds: they can "
+                "read and change whatever that is, credentials and artifacts included."
             )
-        self.warnings.append(
-            f"Builds are not isolated, because {fault}. There are no credentials here that install scripts of packages "
-            "could read, so they go on."
-        )
-        return None
+        return isolation
 
-    def _hand_over(self, everything: bool = False) -> None:
-        """Give the build's folders to who runs the commands; what is installed and cached only if everything is."""
-        if self.isolation is None:
-            return
-        give(self.folders)
-        for top in self.folders if everything else (self.tree,):
-            for folder, below, files in os.walk(top):
-                if not everything and "node_modules" in below:
-                    below.remove("node_modules")
-                give(Path(folder, name) for name in (*below, *files))
+    def _hand_over(self) -> None:
+        """Give the build's folders to who runs the commands."""
+        if self.isolation is not None:
+            give(self.folders)
 
     def _environment(self, program: Path) -> dict[str, str]:
         """Return a build's environment: runtime and package manager first on PATH, and the catalogue's variables."""
@@ -289,32 +289,42 @@ class Builder:
         environment.update(self.secrets)
         return environment
 
-    def _install(self, plan: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-        """Install from the lock file, unless that is already done; returns the installed packages."""
+    def _install(self, plan: dict[str, Any], environment: Mapping[str, str], there: str) -> dict[str, Any]:
+        """Install from the lock file, unless that is already done; returns the installed packages.
+
+        :param there: the key of what is installed.
+        """
         spec, manager = self.spec, self.manager
         if not (self.tree / "package.json").is_file():
             return {}
-        key_file = self.work / "installed"
         key = self._install_key(plan)
-        installed = manager.installed_packages(self.tree)
-        if installed is None or not (key_file.is_file() and key_file.read_text() == key):
-            key_file.unlink(missing_ok=True)
+        # What the source says, before anything runs that could change it.
+        manifests = {folder: self.tree / folder / "package.json" for folder in ("", spec.app)}
+        stated = {folder: read_object(path) for folder, path in manifests.items() if path.is_file()}
+        if key != there:
+            before = read_record(str(self.record)).get("entries", {})
+            self.record.unlink(missing_ok=True)
             # What install scripts keep at home, such as a browser, belongs to the packages that they installed.
-            clear(self.home, but="")
-            self._hand_over(everything=True)
-            words = manager.install(manager.lock_file(self.tree) is not None, spec.install_scripts)
+            old = [self.home, *(self.work / name for name in before if name.endswith("/node_modules"))]
+            lock = manager.lock_file(self.tree)
+            if lock is None or not manager.pinned(lock):
+                # The package manager would believe what its cache says, and scripts can write to that.
+                old.append(self.packages)
+            installed.remove(map(str, old))
+            for folder in self.folders:
+                folder.mkdir(exist_ok=True)
+            self._hand_over()
+            words = manager.install(lock is not None, spec.install_scripts)
             self._run(words, self.tree, environment, f"'{' '.join(words)}'")
-            key_file.write_text(key)
+            entries = installed.record(self.work, self.tree.name, [self.home.name])
+            self.record.write_text(json.dumps({"key": key, "entries": entries}))
         packages = dict(manager.installed_packages(self.tree) or {})
-        packages[""] = read_object(self.tree / "package.json")
-        if spec.app:
-            if spec.app not in packages:
-                raise BuildError(
-                    f"{spec.app} is not a workspace of {spec.root / 'package.json'}. Add it to `workspaces` there, or "
-                    "remove build.workspace if the service has its own lock file."
-                )
-            packages[spec.app] = read_object(self.app / "package.json")
-        return packages
+        if spec.app and spec.app not in packages:
+            raise BuildError(
+                f"{spec.app} is not a workspace of {spec.root / 'package.json'}. Add it to `workspaces` there, or "
+                "remove build.workspace if the service has its own lock file."
+            )
+        return {**packages, **stated}
 
     def _install_key(self, plan: dict[str, Any]) -> str:
         """Return a key that changes whenever the installed packages might."""
@@ -355,6 +365,15 @@ class Builder:
             f"{', '.join(scripts) or 'none'}). Set build.command of {spec.name}, or '' to run no command."
         )
 
+    def _run_command(self, command: str, environment: Mapping[str, str]) -> None:
+        """Run a shell command of the project. It does not share the cache from which packages are installed."""
+        if self.isolation:
+            writes = [folder for folder in self.folders if folder != self.packages]
+            self.isolation = dataclasses.replace(self.isolation, writes=writes)
+        own = {str(self.packages): str(self.temporary / "packages")}
+        environment = {name: own.get(value, value) for name, value in environment.items()}
+        self._run(["/bin/sh", "-c", command], self.app, environment, f"'{command}'")
+
     def _run(self, words: list[str], folder: Path, environment: Mapping[str, str], shown: str) -> None:
         argv = self.isolation.command(words, folder) if self.isolation else words
         status, text = run(argv, folder, environment, self.log, self.timeout, shown, self.secrets.values())
@@ -378,16 +397,3 @@ class Builder:
             if status:
                 raise BuildError(f"Compressing with brotli failed with status {status}: {text}")
             return [Path(folder, f"{number}.br").read_bytes() for number in range(len(contents))]
-
-
-def clear(folder: Path, but: str = "node_modules") -> None:
-    """Remove everything in a folder except installed packages."""
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name == but:
-                continue
-            clear(Path(entry.path), but)
-            with contextlib.suppress(OSError):
-                os.rmdir(entry.path)
-        else:
-            os.unlink(entry.path)

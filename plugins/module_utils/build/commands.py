@@ -10,6 +10,7 @@ import importlib.util
 import re
 import select
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.proce
 
 TAIL = 30
 LOCK_SECONDS = 1800
+LARGEST_OBJECT = 64 << 20
 
 #: Patterns in the output of failed commands, and their fixes: first faults of the machine, then (after the package
 #: manager's own) faults of the project.
@@ -41,8 +43,11 @@ class BuildError(Exception):
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that must contain an object."""
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST_OBJECT:
+            raise BuildError(f"{path} is no file, or far too large to be what its name says.")
         content = files.read_json(str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BuildError(f"{path} is not readable JSON: {error}.") from error
     if not isinstance(content, dict):
         raise BuildError(f"{path} does not contain a JSON object.")

@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import below, keep_out
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import check_depth
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
     ArrangeError,
     arrange,
@@ -36,6 +38,8 @@ COMPRESSIBLE = {
     ".txt", ".wasm", ".webmanifest", ".xml",
 }  # fmt: skip
 COMPRESS_FROM = 1024
+#: Bytes in an artifact. Files are read whole, and what a build says it wrote may be a hole.
+LARGEST = 1 << 30
 #: Never part of an artifact, even if the whole source is: they may hold credentials.
 PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.git)(/|$)")
 
@@ -47,7 +51,12 @@ class ArtifactError(Exception):
 class Layout:
     """The files and links of an artifact by path, and the sources of their content."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Path) -> None:
+        """Start empty.
+
+        :param tree: the folder that everything comes from.
+        """
+        self.tree = tree
         self.files: dict[str, Path | bytes] = {}
         self.links: dict[str, str] = {}
         #: Environment files, and files that git does not track, that are not part of it.
@@ -76,7 +85,7 @@ class Layout:
 
     def add_tree(self, source: Path, at: str = "", skip: Callable[[str], bool] | None = None) -> None:
         """Add a folder with all its content. ``skip`` is called for each path below it."""
-        self._mapped.append((source.resolve(), at))
+        self._mapped.append((within(self.tree, source), at))
         for relative, path in walk(source, skip):
             place = f"{at}/{relative}" if at else relative
             if path.is_symlink():
@@ -97,7 +106,7 @@ class Layout:
             inside = self._place_of(target)
             if inside is not None:
                 self.links[place] = os.path.relpath(inside or ".", os.path.dirname(place) or ".")
-            elif target.is_dir():
+            elif within(self.tree, path).is_dir():
                 for relative, file in walk(target, lambda relative: relative.startswith("node_modules/")):
                     if not file.is_dir():
                         self.files[f"{place}/{relative}"] = file
@@ -136,11 +145,22 @@ class Layout:
                     self.files.setdefault(name + suffix, smaller)
 
 
+def within(tree: Path, path: Path) -> Path:
+    """Return what a path leads to, before anything there is looked at: root could walk all of the machine."""
+    aim = path.resolve()
+    if tree.resolve() not in (aim, *aim.parents):
+        raise ArtifactError(
+            f"{path.relative_to(tree)} is a link to {aim}, outside of the build: copy the files instead"
+        )
+    return aim
+
+
 def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tuple[str, Path]]:
     """Yield files and links below a folder with their relative paths, sorted; links are not followed."""
     stack = [""]
     while stack:
         relative = stack.pop()
+        check_depth(folder, relative)
         for entry in sorted(os.scandir(folder / relative), key=lambda item: item.name):
             path = f"{relative}/{entry.name}" if relative else entry.name
             if skip and skip(path):
@@ -190,6 +210,7 @@ class Built:
     def output(self, what: str = "") -> Path:
         """Return the build's output folder, which must exist and not be empty."""
         folder = self.app / self.spec.output / what
+        within(self.tree, folder)
         if folder.is_dir() and any(folder.iterdir()):
             return folder
         made = [name for name in ("dist", "build", "out", "lib", ".next", "public") if (self.app / name).is_dir()]
@@ -259,6 +280,7 @@ def next_standalone(built: Built, layout: Layout) -> None:
     """Add the standalone output, with the application at the root, and the files that Next.js leaves out of it."""
     output = built.output()
     standalone = output / "standalone"
+    within(built.tree, standalone)
     if not standalone.is_dir():
         raise BuildError(
             f"'{built.command}' did not create {built.spec.output}/standalone. Add output: 'standalone' to the "
@@ -380,14 +402,18 @@ def include(built: Built, layout: Layout, path: str) -> None:
     source = built.app / path
     if not source.exists():
         raise ArtifactError(f"build.include names {path}, which is not in {built.spec.source}")
-    if source.is_dir():
+    if within(built.tree, source).is_dir():
         layout.add_tree(source, path, lambda below: below.split("/")[0] == "node_modules")
     else:
         layout.add_file(source, path)
 
 
-def refuse_outside(built: Built, layout: Layout) -> None:
-    """Refuse files that the build only links to: it cannot read what is outside its folder, and packing could."""
+def refuse_unfit(built: Built, layout: Layout) -> None:
+    """Refuse, before anything is read, what cannot be packed: pipes and devices, and more than memory holds.
+
+    Refuse files that the build only links to as well: it cannot read what is outside its folder, and packing could.
+    """
+    size = 0
     tree = os.path.realpath(built.tree)
     folders = {path.parent for path in layout.files.values() if isinstance(path, Path)}
     real = {folder: os.path.realpath(folder) for folder in folders}
@@ -397,6 +423,15 @@ def refuse_outside(built: Built, layout: Layout) -> None:
         aim = os.path.realpath(path) if path.is_symlink() else f"{real[path.parent]}/{path.name}"
         if not aim.startswith(f"{tree}/"):
             raise ArtifactError(f"{place} is a link to {aim}, outside {built.spec.root}: copy the file there instead")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise ArtifactError(f"{place} is a pipe, a socket or a device: leave it out of the build's output")
+        size += about.st_size
+        if size > LARGEST:
+            raise ArtifactError(f"it would be larger than {LARGEST >> 30} GiB with {place}: leave it out of the output")
+    for place in (*layout.files, *layout.links):
+        if os.path.normpath(place) != place or place.startswith(("/", "../")):
+            raise ArtifactError(f"{place:.80} is no path in an artifact: a package was changed by an install script")
 
 
 def refuse_credentials(built: Built, layout: Layout) -> None:
@@ -436,13 +471,13 @@ LAYOUTS: dict[str, How] = {
 def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> Layout:
     """Return what goes into the artifact of a built project. Raises BuildError."""
     how = LAYOUTS[built.spec.layout]
-    layout = Layout()
+    layout = Layout(built.tree)
     try:
         how.fill(built, layout)
         for path in built.spec.include:
             include(built, layout, path)
         layout.settle()
-        refuse_outside(built, layout)
+        refuse_unfit(built, layout)
     except (ArtifactError, ArrangeError) as error:
         raise BuildError(f"The artifact of {built.spec.name} cannot be created: {error}.") from error
     refuse_credentials(built, layout)

@@ -10,7 +10,6 @@ first and the last of what ``openssl pkey -pubout`` writes.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import typing as t
 from collections.abc import Iterable, Mapping
@@ -57,10 +56,11 @@ class Signer:
 
 def signed_by(manifest: Mapping[str, t.Any], keys: Iterable[str]) -> bool:
     """Return whether one of these public keys' owners signed the manifest. Raises SignatureError for a wrong key."""
-    publics, content = [_public(key) for key in keys], _signed(manifest)
+    publics = [_public(key) for key in keys]
     try:
+        content = _signed(manifest)
         signature = base64.b64decode(str(manifest.get(SIGNATURE, "")), validate=True)
-    except binascii.Error:
+    except (ValueError, RecursionError):
         return False
     for public in publics:
         try:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import walk
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import parents, walk
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import (
     LOCK_FILES,
     MANAGERS,
@@ -79,26 +79,70 @@ class SourceFile:
     digest: str
 
 
+#: Git takes settings from a repository that it reads, and some of them name programs.
+QUIET = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "safe.bareRepository=explicit")
+
+
+def repository_of(folder: Path) -> Path | None:
+    """Return the top level of the repository that a folder is in; None outside one.
+
+    Git itself would first ask whether the folder looks like a bare repository, and files of a source can look like one.
+    """
+    for top in (folder, *folder.parents):
+        if (top / ".git").is_file() or (top / ".git/HEAD").is_file():
+            return top
+    return None
+
+
 def git(root: Path, *words: str) -> bytes | None:
-    """Return the output of a git command in a folder; None if git is missing or fails."""
+    """Return the output of a git command in a folder; None if it fails, or outside a repository.
+
+    Root reads the repository of somebody else as its owner: whatever its settings start has no more rights than that.
+    """
+    top = repository_of(root)
+    if top is None:
+        return None
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    owner, own = os.lstat(top / ".git"), os.geteuid()
+    rights: dict[str, Any] = {}
+    if own == 0 and owner.st_uid != 0:
+        rights = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        # What root has set for git is closed to others, and git would stop there.
+        environment.update(HOME="/nonexistent", XDG_CONFIG_HOME="/nonexistent")
+    elif owner.st_uid not in (0, own):
+        raise BuildError(
+            f"{top} is the repository of another user, whose settings git would follow. Build as its owner, or in a "
+            "clone of your own."
+        )
+    where = [f"--git-dir={top / '.git'}", f"--work-tree={top}"]
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "-c", "safe.directory=*", *words],
+            ["git", "-C", str(root), *where, *QUIET, *words],
             capture_output=True,
             check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env=environment,
+            **rights,
         )
-    except OSError:
-        return None
+    except FileNotFoundError as error:
+        raise BuildError(
+            f"{top} is a git repository, but git is not installed, so what belongs to the source is unknown. Install "
+            "git, or copy the source without its .git."
+        ) from error
     return done.stdout if done.returncode == 0 else None
 
 
 def listed_by_git(root: Path) -> list[str] | None:
     """Return the files below a folder that git tracks or that are new and not ignored; None outside a repository."""
-    if git(root, "rev-parse", "--is-inside-work-tree") is None or git(root, "check-ignore", "-q", ".") is not None:
+    if repository_of(root) is None or git(root, "check-ignore", "-q", ".") is not None:
         return None
     names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    return None if names is None else sorted(set(os.fsdecode(names).split("\0")) - {""})
+    if names is None:
+        raise BuildError(
+            f"git cannot read {repository_of(root)}, so what belongs to the source is unknown. Make `git -C {root} "
+            "status` work, or copy the source without its .git."
+        )
+    return sorted(set(os.fsdecode(names).split("\0")) - {""})
 
 
 def commit_of(spec: Spec) -> dict[str, Any] | None:
@@ -118,8 +162,9 @@ def commit_of(spec: Spec) -> dict[str, Any] | None:
 def source_names(spec: Spec) -> list[str]:
     """Return the files to build: git's, or all; without installed packages, outputs and unrelated packages."""
     root = spec.root
-    names = listed_by_git(root)
-    if names is None:
+    listed = listed_by_git(root)
+    names = list(listed or ())
+    if listed is None:
         names = [name for name, _path in walk(root, lambda path: path.rpartition("/")[2] in ("node_modules", ".git"))]
     else:
         # git lists a submodule as a folder.
@@ -132,6 +177,7 @@ def source_names(spec: Spec) -> list[str]:
         ]
     output = f"{spec.app}/{spec.output}".strip("/") if spec.builds and spec.output not in ("", ".") else None
     apart = unneeded_workspaces(spec)
+    tracked = None if listed is None else git_tracks(root)
     kept = []
     for name in sorted(set(names)):
         parts = name.split("/")
@@ -142,17 +188,41 @@ def source_names(spec: Spec) -> list[str]:
         if any(name.startswith(f"{folder}/") and name != f"{folder}/package.json" for folder in apart):
             continue
         path = root / name
+        if parts[-1] in SETTINGS and not may_hold_settings(spec, path, name, tracked):
+            continue
         if path.is_symlink() or path.is_file():
             kept.append(name)
     return kept
+
+
+def may_hold_settings(spec: Spec, path: Path, name: str, tracked: frozenset[str] | None) -> bool:
+    """Return whether a file with settings of a package manager belongs to the source; refuse a token in one.
+
+    What git does not track is a developer's own, and install scripts can read whatever is copied. Outside a repository,
+    and in a submodule, that is unknown.
+    """
+    if tracked is not None and name in tracked:
+        return True
+    if tracked is not None and tracked.isdisjoint(parents(name)):
+        return False
+    if path.is_file() and manager_of(spec.root).holds_token(path.read_text(errors="replace")):
+        raise BuildError(
+            f"{path} holds a token, which every install script could read. Name it in build.secrets, and write "
+            "${NAME} in its place, with the name that you gave it."
+        )
+    return True
+
+
+def git_tracks(root: Path) -> frozenset[str]:
+    """Return the files below a folder that git tracks."""
+    return frozenset(os.fsdecode(git(root, "ls-files", "-z", "--cached") or b"").split("\0")) - {""}
 
 
 def tracked_names(spec: Spec) -> frozenset[str] | None:
     """Return what git tracks of a source that is packed as a whole; None if all of it may be packed."""
     if spec.output not in ("", ".") or listed_by_git(spec.root) is None:
         return None
-    names = os.fsdecode(git(spec.root, "ls-files", "-z", "--cached") or b"").split("\0")
-    return frozenset(name for name in (*names, f"{spec.app}/package.json".lstrip("/")) if name)
+    return git_tracks(spec.root) | {f"{spec.app}/package.json".lstrip("/")}
 
 
 def always(folder: Path) -> list[str]:

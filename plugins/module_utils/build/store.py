@@ -108,7 +108,7 @@ class Store:
         """Return a manifest by id, or ``latest``; None if it is missing or unreadable."""
         try:
             content = json.loads((self.folder / f"{name}.json").read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) else None
 

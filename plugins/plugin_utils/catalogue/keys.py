@@ -248,7 +248,7 @@ SENTRY_KEYS: dict[str, Key] = {
 
 SIGNING_KEYS: dict[str, Key] = {
     "keys": Key(
-        items(values.public_key, "a list of public keys"),
+        values.public_keys,
         required=True,
         hint="Add the public key, in a list.",
     ),

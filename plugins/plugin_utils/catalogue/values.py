@@ -16,6 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     HIDDEN,
     Report,
     integer,
+    items,
     listed,
     refuse_type,
     text,
@@ -286,6 +287,16 @@ def public_key(report: Report, path: str, value: Any) -> str | None:
         report.add(path, HIDDEN, "this is not a public key of Ed25519", fix)
         return None
     return value
+
+
+def public_keys(report: Report, path: str, value: Any) -> list[str] | None:
+    """Public keys, one at least: with an empty list, nobody would have to sign."""
+    if value == []:
+        fix = "Add the public key, or write `artifact_signing: off` to trust everybody who may write to the store."
+        report.add(path, value, "the list of public keys is empty", fix)
+        return None
+    checked: list[str] | None = items(public_key, "a list of public keys")(report, path, value)
+    return checked
 
 
 def secret_name(report: Report, path: str, value: Any) -> str | None:

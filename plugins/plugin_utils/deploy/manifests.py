@@ -32,11 +32,11 @@ def parse_manifest(
     """
     try:
         manifest = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArchiveError("%s: %s is not a manifest: %s. %s" % (service, origin, error, BUILD_FIRST)) from error
     if not isinstance(manifest, dict):
         raise ArchiveError("%s: %s is not a manifest: it is no mapping. %s" % (service, origin, BUILD_FIRST))
-    lacking = [key for key in ("id", "archive_sha256", *SIZES) if key not in manifest]
+    lacking = [key for key in ("id", "service", "archive_sha256", *SIZES) if key not in manifest]
     if lacking:
         raise ArchiveError("%s: the manifest %s lacks %s. %s" % (service, origin, ", ".join(lacking), BUILD_FIRST))
     wrong = [key for key in SIZES if not _is_size(manifest[key])]
@@ -47,7 +47,7 @@ def parse_manifest(
     identifier = manifest["id"]
     if not is_artifact_id(identifier) or (artifact and identifier != artifact):
         wrong.insert(0, "id")
-    if manifest.get("service", service) != service:
+    if manifest["service"] != service:
         wrong.insert(0, "service")
     if wrong:
         # Its content may be hostile: it is shown as Python writes it, and not at length.

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.builde
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
+    Spec,
+    commit_of,
+    source_names,
+    spec_of,
+)
 
 from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, running, spec, unpacked, write, write_lock
 
@@ -138,6 +144,52 @@ def test_a_deleted_file_that_git_still_tracks_is_gone(project: Path, builder: Ma
     assert "src/old.js" not in [file.path for file in builder(spec(project)).plan()["files"]]
 
 
+def test_what_looks_like_a_repository_starts_nothing(project: Path, builder: Make, tmp_path: Path) -> None:
+    """A bare repository can be committed, and the settings in it name programs."""
+    ran = tmp_path / "ran"
+    settings = f'[core]\nrepositoryformatversion = 0\nbare = false\nworktree = .\nfsmonitor = "touch {ran}"\n'
+    write(project, {"HEAD": "ref: refs/heads/main\n", "config": settings, "objects/a": "", "refs/heads/a": ""})
+    subprocess.run(["git", "-C", str(project), "ls-files", "--others"], capture_output=True, check=False)
+    assert ran.exists(), "git does not start the program: the test shows nothing"
+    ran.unlink()
+    for top in (project, project.parent):
+        assert "config" in [file.path for file in builder(spec(project)).plan()["files"]]
+        subprocess.run(["git", "init", "-q", str(top)], check=True, env={**os.environ, "GIT_DIR": str(top / ".git")})
+        (top / ".git/config").write_text(f'[core]\nrepositoryformatversion = 0\nfsmonitor = "touch {ran}"\n')
+        assert "config" in [file.path for file in builder(spec(project)).plan()["files"]]
+        builder(spec(project)).build()
+        shutil.rmtree(top / ".git")
+    assert not ran.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_the_repository_of_somebody_else_is_read_as_its_owner() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name, "source")
+        write(source, {"package.json": {"name": "api"}, ".gitattributes": "* filter=who\n", ".gitignore": "kept-out\n"})
+        git_add(source)
+        subprocess.run(
+            ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"], check=True
+        )
+        write(source, {"package.json": {"name": "API"}, "kept-out": "1"})
+        with (source / ".git/config").open("a") as file:
+            file.write(f'[filter "who"]\n\tclean = "id -u > {name}/who; cat"\n')
+        for path in (Path(name), *Path(name).rglob("*")):
+            os.chown(path, 65534, 65534)
+        commit = commit_of(spec(source))
+        assert commit and commit["dirty"]
+        assert Path(name, "who").read_text() == "65534\n"
+        assert "kept-out" not in source_names(spec(source))
+
+
+def test_a_repository_that_git_cannot_read_is_refused(project: Path, builder: Make) -> None:
+    """Otherwise all that lies about would be built, what git ignores as well."""
+    git_add(project)
+    (project / ".git/index").write_text("damaged")
+    with pytest.raises(BuildError, match=r"git cannot read .*/project, so what belongs to the source is unknown\."):
+        builder(spec(project)).plan()
+
+
 def test_a_folder_that_git_ignores_is_taken_whole(project: Path, builder: Make) -> None:
     subprocess.run(["git", "init", "-q", str(project.parent)], check=True)
     write(project.parent, {".gitignore": "project\n"})
@@ -148,6 +200,28 @@ def test_a_lock_file_that_git_ignores_is_used(project: Path, builder: Make) -> N
     subprocess.run(["git", "init", "-q", str(project)], check=True)
     write(project, {".gitignore": "package-lock.json\n"})
     assert "package-lock.json" in [file.path for file in builder(spec(project)).plan()["files"]]
+
+
+def test_settings_of_a_developer_are_not_copied(project: Path, builder: Make) -> None:
+    """Those that git tracks are the project's; elsewhere, they may name a variable and hold no token."""
+
+    def copied() -> bool:
+        return ".npmrc" in [file.path for file in builder(spec(project)).plan()["files"]]
+
+    for literal in ("//r/:_authToken=abc", '_auth = "abc"', "//r/:_authToken=${A}b", "a\nproxy=http://u:pw@h/"):
+        write(project, {".npmrc": f"{literal}\n"})
+        with pytest.raises(BuildError, match=r"project/\.npmrc holds a token, .*build\.secrets"):
+            builder(spec(project)).plan()
+    harmless = "fund=false\n# _auth=abc\n//r/:_authToken=${NPM_TOKEN}\nproxy=http://u:${PW}@h/\nregistry=http://h:80/\n"
+    write(project, {".npmrc": harmless})
+    assert copied()
+    write(project, {".npmrc": "//r/:_authToken=abc\n", ".gitignore": ".npmrc\n"})
+    git_add(project)
+    assert not copied(), "git ignores it"
+    (project / ".gitignore").unlink()
+    assert not copied(), "git does not track it"
+    git_add(project)
+    assert copied()
 
 
 def test_going_back_makes_the_old_artifact_the_latest(project: Path, builder: Make) -> None:
@@ -390,7 +464,12 @@ import sys
 from pathlib import Path
 from ansible_collections.fivepointers.platform.plugins.modules import build
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec, spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
+    Spec,
+    commit_of,
+    source_names,
+    spec_of,
+)
 import json, signal
 signal.signal(signal.SIGTERM, build.stop)
 Builder(spec_of(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])).build()

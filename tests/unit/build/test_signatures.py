@@ -46,7 +46,8 @@ def test_who_has_the_public_key_knows_who_signed_what() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"id": "c" * 16}, {"archive_sha256": "c" * 64}, {"service": "web"}, {"files": {}}, {"more": 1},
-     {"signature": ""}, {"signature": None}, {"signature": "x"}, {"signature": "AAAA"}],
+     {"signature": ""}, {"signature": None}, {"signature": "x"}, {"signature": "AAAA"},
+     {"signature": "schlüssel"}],
 )  # fmt: skip
 def test_whatever_is_changed_shows(change: dict[str, Any]) -> None:
     pem = private_key()

@@ -589,6 +589,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "(not shown)",
         ("openssl pkey -in signing.pem -pubout",),
     ),
+    "signing with nobody's key": (
+        {"e.artifact_signing": {"keys": [], "private_key": {"variable": "x"}}},
+        "platform_environment.artifact_signing.keys",
+        "[]",
+        ("list of public keys is empty", "artifact_signing: off"),
+    ),
     "signing that is on": (
         {"e.artifact_signing": True},
         "platform_environment.artifact_signing",

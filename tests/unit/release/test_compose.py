@@ -192,7 +192,7 @@ def artifacts(tmp_path: Path) -> Path:
     folder.mkdir()
     sha256 = make_archive(folder / f"{'a' * 16}.tar.gz", {"x": "y"})
     for name in ("latest", "a" * 16):
-        (folder / f"{name}.json").write_text(json.dumps(make_manifest(archive_sha256=sha256)))
+        (folder / f"{name}.json").write_text(json.dumps(make_manifest(archive_sha256=sha256, service="orders")))
     return tmp_path
 
 
@@ -207,7 +207,9 @@ def test_the_newest_artifact_is_taken_unless_one_is_named(artifacts: Path) -> No
         ("bills", None, "", "bills: no artifact found"),
         ("orders", "f" * 16, "", f"Known artifacts: {'a' * 16}"),
         ("orders", None, "manifest", "is not a manifest"),
+        ("orders", None, "depth", "is not a manifest"),
         ("orders", None, "key", "lacks archive_sha256"),
+        ("orders", None, "service", "lacks service"),
         ("orders", None, "archive", "is missing"),
         ("orders", "a" * 16, "another", "id is 'ffff"),
         ("orders", None, "escape", "id is '../../x'"),
@@ -220,12 +222,16 @@ def test_an_artifact_that_is_not_there_is_told_with_the_fix(
     latest = artifacts / "orders/latest.json"
     if spoil == "manifest":
         latest.write_text("{")
-    elif spoil == "key":
-        latest.write_text(json.dumps({key: value for key, value in make_manifest().items() if key != "archive_sha256"}))
+    elif spoil == "depth":
+        latest.write_text("[" * 100_000)
+    elif spoil in ("key", "service"):
+        lacking = "archive_sha256" if spoil == "key" else "service"
+        manifest = json.loads(latest.read_text())
+        latest.write_text(json.dumps({key: value for key, value in manifest.items() if key != lacking}))
     elif spoil == "another":
-        (artifacts / f"orders/{artifact}.json").write_text(json.dumps(make_manifest(id="f" * 16)))
+        (artifacts / f"orders/{artifact}.json").write_text(json.dumps(make_manifest(id="f" * 16, service="orders")))
     elif spoil == "escape":
-        latest.write_text(json.dumps(make_manifest(id="../../x")))
+        latest.write_text(json.dumps(make_manifest(id="../../x", service="orders")))
     elif spoil == "archive":
         os.unlink(artifacts / f"orders/{'a' * 16}.tar.gz")
     with pytest.raises(archive.ArchiveError, match=told) as error:

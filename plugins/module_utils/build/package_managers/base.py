@@ -64,5 +64,13 @@ class PackageManager(ABC):
         """Return the packages that a lock file lists. Raises BuildError if it cannot be read."""
 
     @abstractmethod
+    def holds_token(self, settings: str) -> bool:
+        """Return whether the text of a file with settings holds a credential, and not just the name of a variable."""
+
+    @abstractmethod
+    def pinned(self, lock: Path) -> bool:
+        """Return whether a lock file has a checksum of everything that is installed. Raises BuildError."""
+
+    @abstractmethod
     def installed_packages(self, root: Path) -> Packages | None:
         """Return the packages installed below an install root; None if this manager never installed any there."""

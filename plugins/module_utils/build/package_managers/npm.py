@@ -88,7 +88,28 @@ class Npm(PackageManager):
         found: dict[str, Any] = read_object(lock).get("packages") or {}
         return found
 
+    def holds_token(self, settings: str) -> bool:
+        """Look at what logs in, and at addresses with a password. The value may be the name of a variable."""
+        name = r"\$\{\w+\??\}"
+        key = r"""^\s*["']?(?:[^#;=\n]*:)?(?:_authToken|_auth|_?password|otp|key)["']?\s*"""
+        literal = rf"""=(?!\s*["']?{name}["']?\s*$)\s*\S"""
+        return bool(re.search(rf"(?m){key}{literal}|://[^/\s@:]*:(?!{name}@)[^/\s@]+@", settings))
+
+    def pinned(self, lock: Path) -> bool:
+        """Return whether each package that npm fetches has its checksum; links and bundled ones are not fetched."""
+        return all(
+            "integrity" in about or about.get("link") or about.get("inBundle")
+            for place, about in self.locked_packages(lock).items()
+            if "node_modules" in place.split("/")
+        )
+
     def installed_packages(self, root: Path) -> Packages | None:
-        """Read the lock file that npm writes for the installed packages."""
+        """Read the lock file that npm writes for the installed packages. Install scripts can write to it."""
         hidden = root / "node_modules" / ".package-lock.json"
-        return self.locked_packages(hidden) if hidden.is_file() else None
+        if not hidden.is_file():
+            return None
+        found = self.locked_packages(hidden)
+        for place, about in found.items():
+            if not isinstance(about, dict) or place.startswith("/") or ".." in place.split("/"):
+                raise BuildError(f"{hidden} was changed by an install script: {place:.80} is no package.")
+        return found
