@@ -142,7 +142,11 @@ def kept_masks(services: Mapping[str, Mapping[str, str]]) -> set[str]:
             except ValueError:
                 continue
             found |= masks({key: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for key, value in lines}, known)
-        process = adoption.recorded(name).get("process")
+        try:
+            process = adoption.recorded(name).get("process")
+        except ReleaseError:
+            # The phase that needs it says that it is damaged, and that has to get out.
+            continue
         environment = process.get("environment") if isinstance(process, dict) else None
         if isinstance(environment, dict):
             found |= masks({str(key): str(value) for key, value in environment.items()}, known)

@@ -19,6 +19,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import register, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    adoption,
     environments,
     files,
     leases,
@@ -876,6 +877,16 @@ def test_a_failed_rollback_shows_no_secret_of_any_release(
     for text in every:
         for form in (text, json.dumps(text)[1:-1], quote(text, safe=""), b64encode(text.encode()).decode()[2:-4]):
             assert form not in written
+
+
+def test_a_damaged_record_of_an_adopted_port_is_told(
+    played: Played, job: Callable[..., phases.Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = release(job("old"))
+    release(job("new"))
+    Path(adoption.record_path("orders")).write_text("[3")
+    result, _written = call(capsys, phase="prepare", targets={"orders": old})
+    assert "adopted.json is damaged" in result["msg"] and "Restore the file" in result["msg"]
 
 
 def test_a_deployment_masks_what_an_earlier_version_staged(
