@@ -857,10 +857,12 @@ def give_back(job: Job) -> bool:
 def take_back(job: Job) -> bool:
     """Revert all uncommitted switches, the last one first, and stop candidates that were not switched to.
 
-    All flags change before anything else: from then on the old releases are serving.
+    All flags change before anything else: from then on the old releases are serving. Only one whose process has ended
+    meanwhile is started first.
     """
     done = False
     open_switches = []
+    ended = []
     for item in reversed(job.wanted):
         seen = job.seen[item.name]
         before = seen.pending.get("before") or {}
@@ -869,8 +871,15 @@ def take_back(job: Job) -> bool:
         # Only revert to a slot that still has the old release.
         way = before.get("slot", "")
         if way and seen.slots[way].release == before.get("release") and seen.flag == seen.pending["slot"]:
-            set_flag(item.name, way)
+            if item.process and seen.slots[way].state.stopped:
+                ended.append((item, way))
+            else:
+                set_flag(item.name, way)
         open_switches.append((item, seen.pending["slot"], before))
+    if ended:
+        systemd.run(["systemctl", "start", *(unit_name(item.name, way) for item, way in ended)])
+        # If it does not become healthy, it serves all the same: nobody verified the other one.
+        wait_until_healthy(ended)
     for item, slot, before in open_switches:
         done = True
         front: str | None = None

@@ -97,6 +97,18 @@ def test_the_next_run_inherits_a_switch_to_what_it_wants(played: Played, job: Ma
     assert confirm.take_back() == ["orders"] and played.serving() == old
 
 
+def test_what_was_replaced_and_has_ended_is_started_before_it_serves(
+    played: Played, job: Make, lease: leases.HostStore
+) -> None:
+    old, _new = switched(job)
+    played.running.discard(releases.unit_name("orders", "blue"))
+    lease.update(lambda record, _age: register.released(record, "run"))
+    played.steps.clear()
+    assert confirm.take_back() == ["orders"] and played.serving() == old
+    steps = [step for step in played.steps if "start" in step or step == "set_flag"]
+    assert steps[:2] == ["systemctl start fivepointers-orders@blue.service", "set_flag"]
+
+
 def test_a_damaged_state_leaves_the_others_watched(played: Played, job: Make, lease: leases.HostStore) -> None:
     old, _new = switched(job)
     broken = Path(releases.state_path("broken"))
