@@ -61,10 +61,10 @@ class ActionModule(ActionBase):
             return result
         agreed = self._agreed(args)
 
-        def change(state: str) -> bool | None:
+        def change(state: str, **news: t.Any) -> bool | None:
             """Change the register; say whether it is ours, None where that cannot be told."""
             try:
-                answer = self._call(state, id=holder, **companion.read_agreed(agreed))
+                answer = self._call(state, id=holder, **news)
             except Exception:
                 return None
             if answer.get("failed"):

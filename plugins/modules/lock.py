@@ -192,12 +192,8 @@ def main() -> None:
     try:
         if state == "claimed":
             module.exit_json(changed=False, **claim(store, parameters))
-        if state == "renewed":
-            store.update(
-                lambda record, _age: register.renewed(record, holder, parameters["number"], parameters["members"])
-            )
-        else:
-            store.update(lambda record, _age: register.released(record, holder))
+        change = register.renewed if state == "renewed" else register.released
+        store.update(lambda record, _age: change(record, holder, parameters["number"], parameters["members"]))
     except register.LostError as error:
         module.fail_json(msg=str(error), lost=True)
     except (leases.HostError, OSError) as error:

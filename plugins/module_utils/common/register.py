@@ -66,23 +66,22 @@ def claimed(record: Record, age: float, holder: str, by: str, since: str, fence:
 
 def renewed(record: Record, holder: str, number: int = 0, members: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the record after another beat, with what all registers agreed on. Raises LostError."""
-    _own(record, holder)
-    settled = {"number": max(int(record["number"]), number), "members": dict(members or record.get("members") or {})}
-    return {**record, **settled, "beat": int(record.get("beat", 0)) + 1}
+    return {**_settled(record, holder, number, members), "beat": int(record.get("beat", 0)) + 1}
 
 
-def released(record: Record, holder: str) -> dict[str, Any]:
-    """Return the record, free for others. Raises LostError."""
-    _own(record, holder)
-    return {**record, "released": True}
+def released(record: Record, holder: str, number: int = 0, members: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the record, free for others, with what all registers agreed on. Raises LostError."""
+    return {**_settled(record, holder, number, members), "released": True}
 
 
-def _own(record: Record, holder: str) -> None:
+def _settled(record: Record, holder: str, number: int, members: Mapping[str, str] | None) -> dict[str, Any]:
     if record.get("id") != holder:
         raise LostError(
             "This run was silent for so long that it lost the lock of the environment, and %s has it now, by %s, since "
             "%s." % (record.get("id") or "nobody", record.get("by") or "nobody", record.get("since") or "?")
         )
+    settled = {"number": max(int(record["number"]), number), "members": dict(members or record.get("members") or {})}
+    return {**record, **settled}
 
 
 class Store:

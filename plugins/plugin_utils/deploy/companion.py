@@ -83,31 +83,31 @@ def _until_the_end(parent: int, tick: t.Callable[[list[int]], bool]) -> None:
         time.sleep(0.1)
 
 
-def keep(parent: int, change: t.Callable[[str], bool | None], agreed: str) -> None:
+def keep(parent: int, change: t.Callable[..., bool | None], agreed: str) -> None:
     """Renew a claim of the lock until SIGTERM or the end of the playbook, then give it back.
 
     change: renews or releases it, and returns whether it was ours; None if the host did not answer. The next renewal
-    makes up for one that failed. agreed: file that appears when all claims were counted, which is told to the host.
+    makes up for one that failed. agreed: file that appears when all claims were counted: what each change tells the
+    host from then on.
     """
-    renewed = time.monotonic()
-    due, told = renewed + RENEWAL, False
+    due = time.monotonic() + RENEWAL
+    news: dict[str, t.Any] = {}
 
     def tick(_arrived: list[int]) -> bool:
-        nonlocal renewed, due, told
-        now = time.monotonic()
-        news = not told and os.path.exists(agreed)
-        if not news and now < due:
+        nonlocal due
+        # The first of these processes to end removes it.
+        if not news and os.path.exists(agreed):
+            news.update(read_record(agreed))
+        if time.monotonic() < due:
             return True
-        ours = change("renewed")
-        if ours:
-            renewed, told = now, told or news
-        due = now + (RENEWAL if ours or not news else 1)
+        ours = change("renewed", **news)
+        due = time.monotonic() + RENEWAL
         if ours is False:
             interrupt(parent)
         return ours is not False
 
     _until_the_end(parent, tick)
-    change("released")
+    change("released", **news)
     with contextlib.suppress(OSError):
         os.unlink(agreed)
 
@@ -118,11 +118,6 @@ def interrupt(playbook: int) -> None:
         terminal.write(LOST)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(playbook, signal.SIGINT)
-
-
-def read_agreed(path: str) -> dict[str, t.Any]:
-    """Return the number and the members that all claims agreed on; nothing before."""
-    return read_record(path)
 
 
 def end(pid: int, patience: float) -> bool:

@@ -139,8 +139,8 @@ class Probe:
     def result(self): self.number += 1; return {"asked": self.number}
     def stop(self): return {"asked": "the end"}
 
-def change(state):
-    open(sys.argv[2], "a").write(state + " ")
+def change(state, number=0):
+    open(sys.argv[2], "a").write(f"{state}-{number} ")
     return {"held": True, "lost": False, "silent": None}[sys.argv[3]]
 
 print("ready", flush=True)
@@ -201,10 +201,10 @@ def test_it_says_what_it_measured_until_it_is_told_to_end(companion: Any) -> Non
 def test_it_renews_a_claim_and_gives_it_back_at_the_end(companion: Any) -> None:
     _playbook, process, path = companion("held")
     agreed = Path(str(path) + ".lock")
-    agreed.write_text("{}")
+    agreed.write_text('{"number": 7}')
     until(lambda: renewals(path) >= 3)
     assert companions.end(process.pid, 5), "it has not ended"
-    assert path.read_text().split()[-1] == "released" and not agreed.exists()
+    assert path.read_text().split()[-1] == "released-7" and not agreed.exists()
     assert companions.end(process.pid, 5), "one that has ended has ended"
 
 
@@ -215,7 +215,7 @@ def test_it_ends_when_the_playbook_is_killed(companion: Any, how: str) -> None:
     # Nobody waits for it: what is left of it is no playbook.
     playbook.kill()
     assert process.wait(5) == 0
-    assert how == "measure" or path.read_text().split()[-1] == "released"
+    assert how == "measure" or path.read_text().split()[-1] == "released-0"
 
 
 @pytest.mark.slow
