@@ -153,6 +153,11 @@ def memory(size: str) -> dict[str, dict[str, Any]]:
     return {name: {"memory": size} for name in PROCESSES}
 
 
+def slow(size: str) -> dict[str, dict[str, Any]]:
+    """The same, so that a deployment waits for the drain of ten seconds: another one does not outwait it."""
+    return {name: {"memory": size, "hold": 0} for name in PROCESSES}
+
+
 def test_the_stack_is_released_as_one_and_nobody_notices(stack: Stack, users: list[str]) -> None:
     before = stack.live()
     stack.deploy(**memory("900M")).succeeded()
@@ -242,7 +247,7 @@ def test_of_two_controllers_with_different_inventories_one_works(stack: Stack, r
     sizes = (f"{700 + 2 * round_}M", f"{701 + 2 * round_}M")
     inventories = {"ann": "inventories/sandbox/aws_ec2.yml", "bob": str(stack.inventory())}
     runs = [
-        start(stack, "-e", stack.catalogue(**memory(size)), "-e", artifacts, inventory=inventory, GITHUB_ACTOR=who)
+        start(stack, "-e", stack.catalogue(**slow(size)), "-e", artifacts, inventory=inventory, GITHUB_ACTOR=who)
         for size, (who, inventory) in zip(sizes, inventories.items(), strict=True)
     ]
     outputs = [run.communicate(timeout=300)[0] for run in runs]

@@ -18,10 +18,10 @@ from typing import Any
 #: Seconds after which a holder that is silent has lost the lock, and between its beats.
 LEASE, RENEWAL = 60, 15
 POLL = 0.5
-#: Seconds for which a claim waits: for a run that is just ending; for one of the same person, who may have seen it
-#: fail; and for one that claims at the same time and began later. The younger gives up first, so that one of them
-#: works.
-ENDING, SAME, YOUNGER = 5.0, 15.0, 30.0
+#: Seconds for which a claim waits: for a run that is just ending, and for one of the same person, who may have seen it
+#: fail; and how much longer for one that began later, but claims at the same time. The younger gives up first, so that
+#: one of them works.
+ENDING, SAME, YOUNGER = 5.0, 15.0, 6.0
 
 Record = Mapping[str, Any]
 
@@ -113,7 +113,7 @@ def claim(
         except HeldError as error:
             first = first or error.record
             older = holder < str(error.record.get("id"))
-            patience = YOUNGER if older else SAME if by == error.record.get("by") else ENDING
+            patience = (SAME if by == error.record.get("by") else ENDING) + YOUNGER * older
             if store.gives_up(first, error.record, clock() - begun, patience):
                 raise
         sleep(POLL)
