@@ -386,8 +386,6 @@ def would_change(job: phases.Job, phase: str) -> bool:
         return any(adoption.recorded(item.name) for item in job.wanted)
     if phase == "switch":
         return bool(candidates) or any(step.changed and step.front for step in job.plans.values())
-    if phase in ("confirm", "commit"):
-        return any(step.changed for step in job.plans.values())
     return any(step.changed for step in job.plans.values())
 
 

@@ -164,11 +164,16 @@ def forsaken(pending: dict[str, Any], lease: dict[str, Any], age: float) -> bool
     return lease.get("id") != pending.get("deployment") or not register.held(lease, age)
 
 
+def _lease() -> tuple[dict[str, Any], float]:
+    """Return this host's register, and its age."""
+    lease = leases.read_lease(leases.HostStore(releases.STATE).path)
+    return lease, leases.age(lease)
+
+
 def take_back() -> list[str]:
     """Take back what is forsaken; return its services."""
     with leases.host_locked(releases.STATE):
-        lease = leases.read_lease(leases.HostStore(releases.STATE).path)
-        age = leases.age(lease)
+        lease, age = _lease()
         found = {name: item for name, item in unconfirmed().items() if forsaken(item, lease, age)}
         if not found:
             return []
@@ -195,9 +200,10 @@ def main() -> None:
     """Watch as long as a run has the lock, or something is not confirmed."""
     while True:
         try:
-            lease = leases.read_lease(leases.HostStore(releases.STATE).path)
+            # In this order: who ends between the two is seen as holding it, and looked at again.
+            lease, age = _lease()
             waiting = unconfirmed()
-            if not waiting and not register.held(lease, leases.age(lease)):
+            if not waiting and not register.held(lease, age):
                 return
             for name in take_back() if waiting else []:
                 log("%s: nobody confirmed its switch, which was taken back" % name)
