@@ -243,17 +243,31 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
     stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
     for index, address in enumerate(stated):
         host, prefix = address["host"] or f"broken-{index}.{path}", address["path"] or "/"
-        fqdn = domain if host == "@" else f"{host}.{domain}"
+        fqdn = _full_name(host, domain)
         where = f"{path}.public[{index}].host"
         if host == domain or host.endswith(f".{domain}"):
-            fix = f"Write '{host[: -len(domain) - 1] or '@'}'."
+            fix = f"Write '{_relative_name(host, domain)}'."
             report.add(where, host, f"hosts are relative to the domain '{domain}'", fix)
+        elif address["host"] and fqdn != domain and not fqdn.endswith(f".{domain}"):
+            fix = f"Write '{host}.@' if you mean {host}.{domain}. An environment has the names of its domain only."
+            report.add(where, host, f"'{host}' is not below {domain}", fix)
         elif len(fqdn) > 253:
             report.add(where, host, "the full host name is longer than 253 characters", "Shorten it.")
         url = f"{scheme}://{fqdn}{'' if prefix == '/' else prefix}"
-        expanded.append({"fqdn": fqdn, "path": prefix, "url": url, "wildcard": host == "*"})
+        expanded.append({"fqdn": fqdn, "path": prefix, "url": url, "wildcard": fqdn.startswith("*.")})
     service["public"] = expanded
     service["url"] = expanded[0]["url"] if expanded else None
+
+
+def _full_name(host: str, domain: str) -> str:
+    """Return a host's full name: `@` is the domain, one label is below it, and more are a full name already."""
+    return host.removesuffix("@") + domain if host.endswith("@") else host if "." in host else f"{host}.{domain}"
+
+
+def _relative_name(name: str, domain: str) -> str:
+    """Return how the host with this full name is written."""
+    label = name.removesuffix(domain).removesuffix(".")
+    return f"{label}.@" if "." in label else label or "@"
 
 
 def _check_workspace(report: Report, path: str, build: Mapping[str, Any]) -> None:

@@ -177,12 +177,14 @@ def domain(report: Report, path: str, value: Any) -> str | None:
 
 
 def host(report: Report, path: str, value: Any) -> str | None:
-    """A public host, relative to the environment's domain."""
-    wanted = 'lowercase labels such as api, "@" for the domain itself, or "*" for any single label'
+    """A public host: one label below the environment's domain, names that end in `@`, the domain, or a full name."""
+    wanted = 'a lowercase label such as api, "@" for the domain itself, or "*" for any single label'
     if not isinstance(value, str):
         refuse_type(report, path, value, "a string", wanted)
         return None
-    if value in ("@", "*") or (len(value) < 200 and all(map(LABEL.fullmatch, value.split(".")))):
+    if len(value) < 254 and all(map(LABEL.fullmatch, value.removeprefix("*.").removesuffix(".@").split("."))):
+        return value
+    if value in ("@", "*", "*.@"):
         return value
     report.add(path, value, "this is not a valid host below the domain", f"Write {wanted}.")
     return None

@@ -262,6 +262,23 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("host", "name", "wildcard"),
+    [
+        ("@", "example.com", False),
+        ("web", "web.example.com", False),
+        ("eu.web.@", "eu.web.example.com", False),
+        ("*.@", "*.example.com", True),
+        ("*.eu.@", "*.eu.example.com", True),
+    ],
+)
+def test_hosts_are_below_the_domain(stack: Any, host: str, name: str, wildcard: bool) -> None:
+    stack.set("c.services.frontend.public", [{"host": host}]).set("c.services.sites.public", [])
+    del stack.catalogue["journeys"]
+    (address,) = stack.plan()["services"]["frontend"]["public"]
+    assert (address["fqdn"], address["wildcard"]) == (name, wildcard)
+
+
 def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any) -> None:
     hosts = stack.plan()["hosts"]
     assert hosts["sites-1"] == {

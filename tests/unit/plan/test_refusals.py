@@ -247,6 +247,32 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "api.example.com",
         ("relative", "'api'"),
     ),
+    "nested host with the domain": (
+        {f"{API}.public": [{"host": "eu.api.example.com"}]},
+        "services.api.public[0].host",
+        "eu.api.example.com",
+        ("relative", "'eu.api.@'"),
+    ),
+    "host that is a whole domain": (
+        {f"{SITES}.public": [{"host": "@", "path": "/x"}, {"host": "other-brand.com"}]},
+        "services.sites.public[1].host",
+        "other-brand.com",
+        ("'other-brand.com' is not below example.com", "'other-brand.com.@'"),
+    ),
+    "host that ends like the domain": (
+        {f"{API}.public": [{"host": "notexample.com"}]},
+        "services.api.public[0].host",
+        "notexample.com",
+        ("not below example.com",),
+    ),
+    "wildcard of a whole domain": (
+        {f"{API}.public": [{"host": "*.co.uk"}]},
+        "services.api.public[0].host",
+        "*.co.uk",
+        ("not below example.com",),
+    ),
+    "host with a trailing dot": ({f"{API}.public": [{"host": "api."}]}, "services.api.public[0].host", "api.", ()),
+    "host with @ in the middle": ({f"{API}.public": [{"host": "a.@.b"}]}, "services.api.public[0].host", "a.@.b", ()),
     "missing host": ({f"{API}.public": [{"path": "/"}]}, "services.api.public[0].host", "null", ('"@"',)),
     "bad public path": (
         {f"{API}.public": [{"host": "api", "path": "v1"}]},
@@ -255,7 +281,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("/docs",),
     ),
     "name that is too long for DNS": (
-        {f"{API}.public": [{"host": ".".join(["a" * 60] * 3)}], "e.domain": ".".join(["b" * 60] * 2)},
+        {f"{API}.public": [{"host": ".".join(["a" * 60] * 3) + ".@"}], "e.domain": ".".join(["b" * 60] * 2)},
         "services.api.public[0].host",
         "aaa",
         ("253",),
