@@ -118,7 +118,19 @@ options:
         default: '24'
       start:
         description:
-          - Command that starts the service. The file that it names must be in the artifact.
+          - Command that starts the service. The files that it names must be in the artifact.
+        type: list
+        elements: str
+        default: []
+      migrate:
+        description:
+          - Command that migrates its database. The files that it names must be in the artifact.
+        type: list
+        elements: str
+        default: []
+      migrations:
+        description:
+          - Command that lists the migrations. The files that it names must be in the artifact.
         type: list
         elements: str
         default: []
@@ -269,9 +281,10 @@ SERVICE_OPTIONS = {
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "standalone": {"type": "bool", "default": True},
     "node": {"type": "str", "default": "24"},
-    "start": {"type": "list", "elements": "str", "default": []},
-    "include": {"type": "list", "elements": "str", "default": []},
-    "exclude": {"type": "list", "elements": "str", "default": []},
+    **{
+        key: {"type": "list", "elements": "str", "default": []}
+        for key in ("start", "migrate", "migrations", "include", "exclude")
+    },
 }
 
 

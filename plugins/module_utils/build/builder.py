@@ -30,6 +30,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.comman
     run,
     tail,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.entries import check_commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolation import (
     Isolation,
     accounts,
@@ -133,6 +134,10 @@ class Builder:
         parts = inputs(self.spec, files, self.runtime.version, tracked)
         name = identity(parts)
         manifest = self.store.complete(name)
+        if manifest:
+            # The commands are no part of the id.
+            packed = {*manifest["files"], *manifest["links"]}
+            check_commands(self.spec, packed, manifest["left_out"], (self.spec.source,))
         why = "" if manifest else reason(parts, self.store.manifest("latest"))
         return {
             "id": name,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import below, keep_out
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.entries import check_commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import check_depth
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
     ArrangeError,
@@ -325,32 +326,6 @@ def add_modules(built: Built, layout: Layout) -> None:
                 layout.add_tree(path, f"node_modules/{path.name}")
 
 
-def check_start(spec: Spec, layout: Layout) -> None:
-    """Require that the file in `start` is in the artifact; without it, the service would fail on the host."""
-    words = list(spec.start)
-    if not words or words[0] != "node":
-        return
-    script = next((word for word in words[1:] if not word.startswith("-")), None)
-    if script is None or "$" in script or script.startswith("/"):
-        return
-    name = os.path.normpath(script)
-    options = [name, f"{name}.js", f"{name}.cjs", f"{name}.mjs", f"{name}.json", f"{name}/index.js"]
-    if any(option in layout.files or option in layout.links for option in options):
-        return
-    untracked = next((path for path in layout.left_out if name == path or name.startswith(f"{path}/")), None)
-    if untracked:
-        raise BuildError(
-            f"start of {spec.name} is '{' '.join(words)}', but git does not track {untracked}, and of a whole source "
-            "only what git tracks is packed. Commit it, or, if the build makes it, name it in build.include."
-        )
-    same = [file for file in layout.files if file.endswith(f"/{Path(name).name}") and "node_modules" not in file]
-    there = sorted(same)[:3] or sorted(file for file in layout.files if "/" not in file)[:8]
-    raise BuildError(
-        f"start of {spec.name} is '{' '.join(words)}', but the build did not create {name}. It created: "
-        f"{', '.join(there) or 'nothing'}. Correct start, or the build's output."
-    )
-
-
 def skip_private(path: str) -> bool:
     """Return whether a file may hold credentials, and is left out."""
     return PRIVATE.search(path) is not None
@@ -481,7 +456,7 @@ def make_layout(built: Built, brotli: Callable[[list[bytes]], list[bytes]]) -> L
     except (ArtifactError, ArrangeError) as error:
         raise BuildError(f"The artifact of {built.spec.name} cannot be created: {error}.") from error
     refuse_credentials(built, layout)
-    check_start(built.spec, layout)
+    check_commands(built.spec, {*layout.files, *layout.links}, layout.left_out, (built.app, built.spec.source))
     below = how.compressed(built.spec)
     if below is not None:
         layout.compress(brotli, below)

@@ -55,6 +55,8 @@ class Spec:
     standalone: bool = True
     node: str = "24"
     start: tuple[str, ...] = ()
+    migrate: tuple[str, ...] = ()
+    migrations: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
@@ -392,7 +394,8 @@ def spec_of(service: Mapping[str, Any]) -> Spec:
         environment={str(key): str(value) for key, value in (service.get("environment") or {}).items()},
         standalone=service.get("standalone") is not False,
         node=str(service.get("node") or "24"),
-        start=tuple(str(word) for word in service.get("start") or ()),
-        include=tuple(str(path) for path in service.get("include") or ()),
-        exclude=tuple(str(path) for path in service.get("exclude") or ()),
+        **{
+            key: tuple(str(word) for word in service.get(key) or ())
+            for key in ("start", "migrate", "migrations", "include", "exclude")
+        },
     )

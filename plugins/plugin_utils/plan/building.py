@@ -62,7 +62,7 @@ def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
         "script": kind.script,
         "script_required": kind.script_required,
         "node": spec["node"],
-        "start": spec["start"],
+        **{key: spec[key] for key in ("start", "migrate", "migrations")},
         "source": source,
         **{key: build[key] for key in BUILD_KEYS if build.get(key) is not None},
     }

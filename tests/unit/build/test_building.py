@@ -395,6 +395,19 @@ def test_with_a_lock_file_that_does_not_fit(project: Path, builder: Make) -> Non
             ["did not create dist/src/main.js", "It created: dist/main.js", "Correct start"],
         ),
         ({"start": ("node", "--enable-source-maps", "server.js")}, ["did not create server.js"]),
+        (
+            {"start": ("node", "-r", "leaf", "dist/main.js"), "migrations": ("node", "list.js")},
+            ["migrations of api is"],
+        ),
+        ({"migrate": ("node", "dist/migrate")}, ["did not create dist/migrate", "Correct migrate", "build.include"]),
+        (
+            {"migrate": ("node_modules/.bin/compile", "up")},
+            ["does not have node_modules/.bin/compile", "Move the package there from devDependencies"],
+        ),
+        (
+            {"migrate": ("node_modules/.bin/framework", "--config=src/main.js")},
+            ["migrate of api is", "does not have src/main.js", "build.include"],
+        ),
         ({"node": "3"}, ["No Node.js 3 to build with", "platform_environment.nodejs['3']"]),
         ({"layout": "static"}, ["dist of api does not contain index.html"]),
         ({"layout": "next"}, ["did not create dist/standalone", "output: 'standalone'", "build.standalone: false"]),
@@ -873,6 +886,21 @@ def test_what_is_to_be_included_must_be_there(project: Path, builder: Make) -> N
     assert "mails/welcome.html" in manifest["files"] and "mails/node_modules/x.js" not in manifest["files"]
     with pytest.raises(BuildError, match=r"build\.include names nothing, which is not in"):
         builder(spec(project, include=("nothing",))).build()
+
+
+def test_migrations_have_their_files(project: Path, builder: Make, tmp_path: Path) -> None:
+    write(project, {"schema/tables.sql": "select 1;"})
+    migrate = ("node_modules/.bin/framework", "up", "--from", "schema/tables.sql")
+    wrong = spec(project, migrate=migrate)
+    assert "schema/tables.sql" in refused(builder(wrong))
+    make = builder(dataclasses.replace(wrong, include=("schema",)))
+    app = unpacked(make, make.build()["manifest"], tmp_path / "host")
+    assert (app / "schema/tables.sql").is_file()
+    assert node(app, *migrate) == "framework"
+
+    # An artifact that is built already is checked as well.
+    with pytest.raises(BuildError, match=r"migrations of api is 'node schema/list\.js', but the build did not create"):
+        builder(dataclasses.replace(make.spec, migrations=("node", "schema/list.js"))).build()
 
 
 FAKE_NEXT = """
