@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PROGRAMS
@@ -237,8 +238,10 @@ def network(report: Report, path: str, value: Any) -> str | None:
     return str(network)
 
 
+# With these begin the names of the passwords that RDS manages, of any database of the account.
+MANAGED = ("rds!cluster-", "rds!db-")
 SECRET_SOURCES = {
-    # Secrets that RDS manages are named rds!db-….
+    # With the `!` in the names of MANAGED.
     "secretsmanager": r"[A-Za-z0-9/_+=.@:!-]+",
     "ssm": r"[A-Za-z0-9/_.:-]+",
     "variable": r"[A-Za-z_][A-Za-z0-9_]*",
@@ -267,6 +270,11 @@ def secret(report: Report, path: str, value: Any) -> dict[str, Any] | None:
         report.add(f"{path}.key", HIDDEN, "this is not a valid key of a JSON secret", fix)
         return None
     return {source: reference, "key": key} if key else {source: reference}
+
+
+def is_managed(reference: Mapping[str, str] | None) -> bool:
+    """Whether RDS manages and rotates the secret, which is given by its name or its ARN."""
+    return (reference or {}).get("secretsmanager", "").rpartition(":secret:")[2].startswith(MANAGED)
 
 
 def pem(report: Report, path: str, value: Any) -> str | dict[str, Any] | None:

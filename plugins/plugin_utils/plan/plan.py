@@ -23,6 +23,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names i
     log_groups,
     process_pattern,
 )
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.notices import notices
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.order import deploy_order
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import (
     addresses,
@@ -273,6 +274,7 @@ def plan(model: Model) -> dict[str, Any]:
         "synthetic": synthetic(model),
         "secrets": secret_references(model, specs),
         "known_secrets": known_secrets(model),
+        "notices": notices(model),
     }
 
 

@@ -20,6 +20,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     text,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.values import MANAGED
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import artifact_store
 
 ROOT = "platform_environment.aws.permissions"
@@ -58,8 +59,6 @@ KNOWN = frozenset(f"{service}:{name}" for service, names in ACTIONS.items() for 
 ASSUME = "sts:AssumeRole"
 #: With this begin the names of the secrets of every environment, and of what builds.
 RESERVED = "fivepointers"
-#: With these begin the names of the passwords that RDS keeps, of any database of the account.
-RDS = ("rds!cluster-", "rds!db-")
 #: Services whose ARNs name a resource without its type before it.
 UNTYPED = frozenset({"execute-api", "s3", "sns", "sqs"})
 
@@ -193,7 +192,7 @@ def _elsewhere(model: Model, arn: str) -> str:
     own = f"{RESERVED}/{model.environment['name']}/"
     # What a pattern certainly begins with.
     start = re.split(r"[*?$]", _name(arn))[0]
-    if any(prefix.startswith(start) for prefix in RDS):
+    if any(prefix.startswith(start) for prefix in MANAGED):
         return "it also means the passwords of other databases"
     if start.startswith(own) or not (start.startswith(RESERVED) or RESERVED.startswith(start)):
         return ""

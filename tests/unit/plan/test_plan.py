@@ -27,6 +27,7 @@ def test_the_plan_has_the_agreed_parts_and_is_plain_data(stack: Any) -> None:
         "synthetic",
         "secrets",
         "known_secrets",
+        "notices",
     }
     assert json.loads(json.dumps(plan)) == plan
     assert plan["environment"] == {
@@ -349,12 +350,23 @@ def test_only_secrets_that_are_used_are_referred_to(stack: Any) -> None:
     assert plan["known_secrets"] == [*plan["secrets"], {"name": "unused", "variable": "x"}]
 
 
-@pytest.mark.parametrize("place", ["e.databases.database.password", "e.secrets.jwt"])
-def test_a_secret_that_rds_manages_can_be_referred_to(stack: Any, place: str) -> None:
-    reference = {"secretsmanager": "rds!db-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901", "key": "password"}
-    stack.set(place, reference)
-    found = [{key: item.get(key) for key in reference} for item in stack.plan()["secrets"]]
-    assert reference in found
+@pytest.mark.parametrize("place", ["databases.database.password", "secrets.jwt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rds!db-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901",
+        "rds!cluster-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901",
+        "arn:aws:secretsmanager:ap-northeast-2:111122223333:secret:rds!db-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901-AbCdEf",
+    ],
+)
+def test_a_secret_that_rds_manages_is_used_with_a_notice(stack: Any, place: str, name: str) -> None:
+    assert stack.plan()["notices"] == []
+    reference = {"secretsmanager": name, "key": "password"}
+    plan = stack.set(f"e.{place}", reference).plan()
+    assert reference in [{key: item.get(key) for key in reference} for item in plan["secrets"]]
+    (notice,) = plan["notices"]
+    assert f"platform_environment.{place}: RDS rotates {name} every 7 days" in notice
+    assert "database user of their own" in notice
 
 
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:

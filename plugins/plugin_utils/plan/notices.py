@@ -1,0 +1,35 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What an operator should know of a plan that is valid all the same. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+
+
+def notices(model: Model) -> list[str]:
+    """Return one line for each thing to know; none contains a secret."""
+    return list(_rotated(model))
+
+
+def _rotated(model: Model) -> Iterator[str]:
+    """Passwords that RDS manages change without a deployment."""
+    root = "platform_environment"
+    references = {
+        **{
+            f"{root}.databases.{name}.password": access["password"]
+            for name, access in model.environment["databases"].items()
+        },
+        **{f"{root}.secrets.{name}": reference for name, reference in model.environment["secrets"].items()},
+    }
+    for path, reference in references.items():
+        if values.is_managed(reference):
+            yield (
+                f"{path}: RDS rotates {reference['secretsmanager']} every 7 days, and until the next deployment new "
+                "connections are refused. Let the services log in as a database user of their own "
+                "(docs/aws.md, Secrets that are rotated)."
+            )
