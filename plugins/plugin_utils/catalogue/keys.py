@@ -211,12 +211,16 @@ ACCESS_KEYS: dict[str, Key] = {
         required=True,
         hint="Add a reference, such as {secretsmanager: fivepointers/production/database}.",
     ),
-    "max_connections": Key(
-        integer(1, 1000000),
-        required=True,
-        hint=f"Run {ENGINES[DEFAULT].max_connections_query} on the database, and add the number.",
-    ),
+    "max_connections": Key(integer(1, 1000000), required=True),
 }
+
+
+def access_keys(engine: str) -> dict[str, Key]:
+    """Return the keys of a database's address, whose hints are those of its engine."""
+    query = ENGINES.get(engine, ENGINES[DEFAULT]).max_connections_query
+    hint = f"Run {query} on the database, and add the number."
+    return {**ACCESS_KEYS, "max_connections": ACCESS_KEYS["max_connections"]._replace(hint=hint)}
+
 
 CORS_KEYS: dict[str, Key] = {
     "extra_origins": Key(items(values.origin, "a list of origins"), []),

@@ -38,6 +38,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ke
     OVERRIDABLE,
     SERVICE_KEYS,
     SYNTHETIC_KEYS,
+    access_keys,
     health,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
@@ -81,7 +82,9 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     accesses = {}
     for name, access in settings["databases"].items():
         target = report if name in databases else Report()  # an unknown one is reported as unknown only
-        checked = keys(ACCESS_KEYS, wanted)(target, f"{root}.databases.{name}", access)
+        entry = databases.get(name)
+        fields = access_keys(str(entry.get("engine")) if isinstance(entry, dict) else DEFAULT)
+        checked = keys(fields, wanted)(target, f"{root}.databases.{name}", access)
         accesses[name] = checked or dict.fromkeys(ACCESS_KEYS)
     settings["databases"] = accesses
     return settings

@@ -81,6 +81,7 @@ def derive(model: Model) -> dict[str, Any]:
         instance = {
             "database": name,
             "engine": engine.name,
+            "rds": engine.rds,
             "bytes_per_connection": engine.bytes_per_connection,
             "identifier": adopted or names.aws_name(model, name),
             "adopt": adopted is not None,
@@ -137,8 +138,11 @@ def max_connections(parameter: str, memory_mib: int) -> int | None:
     """
     if re.fullmatch(r"\d+", parameter):
         return int(parameter)
-    share = re.fullmatch(r"\{DBInstanceClassMemory/(\d+)\}", parameter)
-    return memory_mib * 1024 * 1024 // int(share[1]) if share and memory_mib and int(share[1]) else None
+    share = re.fullmatch(r"(?:LEAST\()?\{DBInstanceClassMemory/(\d+)\}(?:,(\d+)\))?", parameter)
+    if not share or not memory_mib or not int(share[1]):
+        return None
+    most = memory_mib * 1024 * 1024 // int(share[1])
+    return min(most, int(share[2])) if share[2] else most
 
 
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -175,7 +179,7 @@ def errors(wanted: Mapping[str, Any], found: Found, parameters: Mapping[str, str
     if not found:
         path = f"platform_environment.aws.database.adopt.{wanted['database']}"
         return [f"{path}: RDS instance '{wanted['identifier']}' not found. Correct the identifier."]
-    if found[0].get("engine") != wanted["engine"]:
+    if found[0].get("engine") != wanted["rds"]:
         return [f"{wanted['identifier']} runs {found[0].get('engine')}, but the catalogue says {wanted['engine']}."]
     real = max_connections(parameters.get("max_connections", ""), memory_mib)
     if real is not None and wanted["max_connections"] > real:

@@ -140,6 +140,8 @@ def test_what_an_adopted_database_lacks_is_said(
         ([GOOD], "150", ""),
         ([GOOD], "149", "allows 149 at most"),
         ([GOOD], "{DBInstanceClassMemory/12582880}", "allows 85 at most"),
+        ([GOOD], "LEAST({DBInstanceClassMemory/9531392},5000)", "allows 112 at most"),
+        ([GOOD], "LEAST({DBInstanceClassMemory/9531392},50)", "allows 50 at most"),
         ([GOOD], "GREATEST(100, x)", ""),
         ([], "150", "RDS instance 'my-rds' not found"),
         ([{**GOOD, "engine": "postgres"}], "150", "runs postgres"),
@@ -153,6 +155,24 @@ def test_an_adopted_database_that_allows_less_than_stated_is_refused(
     errors = aws_database.errors(wanted, found, {"max_connections": stated}, 1024)
     assert len(errors) == (1 if word else 0)
     assert word in "".join(errors)
+
+
+def test_a_database_is_created_as_its_engine_has_it(load: Load) -> None:
+    model = load(database={})
+    model.databases["database"]["engine"] = "postgresql"
+    (made,) = derived(model, "database")["instances"]
+    assert (made["rds"], made["version"], made["family"], made["master"]) == (
+        "postgres",
+        "17",
+        "postgres17",
+        "postgres",
+    )
+    assert made["logs"] == ["postgresql", "upgrade"]
+    assert made["parameters"] == {
+        "rds.force_ssl": "1",
+        "log_min_duration_statement": "1000",
+        "max_connections": str(model.environment["databases"]["database"]["max_connections"]),
+    }
 
 
 def run(module: Any, capsys: pytest.CaptureFixture[str], **arguments: Any) -> dict[str, Any]:

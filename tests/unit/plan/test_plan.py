@@ -369,6 +369,15 @@ def test_a_secret_that_rds_manages_is_used_with_a_notice(stack: Any, place: str,
     assert "database user of their own" in notice
 
 
+def test_a_database_of_another_engine_has_its_port_and_scheme(stack: Any) -> None:
+    stack.set("c.databases.database.engine", "postgresql")
+    stack.set("c.services.api.environment", {"DATABASE_URL": "${database.url}?schema=public"})
+    variables = stack.plan()["services"]["api"]["environment"]
+    assert variables["DATABASE_PORT"] == "5432"
+    address = "postgresql://app:${secret.database.password|url}@db.internal:5432/app?schema=public"
+    assert variables["DATABASE_URL"] == address
+
+
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
     stack.set("c.services.frontend.csp", {"img-src": "https://cdn.test"})
     stack.set("c.services.frontend.csp_report_only", True)

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import mysql
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import mysql, postgresql
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
 
-ENGINES: dict[str, Engine] = {module.ENGINE.name: module.ENGINE for module in (mysql,)}
+ENGINES: dict[str, Engine] = {module.ENGINE.name: module.ENGINE for module in (mysql, postgresql)}
 DEFAULT = next(iter(ENGINES))
 
 __all__ = ["DEFAULT", "ENGINES", "Engine"]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 class Engine:
     """How databases of one engine are addressed, created on RDS, checked, and opened by a person.
 
-    name: its name in the catalogue and on RDS.
+    name: its name in the catalogue.
     title: its display name.
     port: the default port.
     scheme: the scheme of the URL that applications get, such as scheme://user:password@host:port/name.
+    rds: its name on RDS, with which the families of parameter groups begin.
     version: the default version of created instances; its first `family_parts` numbers name the family of parameter
     groups on RDS.
     master: the administrator of created instances.
@@ -33,6 +34,7 @@ class Engine:
     title: str
     port: int
     scheme: str
+    rds: str
     version: str
     family_parts: int
     master: str
@@ -46,4 +48,4 @@ class Engine:
 
     def family(self, version: str) -> str:
         """Return the RDS family of parameter groups for a version such as 8.4.3."""
-        return self.name + ".".join(version.split(".")[: self.family_parts])
+        return self.rds + ".".join(version.split(".")[: self.family_parts])

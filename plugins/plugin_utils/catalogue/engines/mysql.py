@@ -12,6 +12,7 @@ ENGINE = Engine(
     title="MySQL",
     port=3306,
     scheme="mysql",
+    rds="mysql",
     version="8.4",
     family_parts=2,
     master="admin",

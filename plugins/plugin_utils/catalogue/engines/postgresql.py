@@ -1,0 +1,31 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""PostgreSQL."""
+
+from __future__ import annotations
+
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
+
+ENGINE = Engine(
+    name="postgresql",
+    title="PostgreSQL",
+    port=5432,
+    scheme="postgresql",
+    rds="postgres",
+    version="17",
+    family_parts=1,
+    # RDS reserves admin.
+    master="postgres",
+    logs=("postgresql", "upgrade"),
+    # Milliseconds: slow statements go to the log that RDS exports to CloudWatch.
+    parameters={"rds.force_ssl": "1", "log_min_duration_statement": "1000"},
+    tls_parameter="rds.force_ssl",
+    tls_values=("1",),
+    max_connections_query="show max_connections",
+    bytes_per_connection=9531392,
+    client=(
+        "PGSSLMODE=require psql --host=127.0.0.1 --port={port} --username={user} \\",
+        "  --password --dbname={schema}",
+    ),
+)
