@@ -184,7 +184,7 @@ class Prefix:
         self.write(render(inputs, version(self.nginx)))
 
     def write(self, files: dict[str, str]) -> None:
-        """Write the configuration, and what Debian's package brings."""
+        """Write the configuration, and load the module that Debian's package brings."""
         for name, content in files.items():
             if name.startswith("/"):
                 continue
@@ -194,7 +194,6 @@ class Prefix:
         (self.path / "modules-enabled").mkdir(exist_ok=True)
         if HAS_BROTLI and self.nginx == NGINX:
             (self.path / "modules-enabled" / "brotli.conf").write_text(f"load_module {BROTLI};\n")
-        shutil.copy("/etc/nginx/mime.types", self.path / "mime.types")
 
     def test(self) -> str:
         """Return what nginx has against the configuration, or nothing."""

@@ -37,6 +37,37 @@ BUILT = {
     # The environment's own wins.
     "runtime-config.js": "window.__CONFIG__ = 'of the build';\n" * 50,
 }
+# What each kind of file says that it is: browsers run, render and install nothing that claims to be anything else.
+TYPES = {
+    "module.mjs": "text/javascript; charset=utf-8",
+    "classic.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "app.js.map": "application/json",
+    "data.json": "application/json",
+    "app.webmanifest": "application/manifest+json",
+    "areas.geojson": "application/geo+json",
+    "code.wasm": "application/wasm",
+    "photo.avif": "image/avif",
+    "photo.webp": "image/webp",
+    "icon.svg": "image/svg+xml",
+    "favicon.ico": "image/x-icon",
+    "text.woff2": "font/woff2",
+    "text.ttf": "font/ttf",
+    "text.otf": "font/otf",
+    "subtitles.vtt": "text/vtt; charset=utf-8",
+    "clip.mp4": "video/mp4",
+    "clip.webm": "video/webm",
+    "song.mp3": "audio/mpeg",
+    "scene.glb": "model/gltf-binary",
+    "page.xhtml": "application/xhtml+xml",
+    "table.csv": "text/csv; charset=utf-8",
+    "readme.md": "text/markdown; charset=utf-8",
+    "paper.pdf": "application/pdf",
+    "setup.exe": "application/octet-stream",
+}
+# Files without a suffix that iOS and others ask for.
+ASSOCIATION = ("apple-app-site-association", ".well-known/apple-app-site-association")
+BUILT |= dict.fromkeys([*(f"{folder}types/{name}" for folder in ("", "assets/") for name in TYPES), *ASSOCIATION], "x")
 PACKED = ("index.html", "assets/app-2.js", "assets/app-2.js.map", "runtime-config.js")
 needs_brotli = pytest.mark.skipif(not HAS_BROTLI, reason="this nginx has no module for brotli")
 
@@ -168,6 +199,20 @@ def test_a_folders_page_has_a_slash_and_stays_where_users_are(get: Any, path: st
 def test_no_path_leads_elsewhere(get: Any, path: str) -> None:
     answer = get(path)
     assert answer.one("Location") in (None, "/guide/") and answer.all("X-Evil") == []
+
+
+# --- what a file is ---
+
+
+@pytest.mark.parametrize("folder", ["/types/", "/assets/types/"])
+def test_every_file_says_what_it_is(get: Any, folder: str) -> None:
+    assert {name: get(folder + name).one("Content-Type") for name in TYPES} == TYPES
+
+
+@pytest.mark.parametrize("name", ASSOCIATION)
+def test_the_domain_names_its_apps(get: Any, site: Any, name: str) -> None:
+    answer = get(f"/{name}")
+    assert (answer.status, answer.body, answer.one("Content-Type")) == (200, b"x", "application/json")
 
 
 # --- what is remembered, and what never ---

@@ -239,6 +239,7 @@ def test_a_main_file_of_the_users_own_is_left_alone(prefix: Prefix) -> None:
     prefix.write(files)
     (prefix.path / "sites-enabled").mkdir()
     shutil.copy("/etc/nginx/nginx.conf", prefix.path / "stock.conf")
+    shutil.copy("/etc/nginx/mime.types", prefix.path)
     (prefix.path / "nginx.conf").write_text(
         prefix.moved((prefix.path / "stock.conf").read_text()).replace("/var/log/nginx", str(prefix.path))
     )

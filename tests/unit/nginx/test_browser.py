@@ -1,0 +1,79 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""A static frontend behind the edge, in a real browser: what a page is made of runs without a complaint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
+from playwright.sync_api import Browser, expect
+
+from tests.integration.browser import Watch, chromium
+from tests.unit.nginx.live import DOMAIN, Prefix, edge_plan, put_certificate, render, start
+from tests.unit.release.conftest import make_spec
+
+PAGE = """<!doctype html><title>page</title><link rel="icon" href="data:,">
+<link rel="manifest" href="/app.webmanifest"><link rel="stylesheet" href="/assets/style.css">
+<script type="module" src="/assets/app.mjs"></script>"""
+FILES: dict[str, str | bytes] = {
+    "index.html": PAGE,
+    "app.webmanifest": '{"name": "app", "start_url": "/"}',
+    "assets/style.css": "title { display: none }",
+    "assets/app.mjs": """import { word } from './word.mjs'
+const wasm = await WebAssembly.instantiateStreaming(fetch('/assets/code.wasm'))
+document.title = [word, Object.keys(wasm), document.styleSheets[0].cssRules.length]
+""",
+    "assets/word.mjs": "export const word = 'ran'",
+    # The smallest program there is: its magic number and its version.
+    "assets/code.wasm": b"\0asm\1\0\0\0",
+}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Any:
+    """The edge, and behind it a release of a frontend."""
+    path = tmp_path_factory.mktemp("browsed")
+    path.chmod(0o755)
+    for name, content in FILES.items():
+        file = path / "orders/slots/blue/app" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    prefix = Prefix(path / "nginx")
+    with mock.patch.multiple(releases, HOME=str(path), STATE=str(path)):
+        front = front_text(make_spec("static_frontend"))
+    plan = edge_plan(frontend=[f"127.0.0.1:{prefix.port(8080)}"])
+    for host in plan["virtual_hosts"]:
+        for place in host["locations"]:
+            place["csp"] = {"script-src": "'wasm-unsafe-eval'"}
+    tls = {"mode": "files", "certificate": "x", "key": "y"}
+    edge = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
+    prefix.write({"fivepointers/front-orders.conf": front, **edge})
+    put_certificate(prefix.path, certificate)
+    yield from start(prefix, certificate)
+
+
+@pytest.fixture(scope="module")
+def browser(live: Any, certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The browser, to which the names of the tests lead to this edge."""
+    place = f"127.0.0.1:{live.prefix.ports[443]}"
+    names = {DOMAIN: place, f"*.{DOMAIN}": place}
+    with chromium(tmp_path_factory.mktemp("home"), certificate / "ca.crt", names, []) as found:
+        yield found
+
+
+def test_modules_programs_and_manifests_are_what_they_say(browser: Browser) -> None:
+    watch = Watch()
+    page = watch.see(browser.new_page())
+    page.goto(f"https://{DOMAIN}/")
+    expect(page).to_have_title("ran,module,instance,1")
+    session = page.context.new_cdp_session(page)
+    manifest = session.send("Page.getAppManifest")
+    assert (manifest["errors"], manifest["url"]) == ([], f"https://{DOMAIN}/app.webmanifest")
+    assert watch.problems == []
