@@ -34,7 +34,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import UnknownFactError
 
-ENVIRONMENTS_WITH_HTTP_ORIGINS = ("sandbox", "development")
+# What comes from the user's own machine crosses no network.
+LOCAL_ORIGIN = re.compile(r"http://(?:localhost|127\.0\.0\.1)(?::\d+)?")
 # Let's Encrypt's limit for one set of names, in seven days.
 MOST_ACME_EDGES = 5
 # More public addresses than this are no load balancer's: a /8 of IPv4, and a /24 of IPv6.
@@ -126,16 +127,15 @@ def check_artifacts(report: Report, model: Model) -> None:
 
 
 def check_origins(report: Report, model: Model) -> None:
-    """Origins without TLS are for development only."""
-    if model.environment["name"] in ENVIRONMENTS_WITH_HTTP_ORIGINS:
-        return
-    for origin in model.environment["cors"]["extra_origins"]:
-        if origin.startswith("http://"):
+    """Origins without TLS are local, or the environment allows them."""
+    cors = model.environment["cors"]
+    for origin in cors["extra_origins"]:
+        if origin.startswith("http://") and not LOCAL_ORIGIN.fullmatch(origin) and not cors["http_origins"]:
             report.add(
                 "platform_environment.cors.extra_origins",
                 origin,
-                f"origins without TLS are allowed in {' and '.join(ENVIRONMENTS_WITH_HTTP_ORIGINS)} only",
-                "Use https://, or remove it.",
+                "whoever is between this page and its user can change it, since it has no TLS",
+                "Use https:// or http://localhost, or allow such origins here with http_origins: true.",
             )
 
 

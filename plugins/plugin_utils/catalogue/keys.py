@@ -224,6 +224,7 @@ def access_keys(engine: str) -> dict[str, Key]:
 
 CORS_KEYS: dict[str, Key] = {
     "extra_origins": Key(items(values.origin, "a list of origins"), []),
+    "http_origins": Key(boolean, False),
     "wildcard_credentials": Key(boolean, False),
 }
 

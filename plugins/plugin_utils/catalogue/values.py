@@ -317,10 +317,20 @@ def secret_name(report: Report, path: str, value: Any) -> str | None:
     return None
 
 
+# Of these no browser sends an origin, or everybody may have one.
+NO_APP = "(?!(?:https?|wss?|ftp|file|data|blob|about|javascript)://)"
+APP_ORIGIN = re.compile(NO_APP + r"[a-z][a-z0-9+.-]*://[a-z0-9-]+(?:\.[a-z0-9-]+)*")
+
+
 def origin(report: Report, path: str, value: Any) -> str | None:
-    """An origin, exact or with a wildcard for one label. Whether http is allowed is checked elsewhere."""
+    """An origin: of a page, exact or with a wildcard for one label, or of an app (capacitor://localhost).
+
+    Whether http is allowed is checked elsewhere.
+    """
+    if isinstance(value, str) and APP_ORIGIN.fullmatch(value):
+        return value
     fix = (
-        "Write an origin such as https://app.example.com or https://*.example.com, "
+        "Write an origin such as https://app.example.com, https://*.example.com or capacitor://localhost, "
         "in lowercase, without path or trailing slash."
     )
     match = re.fullmatch(r"(https?)://(\*\.)?([a-z0-9.-]+)(?::(\d{1,5}))?", value) if isinstance(value, str) else None

@@ -60,11 +60,11 @@ def quote(text: str) -> str:
 def origin_patterns(origins: Mapping[str, Sequence[str]]) -> list[str]:
     """Return one anchored, case-sensitive pattern for each allowed origin: exact ones, then wildcards."""
     for origin in origins.get("exact", []):
-        if not re.fullmatch(r"https?://[a-z0-9.-]+(?::\d{1,5})?", origin):
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(?::\d{1,5})?", origin):
             raise EdgeError(f"nginx_proxy_edge.origins.exact has {origin!r}; write origins as https://app.example.com")
     patterns = [f"^{quote(origin)}$" for origin in origins.get("exact", [])] + list(origins.get("regex", []))
     for pattern in patterns:
-        if not re.match(r"\^https?://", pattern) or not pattern.endswith("$") or re.search(r'["\s]', pattern):
+        if not re.fullmatch(r"\^[a-z][a-z0-9\\+.-]*://[^\"\s]+\$", pattern):
             raise EdgeError(
                 f"nginx_proxy_edge.origins has {pattern!r}, which is not anchored at both ends or has no scheme; "
                 "write origins as https://app.example.com or https://*.example.com"

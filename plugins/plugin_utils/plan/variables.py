@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,7 +115,11 @@ def _known_value(model: Model, service: str, item: Placeholder) -> str:
     """Return the value of a placeholder that is neither a secret nor specific to a slot."""
     head, _dot, tail = item.name.partition(".")
     if item.name == "origins":
-        return ",".join(model.origins["exact"] + model.origins["wildcards"])
+        # What the edge lets through to this service: the pages, and its own addresses.
+        own = [f"https://{address['fqdn']}" for address in model.services[service]["public"]]
+        known = "|".join(model.origins["regex"])
+        unknown = [origin for origin in own if not known or not re.search(known, origin)]
+        return ",".join(dict.fromkeys([*model.origins["exact"], *model.origins["wildcards"], *unknown]))
     if head == "environment" and tail in ENVIRONMENT_FACTS:
         return model.environment[tail] or ""
     if item.name == "self.url":

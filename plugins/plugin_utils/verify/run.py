@@ -40,6 +40,10 @@ UNSIGNED = (
     "the page was rendered during the build; render it for each request, "
     "or set csp: {script-src: \"'unsafe-inline'\"} for the service"
 )
+FAILS_FOR_ORIGIN = (
+    "the application itself fails for an origin that it does not know, and answers without one: set cors: application "
+    "for the service, which leaves CORS to it, or let it allow every origin in ALLOWED_ORIGINS"
+)
 
 
 class StepError(Exception):
@@ -202,15 +206,7 @@ class Walker:
         cookie = walk.cookies.header(host)
         if cookie:
             send.setdefault("Cookie", cookie)
-        answer = http_client.ask(
-            check["url"],
-            connect_to=self.connect_to,
-            method=check.get("method", "GET"),
-            headers=send,
-            body=body,
-            timeout=self.timeout,
-            context=self.context,
-        )
+        answer = self._ask(check, send, body)
         walk.cookies.keep(host, answer.all("set-cookie"))
         wrong = []
         if not fits(answer.status, check["status"]):
@@ -222,12 +218,26 @@ class Walker:
         wrong += broken_rules(answer.headers, check.get("headers", []))
         if wrong:
             reason = http_client.likely(answer.status) if not fits(answer.status, check["status"]) else ""
+            # Asked again only where that changes nothing.
+            if answer.status >= 500 and send.pop("Origin", "") and not body and check.get("method", "GET") == "GET":
+                reason = FAILS_FOR_ORIGIN if self._ask(check, send).status < 500 else reason
             return "failed", f"{answer.describe()} ({'; '.join(wrong)})", reason
         walk.save(check.get("save", {}), answer)
         if check.get("scripts") and (blocked := blocked_scripts(answer.headers, answer.text)):
             came = f"{check['url']} has {blocked} inline scripts without the nonce of its policy, which browsers block"
             return "warning", came, UNSIGNED
         return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
+
+    def _ask(self, check: Check, send: dict[str, str], body: bytes | None = None) -> http_client.Answer:
+        return http_client.ask(
+            check["url"],
+            connect_to=self.connect_to,
+            method=check.get("method", "GET"),
+            headers=send,
+            body=body,
+            timeout=self.timeout,
+            context=self.context,
+        )
 
     def _certificate(self, check: Check, walk: Walk) -> tuple[str, str, str]:
         certificate = http_client.certificate_of(

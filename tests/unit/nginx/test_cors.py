@@ -92,12 +92,12 @@ def strained(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: 
         yield from start(prefix, certificate)
 
 
-def shared(answer: Any, origin: str, trusted: bool | None = None) -> bool:
+def shared(answer: Any, origin: str, trusted: bool = False) -> bool:
     """Whether a browser gives the answer to a page of the origin (Fetch, CORS check).
 
-    With credentials to one that is named only; to the others, without.
+    With credentials to one that is named, or trusted for another reason; to the others, without.
     """
-    trusted = origin in edge_plan()["origins"]["exact"] if trusted is None else trusted
+    trusted = trusted or origin in edge_plan()["origins"]["exact"]
     credentials = answer.all("Access-Control-Allow-Credentials")
     return answer.all("Access-Control-Allow-Origin") == [origin] and credentials == (["true"] if trusted else [])
 
@@ -125,8 +125,12 @@ def test_answers_are_shared_with_allowed_origins_only(
     body = b"" if method in ("GET", "HEAD") else b"{}"
     for entry in origins:
         answer = edge.ask(host, path, method, {"Origin": entry["origin"]}, body=body)
-        assert answer.status == status, entry
-        assert shared(answer, entry["origin"]) is entry["allowed"], (entry, answer.headers)
+        # The edge itself refuses the others, if it takes the request at all: the application never sees them.
+        assert answer.status == status if entry["allowed"] else answer.status in (403, 413), entry
+        assert shared(answer, entry["origin"], entry["origin"] == f"https://{host}") is entry["allowed"], (
+            entry,
+            answer.headers,
+        )
         if not entry["allowed"]:
             assert not any(name.lower().startswith("access-control-") for name, _value in answer.headers), entry
         assert varies(answer), entry
@@ -138,7 +142,7 @@ def test_preflights_are_answered_without_the_application(edge: Any, origins: lis
         for host in (API, f"dead.{DOMAIN}"):
             answer = edge.ask(host, "/any", "OPTIONS", {"Origin": entry["origin"], **PREFLIGHT})
             assert varies(answer), entry
-            assert shared(answer, entry["origin"]) is entry["allowed"], entry
+            assert shared(answer, entry["origin"], entry["origin"] == f"https://{host}") is entry["allowed"], entry
             if entry["allowed"]:
                 assert answer.status == 204 and not answer.body
                 assert "PUT" in (answer.one("Access-Control-Allow-Methods") or "").split(", ")
@@ -158,6 +162,86 @@ def test_sockets_open_for_allowed_origins_only(edge: Any, origins: list[dict[str
                 assert answer.json["message"] == "The origin is not allowed"
 
 
+def edge_of(origins: dict[str, Any], path: Path, nginx: str, upstream: str, certificate: Path) -> Any:
+    """The usual edge, but for its origins."""
+    plan = edge_plan(**{name: [upstream] for name in ("api", "collab", "own", "sites")})
+    plan["origins"] = origins
+    prefix, tls = Prefix(path, nginx=nginx), {"mode": "files", "certificate": "x", "key": "y"}
+    prefix.render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
+    put_certificate(prefix.path, certificate)
+    return start(prefix, certificate)
+
+
+APPS = ["capacitor://localhost", "ionic://localhost", "https://localhost", "http://localhost:5173"]
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory, nginx: str, upstream: str, certificate: Path) -> Any:
+    """An edge that lists one page, and some apps."""
+    origins = {"exact": [f"https://{DOMAIN}", *APPS], "regex": []}
+    yield from edge_of(origins, tmp_path_factory.mktemp("listed"), nginx, upstream, certificate)
+
+
+@pytest.mark.parametrize("label", ["api", "own", "ws", "tenant"])
+def test_an_origin_that_is_the_name_itself_is_no_foreign_page(listed: Any, label: str) -> None:
+    """Apps under React Native send it with sockets, and so do pages that an API serves, such as a playground."""
+    host = f"{label}.{DOMAIN}"
+    headers = {"Origin": f"https://{host}", "Cookie": "session=own"}
+    answer = listed.ask(host, "/room", headers={**SOCKET, **headers})
+    assert (answer.status, answer.one("X-Cookie")) == (101, "session=own")
+    answer = listed.ask(host, "/x", "POST", headers, body=b"{}")
+    assert (answer.status, answer.seen("Origin")) == (200, [f"https://{host}"])
+    if label != "own":
+        assert shared(answer, f"https://{host}", trusted=True)
+        assert listed.ask(host, "/x", "OPTIONS", {**headers, **PREFLIGHT}).status == 204
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://ws.{0}", "http://api.{0}", "https://api.{0}:8443", "https://API.{0}", "https://api.{0}.", "api.{0}"),
+        *("https://api.{0}.evil.net", "https://api.{0}/", "https://x.api.{0}", "https://api.{0},https://api.{0}"),
+        *("capacitor://api.{0}", "capacitor://localhost.evil.net", "capacitor://evil", "https://localhost:1", "null"),
+    ],
+)
+def test_no_other_origin_is_the_name_itself(listed: Any, origin: str) -> None:
+    host, foreign = f"api.{DOMAIN}", origin.format(DOMAIN)
+    for more in ({}, SOCKET):
+        answer = listed.ask(host, "/x", headers={**more, "Origin": foreign})
+        assert (answer.status, answer.all("Access-Control-Allow-Origin")) == (403, [])
+    # Nor is it what somebody calls the name in a header.
+    names = {"X-Forwarded-Host": f"ws.{DOMAIN}", "Forwarded": f"host=ws.{DOMAIN}"}
+    assert listed.ask(host, "/x", headers={**names, "Origin": f"https://ws.{DOMAIN}"}).status == 403
+
+
+@pytest.mark.parametrize("origin", APPS)
+def test_an_app_that_is_listed_calls_as_a_page_does(listed: Any, origin: str) -> None:
+    headers = {"Origin": origin, "Cookie": "session=own"}
+    assert shared(listed.ask(API, "/x", headers=headers), origin, trusted=True)
+    assert listed.ask(API, "/x", "OPTIONS", {"Origin": origin, **PREFLIGHT}).status == 204
+    assert listed.ask(f"ws.{DOMAIN}", "/x", headers={**SOCKET, **headers}).one("X-Cookie") == "session=own"
+
+
+def test_calls_of_other_pages_do_not_reach_an_application(listed: Any) -> None:
+    """Many fail with 500 when they see an origin that they do not know."""
+    for mode in ({}, {"Sec-Fetch-Mode": "cors"}, {"Sec-Fetch-Mode": "no-cors"}):
+        answer = listed.ask(API, "/seen-by-nobody", "POST", {"Origin": "https://evil.net", **mode})
+        assert (answer.status, answer.json["message"]) == (403, "The origin is not allowed")
+        assert "Origin" in answer.all("Vary")
+    line = listed.log("/seen-by-nobody")
+    assert (line["status"], line["upstream"]) == (403, "")
+
+
+def test_a_form_from_another_site_is_no_call(listed: Any) -> None:
+    """Sign-in by SAML, and by Apple, ends with one."""
+    for origin in ("https://appleid.apple.com", "null"):
+        headers = {"Origin": origin, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+        answer = listed.ask(API, "/callback", "POST", headers, body=b"code=1")
+        assert (answer.status, answer.seen("Origin")) == (200, [origin])
+        assert answer.all("Access-Control-Allow-Origin") == []
+        assert listed.ask(API, "/x", headers={**SOCKET, **headers}).status == 403
+
+
 @pytest.mark.parametrize(("origin", "kept"), [(f"https://{DOMAIN}", True), (f"https://tenant.{DOMAIN}", False)])
 def test_a_socket_of_any_subdomain_has_no_cookies(edge: Any, origin: str, kept: bool) -> None:
     """The page of one tenant could read what the user's session may."""
@@ -167,12 +251,9 @@ def test_a_socket_of_any_subdomain_has_no_cookies(edge: Any, origin: str, kept: 
 
 
 def test_a_key_gives_every_subdomain_credentials(tmp_path: Path, nginx: str, upstream: str, certificate: Path) -> None:
-    plan = edge_plan(api=[upstream], collab=[upstream])
-    plan["origins"]["wildcard_credentials"] = True
-    prefix, tls = Prefix(tmp_path, nginx=nginx), {"mode": "files", "certificate": "x", "key": "y"}
-    prefix.render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
-    put_certificate(prefix.path, certificate)
-    with contextlib.contextmanager(start)(prefix, certificate) as edge:
+    origins = {**edge_plan()["origins"], "wildcard_credentials": True}
+    with contextlib.closing(edge_of(origins, tmp_path, nginx, upstream, certificate)) as lives:
+        edge = next(lives)
         origin = f"https://tenant.{DOMAIN}"
         assert shared(edge.ask(API, "/x", headers={"Origin": origin}), origin, trusted=True)
         headers = {**SOCKET, "Origin": origin, "Cookie": "session=secret"}
@@ -191,12 +272,7 @@ def test_only_websocket_may_be_upgraded_to(edge: Any) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        {},
-        {"Access-Control-Request-Method": "PUT"},
-        {"Origin": "https://app.example.test"},
-        {"Origin": "https://evil.net"},
-    ],
+    [{}, {"Access-Control-Request-Method": "PUT"}, {"Origin": "https://app.example.test"}],
 )
 def test_an_options_request_that_is_no_preflight_reaches_the_application(edge: Any, headers: dict[str, str]) -> None:
     answer = edge.ask(API, "/x", "OPTIONS", headers)

@@ -505,8 +505,17 @@ def test_the_pattern_captures_nothing(stack: Any) -> None:
 
 
 def test_a_developer_may_use_a_local_origin(stack: Any) -> None:
-    stack.set("e.name", "development").set("e.cors", {"extra_origins": ["http://localhost:5173"]})
-    assert "http://localhost:5173" in stack.plan()["edge"]["origins"]["exact"]
+    """Whatever the environment is called."""
+    for name in ("dev", "staging", "production"):
+        stack.set("e.name", name).set("e.cors", {"extra_origins": ["http://localhost:5173"]})
+        assert "http://localhost:5173" in stack.plan()["edge"]["origins"]["exact"]
+
+
+def test_a_service_is_told_its_own_origin_beside_those_of_pages(stack: Any) -> None:
+    """The edge lets it through, so a service that checks for itself has to know it."""
+    stack.set("c.services.sites.public", [{"host": "www"}]).set("c.journeys", [])
+    allowed = stack.plan()["services"]["api"]["environment"]["ALLOWED_ORIGINS"]
+    assert allowed == "https://example.com,https://www.example.com,https://api.example.com"
 
 
 @pytest.mark.parametrize(

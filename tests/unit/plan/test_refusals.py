@@ -655,10 +655,28 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("trailing slash",),
     ),
     "origin without TLS": (
-        {"e.cors": {"extra_origins": ["http://localhost:5173"]}},
+        {"e.cors": {"extra_origins": ["http://app.example.com"]}},
         "platform_environment.cors.extra_origins",
-        "http://localhost:5173",
-        ("sandbox and development only",),
+        "http://app.example.com",
+        ("no TLS", "http_origins: true"),
+    ),
+    "origin that looks local": (
+        {"e.cors": {"extra_origins": ["http://localhost.example.com"]}},
+        "platform_environment.cors.extra_origins",
+        "http://localhost.example.com",
+        ("no TLS",),
+    ),
+    "origin of any app": (
+        {"e.cors": {"extra_origins": ["capacitor://*"]}},
+        "platform_environment.cors.extra_origins[0]",
+        "capacitor://*",
+        ("capacitor://localhost",),
+    ),
+    "origin of every file": (
+        {"e.cors": {"extra_origins": ["file://localhost"]}},
+        "platform_environment.cors.extra_origins[0]",
+        "file://localhost",
+        ("not an origin",),
     ),
     "origin of a top-level domain": (
         {"e.cors": {"extra_origins": ["https://*.com"]}},
@@ -866,6 +884,9 @@ def test_two_cycles_are_both_named(stack: Any) -> None:
         ("e.services", {"api": {"pool": 5, "memory": "2G", "health": "/x", "environment": {"DEBUG": "1"}}}),
         ("e.secrets.jwt", {"variable": "jwt_secret"}),
         ("e.cors", {"extra_origins": ["https://*.partner.example", "https://partner.example:8443"]}),
+        ("e.cors", {"extra_origins": ["http://localhost:5173", "http://127.0.0.1", "https://localhost"]}),
+        ("e.cors", {"extra_origins": ["capacitor://localhost", "ionic://localhost", "chrome-extension://abcdef"]}),
+        ("e.cors", {"extra_origins": ["http://192.168.1.7:5173"], "http_origins": True}),
         ("h.web-1.services", [" frontend ", ""]),
     ],
 )

@@ -244,6 +244,8 @@ class Visitor(BaseHTTPRequestHandler):
             self.extra["Vary"] = "Origin"
         if self.command == "OPTIONS":
             return self.answer(405 if self.fault("no preflight") else 204)
+        if self.fault("fails for an origin that it does not know") and origin not in (None, f"https://{DOMAIN}"):
+            return self.answer(500, {"message": "Not allowed by CORS"})
         if self.fault("slot down"):
             return self.answer(502, "<h1>502 Bad Gateway</h1>")
         if self.path == "/api/health":

@@ -112,6 +112,17 @@ def test_a_page_of_which_the_scripts_cannot_run_is_a_warning(walk: Walking, door
 
 
 @pytest.mark.slow
+def test_an_application_that_fails_for_origins_that_it_does_not_know(walk: Walking, door: FrontDoor) -> None:
+    """The usual callback for CORS throws; the message names the key that ends it, and is not given for other faults."""
+    door.faults.add("fails for an origin that it does not know")
+    (found,) = [item for item in walk() if item["check"] == f"allows https://verify.{DOMAIN}"]
+    assert found["came"].startswith("500") and "Not allowed by CORS" in found["came"]
+    assert "set cors: application" in found["likely"] and "ALLOWED_ORIGINS" in found["likely"]
+    door.faults.add("slot down")
+    (found,) = [item for item in walk() if item["check"] == f"allows https://{DOMAIN}"]
+    assert "cors: application" not in found["likely"]
+
+
 def test_what_follows_a_failed_step_is_not_tried(walk: Walking, door: FrontDoor) -> None:
     door.faults.add("login fails")
     steps = [item for item in walk() if item.get("journey")]
