@@ -232,6 +232,28 @@ def check_public(report: Report, model: Model) -> None:
                 problem = f"'{owners[where]}' already has the public address {where}"
                 report.add(place(service, "public"), where, problem, f"Give '{name}' another host or path.")
             owners.setdefault(where, name)
+    _check_redirects(report, model)
+
+
+def _check_redirects(report: Report, model: Model) -> None:
+    """A redirect leads to a name that a service serves, and its own name has no other use."""
+    served = {item["fqdn"]: name for name, service in model.services.items() for item in service["public"]}
+    seen: dict[str, str] = {}
+    redirects = [(service, item) for service in model.services.values() for item in service["redirects"]]
+    for service, item in redirects:
+        path, name, to = place(service, "public"), item["fqdn"], item["to"]
+        if name in served or name in seen:
+            problem = f"'{served[name]}' serves {name}" if name in served else f"{name} leads to {seen[name]} already"
+            report.add(path, name, f"{problem}, so it cannot lead to {to}", "Remove one of them.")
+        seen.setdefault(name, to)
+    for service, item in redirects:
+        path, to = place(service, "public"), item["to"]
+        if to in seen:
+            fix = f"Write the name at the end of the way as the redirect of {item['fqdn']}."
+            report.add(path, to, f"{item['fqdn']} would lead to {to}, which leads to {seen[to]}", fix)
+        elif to not in served or to.startswith("*."):
+            fix = f"Redirect to one of: {listed(sorted(name for name in served if not name.startswith('*.')))}."
+            report.add(path, to, f"{item['fqdn']} would lead to {to}, which no service has as a public name", fix)
 
 
 def check_rate_limits(report: Report, model: Model) -> None:

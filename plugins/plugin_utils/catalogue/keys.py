@@ -82,6 +82,7 @@ BUILD_KEYS: dict[str, Key] = {
 PUBLIC_KEYS: dict[str, Key] = {
     "host": Key(values.host, required=True, hint='Add host: a label such as api, "@" for the domain, or "*".'),
     "path": Key(values.prefix, "/"),
+    "redirect": Key(values.host),
 }
 
 RATE_LIMIT_KEYS: dict[str, Key] = {

@@ -241,30 +241,44 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
 
 
 def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:
-    """Append the domain to the public hosts. A broken host gets a unique name, so that it is reported once."""
-    expanded = []
+    """Append the domain to the public hosts. A broken host gets a unique name, so that it is reported once.
+
+    Names that only lead to another one are `redirects`: nothing is served there, so they are no public addresses.
+    """
+    expanded, redirects = [], []
     stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
     for index, address in enumerate(stated):
-        host, prefix = address["host"] or f"broken-{index}.{path}", address["path"] or "/"
-        fqdn = _full_name(host, domain)
-        where = f"{path}.public[{index}].host"
-        if host == domain or host.endswith(f".{domain}"):
-            fix = f"Write '{_relative_name(host, domain)}'."
-            report.add(where, host, f"hosts are relative to the domain '{domain}'", fix)
-        elif address["host"] and fqdn != domain and not fqdn.endswith(f".{domain}"):
-            fix = f"Write '{host}.@' if you mean {host}.{domain}. An environment has the names of its domain only."
-            report.add(where, host, f"'{host}' is not below {domain}", fix)
-        elif len(fqdn) > 253:
-            report.add(where, host, "the full host name is longer than 253 characters", "Shorten it.")
+        where = f"{path}.public[{index}]"
+        fqdn = _public_name(report, f"{where}.host", address["host"], domain) or f"broken-{index}.{path}"
+        if address.get("redirect"):
+            target = _public_name(report, f"{where}.redirect", address["redirect"], domain)
+            redirects.append({"fqdn": fqdn, "wildcard": fqdn.startswith("*."), "to": target})
+            if address["path"] not in ("/", None):
+                fix = "Remove it: the whole name leads to the other one, and each request keeps its path."
+                report.add(f"{where}.path", address["path"], "a redirect has no path", fix)
+            continue
+        prefix = address["path"] or "/"
         url = f"{scheme}://{fqdn}{'' if prefix == '/' else prefix}"
         expanded.append({"fqdn": fqdn, "path": prefix, "url": url, "wildcard": fqdn.startswith("*.")})
+    service["redirects"] = redirects
     service["public"] = expanded
     service["url"] = expanded[0]["url"] if expanded else None
 
 
-def _full_name(host: str, domain: str) -> str:
+def _public_name(report: Report, path: str, host: str | None, domain: str) -> str | None:
     """Return a host's full name: `@` is the domain, one label is below it, and more are a full name already."""
-    return host.removesuffix("@") + domain if host.endswith("@") else host if "." in host else f"{host}.{domain}"
+    if host is None:
+        return None
+    name = host.removesuffix("@") + domain if host.endswith("@") else host if "." in host else f"{host}.{domain}"
+    if host == domain or host.endswith(f".{domain}"):
+        problem = f"hosts are relative to the domain '{domain}'"
+        report.add(path, host, problem, f"Write '{_relative_name(host, domain)}'.")
+    elif name != domain and not name.endswith(f".{domain}"):
+        fix = f"Write '{host}.@' if you mean {host}.{domain}. An environment has the names of its domain only."
+        report.add(path, host, f"'{host}' is not below {domain}", fix)
+    elif len(name) > 253:
+        report.add(path, host, "the full host name is longer than 253 characters", "Shorten it.")
+    return name
 
 
 def _relative_name(name: str, domain: str) -> str:

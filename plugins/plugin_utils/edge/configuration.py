@@ -266,10 +266,11 @@ def edge_configuration(
 
     Keys: C(origins) (patterns), C(credentialed) (patterns of those that may send cookies), C(upstreams) ({name,
     servers, by_path, keepalive}), C(limits) (of each service, see limits_of), C(servers) ({name, title, wildcard,
-    locations: [{match, service, upstream, answers, headers (a snippet), flags (the names whose maintenance mode
-    closes it), cors, body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce
-    (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the edge),
-    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    redirect (the name that it only leads to, or empty), locations: [{match, service, upstream, answers, headers (a
+    snippet), flags (the names whose maintenance mode closes it), cors, body_limit, limits, websocket, streams, uploads
+    (large bodies of one client at once), nonce (whether the application is told one), policy, policy_report}]}),
+    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
+    C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -327,6 +328,9 @@ def edge_configuration(
                 "name": server_name(host),
                 "title": host["server_name"],
                 "wildcard": host["wildcard"],
+                "redirect": server_name({"server_name": host["redirect"], "wildcard": False})
+                if host.get("redirect")
+                else "",
                 "locations": locations,
             }
         )

@@ -206,6 +206,7 @@ def _card(model: Model, name: str, carried: Sequence[Machine]) -> Card:
     if name in model.services:
         service = model.services[name]
         public = [Line(item["fqdn"] + item["path"].rstrip("/"), "public") for item in service["public"]]
+        public += [Line(f"{item['fqdn']} → {item['to']}", "public") for item in service["redirects"]]
         about = f"{service['kind']} :{service['port']}" if model.listens(name) else service["kind"]
         return Card(name, "service", name, [Line(about), *public, *hosts])
     if name in model.databases:

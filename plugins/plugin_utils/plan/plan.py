@@ -135,6 +135,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "node": service["node"],
         "health": dict(service["health"]),
         "public": [dict(address) for address in service["public"]],
+        "redirects": [dict(item) for item in service["redirects"]],
         "url": service["url"],
         "internal_url": service["internal_url"],
         "hosts": list(model.placement.get(name, [])),
@@ -221,6 +222,13 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
                     "csp_report_only": service["csp_report_only"],
                 }
             )
+        for item in service["redirects"]:
+            found[item["fqdn"]] = {
+                "server_name": item["fqdn"],
+                "wildcard": item["wildcard"],
+                "locations": [],
+                "redirect": item["to"],
+            }
     for host in found.values():
         host["locations"].sort(key=lambda location: (-len(location["path"]), location["path"]))
     return sorted(found.values(), key=lambda host: (host["wildcard"], host["server_name"]))

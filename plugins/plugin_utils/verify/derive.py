@@ -62,6 +62,8 @@ def verification(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]])
             if fqdn not in seen:
                 seen.add(fqdn)
                 checks += name_checks(plan, service, fqdn)
+        for item in service["redirects"]:
+            checks += redirect_checks(plan, service, item["fqdn"].replace("*", LABEL), item["to"])
     if seen:
         checks += unknown_host_checks(plan, sorted(seen)[0])
     return checks + journey_checks(plan, journeys)
@@ -286,6 +288,28 @@ def name_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str) 
             "days": [DAYS_MINIMUM, DAYS_WARNING],
             "renewal": renewal(plan),
             "where": where,
+        },
+    ]
+
+
+def redirect_checks(plan: Mapping[str, Any], service: Mapping[str, Any], fqdn: str, to: str) -> list[Check]:
+    """What must hold for a name that only leads to another one."""
+    checks = name_checks(plan, service, fqdn)
+    (plain,) = (check for check in checks if check["do"] == "http")
+    path = plain["url"].removeprefix(f"http://{fqdn}")
+    location = {
+        "header": "location",
+        "matches": f"^https://{re.escape(to)}{re.escape(path)}$",
+        "words": f"the same path at {to}",
+    }
+    return [
+        *checks,
+        {
+            **plain,
+            "name": f"leads from {fqdn} to {to}",
+            "url": f"https://{fqdn}{path}",
+            "status": [308],
+            "headers": [location],
         },
     ]
 

@@ -280,6 +280,20 @@ def test_hosts_are_below_the_domain(stack: Any, host: str, name: str, wildcard: 
     assert (address["fqdn"], address["wildcard"]) == (name, wildcard)
 
 
+def test_a_redirect_is_a_name_of_the_edge_and_of_nothing_else(stack: Any) -> None:
+    before = stack.plan()
+    stack.set("c.services.frontend.public", [{"host": "www", "redirect": "@"}, {"host": "@"}])
+    after = stack.plan()
+    assert after["services"]["frontend"].pop("redirects") == [
+        {"fqdn": "www.example.com", "wildcard": False, "to": "example.com"}
+    ]
+    (own,) = [host for host in after["edge"]["virtual_hosts"] if host["server_name"] == "www.example.com"]
+    assert own == {"server_name": "www.example.com", "wildcard": False, "locations": [], "redirect": "example.com"}
+    after["edge"]["virtual_hosts"].remove(own)
+    after["services"]["frontend"]["redirects"] = []
+    assert after == before, "no origin, no address of its own, nothing that a release is made of"
+
+
 def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any) -> None:
     hosts = stack.plan()["hosts"]
     assert hosts["sites-1"] == {

@@ -271,6 +271,58 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "*.co.uk",
         ("not below example.com",),
     ),
+    # redirects
+    "redirect to a whole domain": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "other-brand.com"}]},
+        "services.frontend.public[1].redirect",
+        "other-brand.com",
+        ("not below example.com",),
+    ),
+    "redirect to a name that nobody serves": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "web"}]},
+        "services.frontend.public",
+        "web.example.com",
+        ("www.example.com would lead to web.example.com", "no service", "api.example.com, example.com"),
+    ),
+    "redirect to every subdomain": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "*"}]},
+        "services.frontend.public",
+        "*.example.com",
+        ("no service has as a public name",),
+    ),
+    "redirect to itself": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "www"}]},
+        "services.frontend.public",
+        "www.example.com",
+        ("which leads to www.example.com",),
+    ),
+    "redirect to a redirect": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "a", "redirect": "b"}, {"host": "b", "redirect": "@"}]},
+        "services.frontend.public",
+        "b.example.com",
+        ("leads to example.com", "redirect of a.example.com"),
+    ),
+    "redirect of a name that is served": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "api", "redirect": "@"}]},
+        "services.frontend.public",
+        "api.example.com",
+        ("'api' serves api.example.com",),
+    ),
+    "redirect of one name to two": (
+        {
+            f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "@"}],
+            f"{API}.public": [{"host": "api"}, {"host": "www", "redirect": "api"}],
+        },
+        "services.frontend.public",
+        "www.example.com",
+        ("leads to api.example.com already",),
+    ),
+    "redirect of a path": (
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "path": "/a", "redirect": "@"}]},
+        "services.frontend.public[1].path",
+        "/a",
+        ("no path",),
+    ),
     "host with a trailing dot": ({f"{API}.public": [{"host": "api."}]}, "services.api.public[0].host", "api.", ()),
     "host with @ in the middle": ({f"{API}.public": [{"host": "a.@.b"}]}, "services.api.public[0].host", "a.@.b", ()),
     "missing host": ({f"{API}.public": [{"path": "/"}]}, "services.api.public[0].host", "null", ('"@"',)),
