@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
         if state == "held":
             return self._hold(args)
         if state == "released":
-            return self._release(args.get("claim") or {})
+            return self._release(args.get("claims") or {})
         raise AnsibleActionFail("lock: state is %r; write claimed, held or released" % state)
 
     def _call(self, state: str, **arguments: t.Any) -> dict[str, t.Any]:
@@ -95,8 +95,8 @@ class ActionModule(ActionBase):
         write_file(path, json.dumps({"number": number, "members": members}), 0o644)
         return {"changed": False, "id": args["id"], "by": companion.who(), "number": number}
 
-    def _release(self, claim: dict[str, t.Any]) -> dict[str, t.Any]:
-        process = int(claim.get("process") or 0)
-        if process and not companion.end(process, PATIENCE):
+    def _release(self, claims: dict[str, t.Any]) -> dict[str, t.Any]:
+        processes = [int(claim["process"]) for claim in claims.values() if claim.get("process")]
+        if not companion.end(processes, PATIENCE):
             return {"changed": False, "warnings": ["The lock of the environment ends by itself within a minute."]}
         return {"changed": False}

@@ -38,14 +38,14 @@ options:
         who else has it.
       - V(held), once for all hosts, fails unless all hosts that answer were claimed, and these are a majority. It also
         fails if the inventory lacks a host that the last run had.
-      - V(released) gives the claim of this host back.
+      - V(released), once for all hosts, gives the claims back.
       - V(renewed) is used by the process on the controller.
     type: str
     choices: [claimed, held, renewed, released]
     required: true
   claims:
     description:
-      - With V(held), what V(claimed) returned, by name of the host.
+      - With V(held) and V(released), what V(claimed) returned, by name of the host.
     type: dict
     default: {}
   gone:

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 import typing as t
+from collections.abc import Sequence
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read_record, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.register import RENEWAL
@@ -120,12 +121,13 @@ def interrupt(playbook: int) -> None:
         os.kill(playbook, signal.SIGINT)
 
 
-def end(pid: int, patience: float) -> bool:
-    """End a process that runs beside a playbook; return whether it has ended in time."""
-    born, deadline = birth(pid), time.monotonic() + patience
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGTERM)
-    while born and birth(pid) == born:
+def end(pids: Sequence[int], patience: float) -> bool:
+    """End processes that run beside a playbook; return whether all have ended in time."""
+    born, deadline = {pid: birth(pid) for pid in pids}, time.monotonic() + patience
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+    while any(birth(pid) == start for pid, start in born.items() if start):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

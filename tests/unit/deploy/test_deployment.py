@@ -203,9 +203,9 @@ def test_it_renews_a_claim_and_gives_it_back_at_the_end(companion: Any) -> None:
     agreed = Path(str(path) + ".lock")
     agreed.write_text('{"number": 7}')
     until(lambda: renewals(path) >= 3)
-    assert companions.end(process.pid, 5), "it has not ended"
+    assert companions.end([process.pid], 5), "it has not ended"
     assert path.read_text().split()[-1] == "released-7" and not agreed.exists()
-    assert companions.end(process.pid, 5), "one that has ended has ended"
+    assert companions.end([process.pid], 5), "one that has ended has ended"
 
 
 @pytest.mark.slow

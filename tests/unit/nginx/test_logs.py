@@ -182,4 +182,4 @@ def test_the_file_with_requests_is_not_collected() -> None:
     (path,) = re.findall(r"^error_log (\S+)", snippet, re.M)
     defaults = yaml.safe_load((ROOT / "roles/cloudwatch_agent/defaults/main.yml").read_text())
     assert path.startswith("/var/log/nginx/") and path != defaults["cloudwatch_agent_nginx_access_log"]
-    assert path not in (ROOT / "playbooks/configure.yml").read_text()
+    assert path not in (ROOT / "playbooks/parts/configure.yml").read_text()

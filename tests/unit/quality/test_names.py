@@ -70,7 +70,7 @@ def test_a_name_in_the_wrong_place_is_noticed(family: str, place: str, text: str
 def test_every_kind_is_a_tag_of_the_playbooks(root: Path) -> None:
     stated = yaml.safe_load((root / "playbooks" / "vars" / "kinds.yml").read_text())
     assert stated == {"__platform_kinds": list(KINDS)}
-    for name in ("build", "configure", "deploy"):
+    for name in ("build", "parts/configure", "parts/deploy"):
         text = (root / "playbooks" / f"{name}.yml").read_text()
         tags = [line for line in text.splitlines() if "tags: [" in line and "{{ __platform_kinds }}" in line]
         assert tags, f"{name}.yml"

@@ -38,7 +38,7 @@ def test_what_is_fetched_reaches_no_cache_and_no_output(tmp_path: Path) -> None:
             "__rollback": {"references": [reference]},
         },
         "tasks": [
-            fetching("deploy.yml"),
+            fetching("parts/deploy.yml"),
             fetching("rollback.yml"),
             {"set_fact": {"control": "in the cache", "cacheable": True}},
             {
