@@ -368,43 +368,6 @@ def test_a_rollback_of_everything_at_once_restores_every_byte(stack: Stack) -> N
         latest.write_bytes(kept)
 
 
-def test_a_rollback_does_not_bring_a_rotated_secret_back(stack: Stack, users: list[str]) -> None:
-    """It is the code of then with the secrets of now, unless somebody wants those of then."""
-    store, name = stack.sandbox.aws("secretsmanager"), "fivepointers/sandbox/jwt"
-    leaked = store.get_secret_value(SecretId=name)["SecretString"]
-    host = stack.sandbox.hosts_of("api")[0]
-
-    def environment() -> str:
-        slot = stack.state("api")["live"]["slot"]
-        return stack.sandbox.ssh(host, f"sudo cat /etc/fivepointers/api/{slot}.env")
-
-    only = ("-e", "service=api")
-    stack.deploy(*only).succeeded()
-    old = stack.live()["api"]
-    stack.deploy(*only, api={"memory": "870M"}).succeeded()
-    rotated = "rotated-" + "0123456789abcdef" * 3
-    store.put_secret_value(SecretId=name, SecretString=rotated)
-    try:
-        run = stack.sandbox.playbook("playbooks/rollback.yml", *only, "-vvv").succeeded()
-        assert f"{old}, with secrets of now" in run.output
-        made = stack.live()["api"]
-        assert stack.report()["services"]["api"]["of"] == old != made
-        assert rotated in environment() and leaked not in environment()
-        assert "MemoryMax=870M" not in stack.sandbox.ssh(host, f"sudo cat /opt/fivepointers/api/releases/{made}/unit")
-        then = ["-e", f"to={old}", "-e", "secrets=then"]
-        run = stack.sandbox.playbook("playbooks/rollback.yml", *only, *then, "-vvv").succeeded()
-        assert stack.live()["api"] == old and leaked in environment()
-        assert f"{old}, with secrets of then" in run.output
-        # The next deployment takes up what was rotated, in the idle slot.
-        stack.deploy(*only).succeeded()
-        assert stack.live()["api"] == made and rotated in environment()
-        for said in [run.output for run in stack.sandbox.runs]:
-            assert rotated not in said and leaked not in said
-        assert users == []
-    finally:
-        store.put_secret_value(SecretId=name, SecretString=leaked)
-
-
 def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack) -> None:
     reports = ROOT / ".artifacts/deployments"
     for journal in reports.glob("*.steps"):
@@ -446,6 +409,43 @@ def test_a_host_whose_clock_is_years_ahead_changes_nothing(stack: Stack) -> None
         assert stack.live() == before
     finally:
         stack.sandbox.ssh(host, "sudo rm -r /opt/ahead")
+
+
+def test_a_rollback_does_not_bring_a_rotated_secret_back(stack: Stack, users: list[str]) -> None:
+    """It is the code of then with the secrets of now, unless somebody wants those of then."""
+    store, name = stack.sandbox.aws("secretsmanager"), "fivepointers/sandbox/jwt"
+    leaked = store.get_secret_value(SecretId=name)["SecretString"]
+    host = stack.sandbox.hosts_of("api")[0]
+
+    def environment() -> str:
+        slot = stack.state("api")["live"]["slot"]
+        return stack.sandbox.ssh(host, f"sudo cat /etc/fivepointers/api/{slot}.env")
+
+    only = ("-e", "service=api")
+    stack.deploy(*only).succeeded()
+    old = stack.live()["api"]
+    stack.deploy(*only, api={"memory": "870M"}).succeeded()
+    rotated = "rotated-" + "0123456789abcdef" * 3
+    store.put_secret_value(SecretId=name, SecretString=rotated)
+    try:
+        run = stack.sandbox.playbook("playbooks/rollback.yml", *only, "-vvv").succeeded()
+        assert f"{old}, with secrets of now" in run.output
+        made = stack.live()["api"]
+        assert stack.report()["services"]["api"]["of"] == old != made
+        assert rotated in environment() and leaked not in environment()
+        assert "MemoryMax=870M" not in stack.sandbox.ssh(host, f"sudo cat /opt/fivepointers/api/releases/{made}/unit")
+        then = ["-e", f"to={old}", "-e", "secrets=then"]
+        run = stack.sandbox.playbook("playbooks/rollback.yml", *only, *then, "-vvv").succeeded()
+        assert stack.live()["api"] == old and leaked in environment()
+        assert f"{old}, with secrets of then" in run.output
+        # The next deployment takes up what was rotated, in the idle slot.
+        stack.deploy(*only).succeeded()
+        assert stack.live()["api"] == made and rotated in environment()
+        for said in [run.output for run in stack.sandbox.runs]:
+            assert rotated not in said and leaked not in said
+        assert users == []
+    finally:
+        store.put_secret_value(SecretId=name, SecretString=leaked)
 
 
 def test_a_part_of_the_hosts_is_not_changed_alone(stack: Stack) -> None:
