@@ -25,12 +25,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.headers import HEADER_KEYS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
 # Keys of a service that an environment may override.
 OVERRIDABLE = (
     "pool", "node", "memory", "drain", "hold", "keep", "body_limit", "rate_limits", "sockets_per_client", "environment",
-    "health", "public", "csp", "csp_report_only",
+    "health", "public", "csp", "csp_report_only", "headers",
 )  # fmt: skip
 
 HEALTH_KEYS: dict[str, Key] = {
@@ -127,6 +128,7 @@ SERVICE_KEYS: dict[str, Key] = {
         {},
     ),
     "csp_report_only": Key(boolean, False),
+    "headers": Key(keys(HEADER_KEYS, "a mapping such as {Permissions-Policy: microphone=(self)}"), {}),
     "spa": Key(boolean, True),
     "drain": Key(integer(0, 3600), 10),
     "hold": Key(integer(0, 86400)),

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.headers import HEADERS, value
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
 
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -184,6 +185,21 @@ def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: M
     return "; ".join(" ".join([directive, *sources]) for directive, sources in policy.items())
 
 
+def header_variable(name: str) -> str:
+    """Return the part of a variable's name that stands for a header."""
+    return name.lower().replace("-", "_")
+
+
+def headers_of(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the headers that a service sends, or every one by default: {name, variable, default, pages}."""
+    stated = {name for host in hosts for location in host["locations"] for name in location.get("headers") or {}}
+    return [
+        {"name": name, "variable": header_variable(name), "default": header.default, "pages": header.pages}
+        for name, header in HEADERS.items()
+        if header.default or name in stated
+    ]
+
+
 def nginx_features(version: str) -> dict[str, Any]:
     """Return what C(nginx -V) supports: http2 as a directive, and the curves. Unknown versions count as the oldest."""
     nginx = _version(r"nginx/(\d+(?:\.\d+)*)", version)
@@ -265,12 +281,12 @@ def edge_configuration(
     """Return the values that the templates of the role nginx_proxy render.
 
     Keys: C(origins) (patterns), C(credentialed) (patterns of those that may send cookies), C(upstreams) ({name,
-    servers, by_path, keepalive}), C(limits) (of each service, see limits_of), C(servers) ({name, title, wildcard,
-    redirect (the name that it only leads to, or empty), locations: [{match, service, upstream, answers, headers (a
-    snippet), flags (the names whose maintenance mode closes it), cors, body_limit, limits, websocket, streams, uploads
-    (large bodies of one client at once), nonce (whether the application is told one), policy, policy_report}]}),
-    C(certificate) and C(key) (paths on the edge), C(http2_directive) and C(curves). C(nginx) is the output of
-    C(nginx -V). Raises EdgeError.
+    servers, by_path, keepalive}), C(limits) (of each service, see limits_of), C(headers) (see headers_of), C(servers)
+    ({name, title, wildcard, redirect (the name that it only leads to, or empty), locations: [{match, service, upstream,
+    answers, headers (a snippet), values (the service's own headers, by variable), flags (the names whose maintenance
+    mode closes it), cors, body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce
+    (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the edge),
+    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -296,6 +312,10 @@ def edge_configuration(
                     "upstream": f"edge_{service}",
                     "answers": answers,
                     "headers": f"edge-headers-{answers}",
+                    "values": {
+                        header_variable(name): value(name, stated).replace('"', r"\"")
+                        for name, stated in (location.get("headers") or {}).items()
+                    },
                     "flags": ["edge", service],
                     "cors": location["cors"],
                     "body_limit": location["body_limit"],
@@ -351,6 +371,7 @@ def edge_configuration(
             for service, addresses in edge["upstreams"].items()
         ],
         "limits": list(limits.values()),
+        "headers": headers_of(hosts),
         "servers": servers,
         **CERTIFICATES[tls["mode"]],
         **nginx_features(nginx),

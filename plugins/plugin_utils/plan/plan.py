@@ -220,6 +220,7 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
                     "websocket": kind.websocket,
                     "csp": dict(service["csp"] or {}),
                     "csp_report_only": service["csp_report_only"],
+                    "headers": {key: value for key, value in service["headers"].items() if value is not None},
                 }
             )
         for item in service["redirects"]:

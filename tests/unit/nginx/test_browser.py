@@ -36,9 +36,12 @@ document.title = [word, Object.keys(wasm), document.styleSheets[0].cssRules.leng
 }
 
 
+OPEN = {"Cross-Origin-Opener-Policy": "unsafe-none", "Permissions-Policy": "microphone=(self), geolocation=(self)"}
+
+
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Any:
-    """The edge, and behind it a release of a frontend."""
+def live(tmp_path_factory: pytest.TempPathFactory, certificate: Path, upstream: str) -> Any:
+    """The edge, and behind it a release of a frontend, under two names, and an API."""
     path = tmp_path_factory.mktemp("browsed")
     path.chmod(0o755)
     for name, content in FILES.items():
@@ -48,10 +51,12 @@ def live(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Any:
     prefix = Prefix(path / "nginx")
     with mock.patch.multiple(releases, HOME=str(path), STATE=str(path)):
         front = front_text(make_spec("static_frontend"))
-    plan = edge_plan(frontend=[f"127.0.0.1:{prefix.port(8080)}"])
+    pages = [f"127.0.0.1:{prefix.port(8080)}"]
+    plan = edge_plan(frontend=pages, gone=pages, api=[upstream])
     for host in plan["virtual_hosts"]:
         for place in host["locations"]:
             place["csp"] = {"script-src": "'wasm-unsafe-eval'"}
+            place["headers"] = OPEN if place["service"] == "gone" else {}
     tls = {"mode": "files", "certificate": "x", "key": "y"}
     edge = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
     prefix.write({"fivepointers/front-orders.conf": front, **edge})
@@ -77,3 +82,29 @@ def test_modules_programs_and_manifests_are_what_they_say(browser: Browser) -> N
     manifest = session.send("Page.getAppManifest")
     assert (manifest["errors"], manifest["url"]) == ([], f"https://{DOMAIN}/app.webmanifest")
     assert watch.problems == []
+
+
+@pytest.mark.parametrize(("host", "returns"), [(DOMAIN, False), (f"gone.{DOMAIN}", True)])
+def test_a_popup_for_a_sign_in_answers_the_page(browser: Browser, host: str, returns: bool) -> None:
+    """By default while it shows the provider's page; with unsafe-none also once it is back at a page of this origin."""
+    page = browser.new_page()
+    page.goto(f"https://{host}/")
+    page.evaluate("() => { window.onmessage = message => { document.title = message.data } }")
+    with page.expect_popup() as opened:
+        page.evaluate("url => { window.held = window.open(url) }", f"https://api.{DOMAIN}/page")
+    popup = opened.value
+    popup.wait_for_url("**/page")
+    popup.evaluate("opener.postMessage('signed in', '*')")
+    expect(page).to_have_title("signed in")
+    popup.goto(f"https://{host}/callback")
+    assert popup.evaluate("opener !== null") is returns
+
+
+@pytest.mark.parametrize(("host", "allowed"), [(DOMAIN, False), (f"gone.{DOMAIN}", True)])
+def test_a_page_may_use_the_features_that_its_service_states(browser: Browser, host: str, allowed: bool) -> None:
+    page = browser.new_page()
+    page.goto(f"https://{host}/")
+    features = page.evaluate("document.featurePolicy.allowedFeatures()")
+    assert {"microphone", "geolocation", "camera"} & set(features) == (
+        {"microphone", "geolocation"} if allowed else set()
+    )

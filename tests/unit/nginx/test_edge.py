@@ -284,7 +284,7 @@ def test_a_page_may_do_what_it_needs_and_nothing_else(edge: Any) -> None:
     assert answer.one("X-Content-Type-Options") == "nosniff"
     assert answer.one("Referrer-Policy") == "strict-origin-when-cross-origin"
     assert answer.one("Strict-Transport-Security") == HSTS
-    assert answer.one("Cross-Origin-Opener-Policy") == "same-origin"
+    assert answer.one("Cross-Origin-Opener-Policy") == "same-origin-allow-popups"
     assert answer.one("Cross-Origin-Resource-Policy") == "same-site"
     assert "camera=()" in (answer.one("Permissions-Policy") or "")
     assert answer.all("X-Powered-By") == []

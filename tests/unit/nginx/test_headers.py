@@ -27,7 +27,7 @@ ALWAYS = {
 }
 OF_PAGES = {
     "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin-allow-popups",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
@@ -119,3 +119,53 @@ def test_what_is_no_request_is_answered_with_the_way_to_https(edge: Any, service
     answer = edge.ask(HOSTS[service], path)
     assert answer.one("Strict-Transport-Security") == ALWAYS["Strict-Transport-Security"]
     edge.sockets.clear()
+
+
+STATED = {
+    "Cross-Origin-Opener-Policy": "unsafe-none",
+    "Cross-Origin-Embedder-Policy": "credentialless",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Permissions-Policy": 'microphone=(self), geolocation=(self "https://maps.example.com")',
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "",
+}
+
+
+@pytest.fixture(scope="module")
+def stated(tmp_path_factory: pytest.TempPathFactory, certificate: Path, upstream: str) -> Any:
+    """The same edge where one service with pages states its headers."""
+    prefix = Prefix(tmp_path_factory.mktemp("stated"))
+    plan = inputs(upstream, {"mode": "files", "certificate": "x", "key": "y"})
+    for host in plan["nginx_proxy_edge"]["virtual_hosts"]:
+        for place in host["locations"]:
+            place["headers"] = STATED if place["service"] == "frontend" else {}
+    prefix.render(plan)
+    put_certificate(prefix.path, certificate)
+    yield from start(prefix, certificate)
+
+
+def test_a_service_states_headers_of_its_own(stated: Any) -> None:
+    features = 'camera=(), geolocation=(self "https://maps.example.com"), microphone=(self), payment=(), usb=()'
+    page = stated.ask(DOMAIN, "/page")
+    sent = {**STATED, "Permissions-Policy": features, "Referrer-Policy": None}
+    assert {name: page.one(name) for name in STATED} == sent
+    # What belongs to pages is not sent with files, and the rest is, with hashed files too.
+    everywhere = ("Cross-Origin-Embedder-Policy", "Cross-Origin-Resource-Policy")
+    for path in ("/icon.png", "/assets/a.js"):
+        file = stated.ask(DOMAIN, path)
+        assert {name: file.one(name) for name in STATED if file.all(name)} == {
+            name: STATED[name] for name in everywhere
+        }
+
+
+@pytest.mark.parametrize("service", ["sites", "api"])
+def test_what_one_service_states_is_nothing_to_the_others(stated: Any, service: str) -> None:
+    answer = stated.ask(HOSTS[service], "/page")
+    assert {name: answer.one(name) for name in ALWAYS} == ALWAYS
+    assert answer.all("Cross-Origin-Embedder-Policy") == []
+    assert {name: answer.one(name) for name in OF_PAGES if answer.all(name)} == (OF_PAGES if service == "sites" else {})
+
+
+def test_what_an_application_sends_wins_over_what_is_stated(stated: Any) -> None:
+    assert stated.ask(DOMAIN, "/page/own").one("X-Frame-Options") == "SAMEORIGIN"
+    assert stated.ask(DOMAIN, "/page/own").one("Referrer-Policy") == "no-referrer"

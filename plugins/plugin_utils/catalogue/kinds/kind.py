@@ -12,7 +12,7 @@ from typing import Any
 # Seconds: long enough to notice a problem and roll back without starting a process.
 HOLD = 300
 # Service keys that need a kind with pages, or a kind with a process.
-PAGE_KEYS = frozenset({"csp", "csp_report_only", "spa"})
+PAGE_KEYS = frozenset({"csp", "csp_report_only", "headers", "spa"})
 PROCESS_KEYS = frozenset(
     {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd", "aws"}
 )
