@@ -21,6 +21,8 @@ WANTS = UNITS + "/multi-user.target.wants"
 # Links of units that do not start at boot. systemd does not look there.
 PARKED = UNITS + "/fivepointers-parked"
 COMMAND_TIMEOUT = 120
+# A process may have up to an hour to end.
+STOP_TIMEOUT = 3600 + COMMAND_TIMEOUT
 ENVIRONMENT = {"LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 # Lines searched per line shown.
 SEARCHED = 20

@@ -256,6 +256,8 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             texts["migration"] = wanted.migration
         if wanted.listing:
             texts["listing"] = wanted.listing
+        if wanted.check:
+            texts["check"] = wanted.check
         texts["release.json"] = json.dumps(record(wanted), indent=2, sort_keys=True) + "\n"
         for name, text in texts.items():
             write_file(os.path.join(temporary, name), text, 0o644)

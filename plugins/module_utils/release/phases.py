@@ -14,8 +14,10 @@ import contextlib
 import dataclasses
 import errno
 import json
+import math
 import os
 import pwd
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -60,6 +62,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     ReleaseError,
     Seen,
     Wanted,
+    alone,
     environment_path,
     observe,
     other,
@@ -102,16 +105,17 @@ def ensure_account(user: str) -> None:
 
 def check_ports(wanted: Wanted, slot: str) -> None:
     """Raise ReleaseError if the port of the slot is in use."""
-    for inode in dict.fromkeys(inode for _address, inode in listeners(wanted.slots[slot])):
+    port = wanted.slots[slot]
+    for inode in dict.fromkeys(inode for _address, inode in listeners(port)) if port else ():
         raise ReleaseError(
             "%s: port %d of slot %s is in use by %s. Nothing was changed. Stop that process, or give "
-            "the service another port." % (wanted.name, wanted.slots[slot], slot, holder(inode))
+            "the service another port." % (wanted.name, port, slot, holder(inode))
         )
 
 
 def foreign(wanted: Wanted, seen: Seen) -> dict[str, str]:
     """Return which processes other than nginx hold the port of a front that does not exist yet, by inode."""
-    if seen.front is not None:
+    if seen.front is not None or not wanted.port:
         return {}
     found = {inode: holder(inode) for _address, inode in listeners(wanted.port)}
     return {inode: who for inode, who in found.items() if not who.startswith("nginx ")}
@@ -160,6 +164,8 @@ def check_leftovers(job: Job) -> None:
 
 def exposed(wanted: Wanted, slot: str) -> str:
     """Return a warning if the slot listens on other addresses than the loopback."""
+    if not wanted.port:
+        return ""
     addresses = sorted({address for address, _inode in listeners(wanted.slots[slot])})
     # An IPv4 address may be listened on through IPv6.
     reachable = [item for item in addresses if not item.startswith(("127.", "::ffff:127.")) and item != "::1"]
@@ -173,8 +179,14 @@ def exposed(wanted: Wanted, slot: str) -> str:
 
 
 def health_question(wanted: Wanted, port: int) -> str:
-    """Describe the request of the health check at a port of this host."""
+    """Describe the health check: its request at a port of this host, or what it does without one."""
     health = wanted.health
+    if health["type"] == "running":
+        return "whether its process keeps running for %d s" % health["running"]
+    if health["type"] == "file":
+        return "whether it touched the file in HEALTH_FILE within the last %d s" % health["file"]
+    if health["type"] == "command":
+        return "whether `%s` succeeds" % shlex.join(health["command"])
     if health["type"] == "tcp":
         return "a connection to 127.0.0.1:%d" % port
     return "GET http://127.0.0.1:%d%s, answered with %s" % (
@@ -204,9 +216,31 @@ def health_problem(wanted: Wanted, port: int) -> str:
     return answer.describe() + (" (%s)" % likely if likely else "")
 
 
-def health_now(wanted: Wanted, slot: str) -> str:
-    """Check a slot once; return what came if it is not healthy. Files are always healthy."""
-    return health_problem(wanted, wanted.slots[slot]) if wanted.process else ""
+def slot_problem(wanted: Wanted, slot: str, running: float) -> str:
+    """Check a slot once, whose process has been running for so many seconds; return what came if it is not healthy."""
+    health = wanted.health
+    if health["type"] == "running":
+        return "" if running >= health["running"] else "it has been running for %.0f s" % running
+    if health["type"] == "file":
+        try:
+            age = time.time() - os.stat(releases.health_path(wanted.name, slot)).st_mtime
+        except OSError:
+            return "it has not touched it yet"
+        return "" if age <= health["file"] else "it touched it %.0f s ago" % age
+    if health["type"] == "command":
+        failed = _run_once(wanted, slot, "check", wanted.check)
+        return "" if failed is None else ": ".join(filter(None, (failed.how, *failed.lines[-1:])))
+    return health_problem(wanted, wanted.slots[slot])
+
+
+def health_now(job: Job, wanted: Wanted, slot: str) -> str:
+    """Check a candidate once; return what came if it is not healthy.
+
+    Files are always healthy. So is what does not run before the switch, as far as anybody can tell.
+    """
+    if not wanted.process or alone(wanted, job.seen[wanted.name]):
+        return ""
+    return slot_problem(wanted, slot, math.inf)
 
 
 @dataclasses.dataclass
@@ -220,22 +254,24 @@ class Failure:
     seconds: float
     lines: list[str]
 
-    def text(self, host: str, serving: str) -> str:
-        """Return everything that an operator needs to know."""
+    def text(self, host: str, serving: str, reverted: str = "") -> str:
+        """Return everything that an operator needs to know. reverted: what became of a switch to it, in sentences."""
         unit = unit_name(self.wanted.name, self.slot)
+        now = "Release %s is still serving." % serving if serving else "No release was serving, and none is now."
         shown = "\n".join("    " + line for line in self.lines) or "    (it logged nothing)"
         return (
-            "%s on %s, step prepare: release %s did not become healthy in slot %s within %.0f s, and was stopped. %s\n"
+            "%s on %s, step %s: release %s did not become healthy in slot %s within %.0f s, and was stopped. %s\n"
             "  Asked: %s\n  Came: %s\n%s  Its last log lines:\n%s\n"
             "  What to do: fix what the log says, build and deploy again. If it only needs more time, raise "
             "health.start_period (%g s). Its full log: journalctl -u %s"
             % (
                 self.wanted.name,
                 host,
+                "switch" if reverted else "prepare",
                 self.wanted.release,
                 self.slot,
                 self.seconds,
-                "Release %s is still serving." % serving if serving else "No release was serving, and none is now.",
+                reverted or now,
                 health_question(self.wanted, self.wanted.slots[self.slot]),
                 self.came,
                 "  Its process: %s\n" % self.process if self.process else "",
@@ -255,6 +291,8 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
     begun, wall = time.monotonic(), time.time()
     waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
     asked = dict.fromkeys(waiting, 0.0)
+    # Since when each has had the process that it has.
+    first: dict[str, tuple[int, float]] = {}
     ends = dict.fromkeys(waiting, "")
     failures = []
     while waiting:
@@ -264,11 +302,15 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
             # systemd reports how it ended only until the next start.
             ends[unit] = state.exit() or ends[unit]
             passed = time.monotonic() - begun
+            if state.running and first.get(unit, (0, 0.0))[0] != state.pid:
+                first[unit] = (state.pid, passed)
             # Often at first, because most are up within a second.
             if state.running and passed - asked[unit] < min(wanted.health["interval"], 0.1 + passed / 5):
                 continue
             asked[unit] = passed
-            came = health_problem(wanted, wanted.slots[slot]) if state.running else "its process is not running"
+            came = "its process is not running"
+            if state.running:
+                came = slot_problem(wanted, slot, passed - first[unit][1])
             if not came:
                 after = systemd.states([unit])[unit]
                 if after.running and after.pid == state.pid:
@@ -350,7 +392,7 @@ def prepare(job: Job) -> bool:
         take_back(dataclasses.replace(job, wanted=unverified))
         job.refresh()
     # A candidate of an earlier run that became unhealthy is started again.
-    todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(item, todo.slot)]
+    todo = [(item, todo) for item, todo in job.candidates() if not todo.ready or health_now(job, item, todo.slot)]
     if not todo:
         return bool(unverified) or mended
     check_leftovers(job)
@@ -382,7 +424,7 @@ def prepare(job: Job) -> bool:
         allocate_way_back(item, seen)
     if not shortage():
         keep_spare()
-    processes = [(item, step.slot) for item, step in todo if item.process]
+    processes = [(item, step.slot) for item, step in todo if item.process and not alone(item, job.seen[item.name])]
     try:
         _fill_slots(job, [(item, step.slot) for item, step in todo])
         if processes:
@@ -427,14 +469,23 @@ def require_space(job: Job) -> None:
 
 
 def abandoned(job: Job) -> list[Wanted]:
-    """Return the services with an uncommitted switch to another release than the desired one."""
-    return [item for item in job.wanted if job.seen[item.name].pending.get("release", item.release) != item.release]
+    """Return the services with an uncommitted switch to another release than the desired one.
+
+    Also those whose switch broke off when the old process had ended and the new one had not started.
+    """
+    found = []
+    for item in job.wanted:
+        seen = job.seen[item.name]
+        ended = item.process and alone(item, seen) and seen.slots[seen.flag].state.stopped
+        if seen.pending and (seen.pending["release"] != item.release or ended):
+            found.append(item)
+    return found
 
 
 def stop_quietly(units: Sequence[str]) -> None:
     """Stop failed candidates without raising: another error is being raised already."""
     if units:
-        systemd.run(["systemctl", "stop", *units])
+        systemd.run(["systemctl", "stop", *units], systemd.STOP_TIMEOUT)
         systemd.run(["systemctl", "reset-failed", *units])
 
 
@@ -451,7 +502,7 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
         for item, _slot in todo:
             forget_hold(item.name)
         if running:
-            systemd.systemctl("stop", *running)
+            systemd.systemctl("stop", *running, timeout=systemd.STOP_TIMEOUT)
         systemd.run(["systemctl", "reset-failed", *busy])
     for item, slot in todo:
         if item.process:
@@ -462,6 +513,16 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
         point_slot(item.name, slot, item.release)
     if busy:
         systemd.systemctl("daemon-reload")
+
+
+def hand_over(item: Wanted, slot: str) -> None:
+    """Start the process in a slot after the one in the other has ended: no two run at once."""
+    old = unit_name(item.name, other(slot))
+    systemd.run(["systemctl", "stop", old], systemd.STOP_TIMEOUT)
+    if not systemd.states([old])[old].stopped:
+        raise ReleaseError("%s: %s does not stop. See: systemctl status %s" % (item.name, old, old))
+    set_flag(item.name, slot)
+    systemd.systemctl("start", "--no-block", unit_name(item.name, slot))
 
 
 def _new_fronts(job: Job) -> dict[str, str]:
@@ -646,7 +707,7 @@ def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
             "%s on %s: release %s is not prepared in slot %s (or its process has exited). Run the phase prepare, "
             "or all." % (item.name, job.host, item.release, todo.slot)
         )
-    problem = health_now(item, todo.slot)
+    problem = health_now(job, item, todo.slot)
     if problem:
         raise ReleaseError(
             "%s on %s, before the switch: release %s in slot %s is no longer healthy. %s\n  Asked: %s\n  Came: %s\n"
@@ -723,7 +784,12 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     _bridge(item, todo)
     before = {"release": todo.serving, "slot": todo.live or ""}
     begin_switch(item.name, item.release, todo.slot, before, job.author)
-    set_flag(item.name, todo.slot)
+    if item.process and alone(item, job.seen[item.name]):
+        _switch_alone(job, item, todo)
+    else:
+        set_flag(item.name, todo.slot)
+    if not item.port:
+        return
     deadline = time.monotonic() + FRONT_TIMEOUT
     problem = health_problem(item, item.port)
     while problem and time.monotonic() < deadline:
@@ -753,6 +819,17 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     )
 
 
+def _switch_alone(job: Job, item: Wanted, todo: Plan) -> None:
+    """End the old process, start the new one and wait until it is healthy; or start the old one again."""
+    hand_over(item, todo.slot)
+    failures = wait_until_healthy([(item, todo.slot)])
+    if failures:
+        front = job.seen[item.name].front if todo.front else item.front
+        undone = _back(job, item, todo.slot, todo.live or "", front)
+        now = "Release %s was started again." % todo.serving if todo.live else "No release was live before."
+        raise ReleaseError(failures[0].text(job.host, "", " ".join(filter(None, (now, undone)))))
+
+
 def _bridge(item: Wanted, todo: Plan) -> None:
     """Make the live relay join its documents with the candidate's, before any client gets there.
 
@@ -776,13 +853,20 @@ def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> 
     None of this needs disk space, but a front that differs. What fails once the old release has the requests is
     returned in words; the switch then stays recorded, so that the next run finishes it.
     """
-    if before:
+    if before and item.process and alone(item, job.seen[item.name]):
+        hand_over(item, before)
+        release = job.seen[item.name].slots[before].release
+        # If it does not become healthy, it is live all the same: nobody verified the other one.
+        for failure in wait_until_healthy([(releases.load_wanted(item.name, release) if release else item, before)]):
+            text = "%s on %s: release %s was started again, and is not healthy: %s"
+            job.warnings.append(text % (item.name, job.host, release, failure.came))
+    elif before:
         set_flag(item.name, before)
     problem, undone = "", []
     record = adoption.prepare_return(item.name) if front is None else {}
     begun = time.monotonic()
     try:
-        if front != read(os.path.join(releases.NGINX, item.front_path)):
+        if (front or "") != (read(os.path.join(releases.NGINX, item.front_path)) or ""):
             apply_fronts(job, {item.name: front})
     except ERRORS as error:
         if not before:
@@ -869,7 +953,8 @@ def take_back(job: Job) -> bool:
         if not seen.pending:
             continue
         # Only revert to a slot that still has the old release.
-        way = before.get("slot", "")
+        # Of what runs alone, the new process ends before the old one starts.
+        way = "" if item.process and alone(item, seen) else before.get("slot", "")
         if way and seen.slots[way].release == before.get("release") and seen.flag == seen.pending["slot"]:
             if item.process and seen.slots[way].state.stopped:
                 ended.append((item, way))
@@ -937,7 +1022,7 @@ def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
         units.append(unit)
     if units:
         time.sleep(max(ends))
-        systemd.systemctl("stop", *units)
+        systemd.systemctl("stop", *units, timeout=systemd.STOP_TIMEOUT)
 
 
 def retirement(name: str) -> str:

@@ -49,6 +49,9 @@ SETTINGS = "/etc/fivepointers"
 STATE = leases.STATE
 CACHE = "/var/cache"
 DATA = "/var/lib"
+RUN = "/run"
+# What a process touches to say that it works.
+HEALTH_FILE = "health"
 NGINX = "/etc/nginx"
 # As whom nginx reads files.
 NGINX_USER = "www-data"
@@ -56,6 +59,8 @@ SLOTS = ("blue", "green")
 PARTS = ("code", "environment", "unit", "front", "runtime")
 # A timer may be late by this many seconds.
 TIMER_SLACK = 30
+# The handover of a service of which no two processes run at once.
+ALONE = "stop-first"
 
 
 class ReleaseError(Exception):
@@ -70,12 +75,14 @@ class Wanted:
     """Desired state of one service.
 
     archive: {sha256, size, unpacked, files}. parts: a digest for each of PARTS.
-    slots: port of each slot; empty for files, which have no process. unit, migration, listing, front: texts of
-    files. hold: seconds for which the old slot keeps running after a switch. keep: {releases, bytes}.
+    port: that of its front; 0 for none. slots: port of each slot; empty for files, which have no process. unit,
+    migration, listing, check, front: texts of files. hold: seconds for which the old slot keeps running after a switch.
+    keep: {releases, bytes}.
     environment: templates with ${self.port} and ${secret.…}. files: further files of the release (name: text).
     shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
-    handover: what moves to the new slot at a switch: requests, or documents with their open sockets.
+    handover: what moves to the new slot at a switch: requests, or documents with their open sockets. Without a front it
+    says whether the old process ends first (ALONE), or overlaps the new one.
     commit: {id, time (seconds since 1970)} of the code, if it comes from git.
     of: the kept release that this one is, except for its secrets, which are newer.
 
@@ -106,6 +113,7 @@ class Wanted:
     keep: dict[str, int]
     writable: list[str] = dataclasses.field(default_factory=list)
     handover: str = "requests"
+    check: str = ""
     commit: dict[str, Any] = dataclasses.field(default_factory=dict)
     of: str = ""
 
@@ -126,7 +134,7 @@ def parse_wanted(requests: Sequence[Mapping[str, Any]]) -> list[Wanted]:
 
 
 #: Fields that a release keeps as files next to its release.json, and fields that it does not keep.
-TEXTS = {"unit": "unit", "migration": "migration", "listing": "listing", "front": "front.conf"}
+TEXTS = {"unit": "unit", "migration": "migration", "listing": "listing", "check": "check", "front": "front.conf"}
 PASSING = ("migrate", "environment", "files")
 
 
@@ -155,7 +163,7 @@ RELEASE_SHAPE = {
     "artifact": str,
     "staged": NUMBER,
     "parts": dict.fromkeys(PARTS, str),
-    "wanted": {"archive": {"unpacked": int}, "commit": COMMIT, "of": str},
+    "wanted": {"archive": {"unpacked": int}, "commit": COMMIT, "of": str, "port": int, "handover": str},
 }
 
 
@@ -276,6 +284,11 @@ def environment_path(name: str, slot: str) -> str:
     return os.path.join(SETTINGS, name, slot + ".env")
 
 
+def health_path(name: str, slot: str) -> str:
+    """Return the file that the process in a slot touches to say that it works."""
+    return os.path.join(RUN, "fivepointers-%s-%s" % (name, slot), HEALTH_FILE)
+
+
 def other(slot: str) -> str:
     """Return the other slot."""
     return "green" if slot == "blue" else "blue"
@@ -353,6 +366,10 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
     recorded, held = state.get("live") or {}, state.get("held") or {}
     found = flagged(name)
     flag = found or _flag_before(wanted, state, slots)
+    # A front makes it live or, if it has none, a switch.
+    switched = front is not None
+    if not switched and releases.get(slots[flag].release, {}).get("wanted", {}).get("port") == 0:
+        switched = bool(state.get("live") or state.get("pending"))
     try:
         account = bool(pwd.getpwnam(wanted.user))
     except KeyError:
@@ -365,7 +382,7 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         flag=flag,
         lost=not found,
         exposed=bool(exposed(wanted)),
-        live=flag if front is not None and slots[flag].release else None,
+        live=flag if switched and slots[flag].release else None,
         front=front,
         recorded=(recorded.get("release", ""), recorded.get("slot", "")),
         pending=state.get("pending") or {},
@@ -447,6 +464,18 @@ def slot_texts(name: str, release: str, port: int, version: int) -> tuple[str, s
 # --- the plan (pure) ----------------------------------------------------------
 
 
+def alone(wanted: Wanted, seen: Seen) -> bool:
+    """Whether no two processes of a service may run at once: the release that is wanted says so, or the live one."""
+    others = (seen.slots[seen.flag].release, str((seen.pending.get("before") or {}).get("release")))
+    records = [seen.releases.get(release, {}).get("wanted", {}) for release in others]
+    return ALONE in (wanted.handover, *(record.get("handover") for record in records))
+
+
+def front_differs(wanted: Wanted, seen: Seen) -> bool:
+    """Whether its front has to be written, or removed."""
+    return (seen.front or "") != wanted.front
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What has to be done for one service.
@@ -504,7 +533,7 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
     ready = (
         bool(reasons)
         and there.release == wanted.release
-        and (not wanted.process or (there.faithful and there.state.running))
+        and (not wanted.process or (there.faithful and (there.state.running or alone(wanted, seen))))
     )
     stage = ""
     if reasons and wanted.release not in seen.releases:
@@ -512,7 +541,7 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
         same = (key for key, record in seen.releases.items() if record.get("parts", {}).get("code") == code)
         stage = next(same, "archive")
     repairs = _repairs(wanted, seen, live) if live and not reasons else []
-    front = seen.front != wanted.front
+    front = front_differs(wanted, seen)
     migrate = bool(reasons) and wanted.migrate and now.release != wanted.release
     return Plan(
         name=wanted.name,
@@ -599,7 +628,7 @@ def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
         repairs.append("create its flag file, so that a switch needs no disk space")
     if seen.exposed:
         repairs.append("let no other user of the host read its folders")
-    if seen.front != wanted.front:
+    if front_differs(wanted, seen):
         repairs.append("restore its front, which was changed manually")
     if seen.pending:
         repairs.append("commit its switch, which was left uncommitted")
@@ -626,22 +655,32 @@ def _steps(
         steps.append("send and unpack release %s (%s, %s unpacked)" % (wanted.release, *map(megabytes, size)))
     elif stage:
         steps.append("create release %s from the code of release %s" % (wanted.release, stage))
-    if not ready:
+    one = wanted.process and alone(wanted, seen)
+    start = "start %s%s and wait until it is healthy" % (
+        unit_name(wanted.name, slot),
+        " at 127.0.0.1:%d" % wanted.slots[slot] if wanted.process and wanted.port else "",
+    )
+    if not ready and not one:
         if wanted.process:
-            at = "127.0.0.1:%d" % wanted.slots[slot]
-            steps.append("start %s at %s and wait until it is healthy" % (unit_name(wanted.name, slot), at))
+            steps.append(start)
         else:
             steps.append("put release %s into slot %s" % (wanted.release, slot))
     if migrate:
         steps.append("run its migrations")
     if front:
-        steps.append("write its front at port %d and reload nginx" % wanted.port)
+        what = "write its front at port %d" % wanted.port if wanted.port else "remove its front"
+        steps.append(what + " and reload nginx")
+    stop = unit_name(wanted.name, other(slot))
+    if one and now.release:
+        steps.append("stop %s and wait until it has ended" % stop)
     before = "slot %s (release %s)" % (seen.live, now.release) if now.release else "nothing"
     steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
     if seen.sockets:
         steps.append("move its %d open sockets, document by document" % seen.sockets)
-    if wanted.process and now.release:
-        steps.append("stop %s after %g s" % (unit_name(wanted.name, other(slot)), max(wanted.drain, wanted.hold)))
+    if one:
+        steps.append(start)
+    elif wanted.process and now.release:
+        steps.append("stop %s after %g s" % (stop, max(wanted.drain, wanted.hold)))
     return steps
 
 

@@ -37,6 +37,9 @@ OVERRIDABLE = (
 HEALTH_KEYS: dict[str, Key] = {
     "path": Key(text(r"/[^\s\"'{};$\\]*", "a path such as /health")),
     "tcp": Key(boolean),
+    "running": Key(integer(1, 600)),
+    "file": Key(integer(1, 3600)),
+    "command": Key(values.command),
     "status": Key(values.status, [200]),
     "interval": Key(integer(1, 60), 1),
     "timeout": Key(integer(1, 60), 2),
@@ -44,8 +47,13 @@ HEALTH_KEYS: dict[str, Key] = {
 }
 
 
+# The key of a health check says of which type it is.
+HEALTH_TYPES = {"path": "http", "tcp": "tcp", "running": "running", "file": "file", "command": "command"}
+PORTLESS_HEALTH = "{running: 5}, {file: 30} or {command: node dist/health.js}"
+
+
 def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
-    """A health check: a path, or a mapping with path or tcp."""
+    """A health check: a path, or a mapping with one of HEALTH_TYPES."""
     if isinstance(value, str):
         value = {"path": value}
     before = len(report.problems)
@@ -53,17 +61,29 @@ def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
     checked = keys(HEALTH_KEYS, wanted)(report, path, value)
     if checked is None or len(report.problems) > before:
         return None
-    if bool(checked["path"]) == bool(checked["tcp"]):
-        problem = "a health check is either a path or an open port"
-        report.add(path, value, problem, "Write {path: /health} or {tcp: true}, not both.")
+    chosen = [key for key in HEALTH_TYPES if checked[key]]
+    if len(chosen) != 1:
+        problem = f"a health check has one of {listed(HEALTH_TYPES)}"
+        report.add(
+            path,
+            value,
+            problem,
+            f"Write {{path: /health}} or {{tcp: true}}, not both; or, without a port, {PORTLESS_HEALTH}.",
+        )
         return None
-    if not checked.pop("tcp"):
-        return {"type": "http", **checked}
-    if "status" in value:
-        problem = "a check of an open port has no status"
+    key = chosen[0]
+    if key != "path" and "status" in value:
+        problem = "a check without a request has no status"
         report.add(f"{path}.status", value["status"], problem, "Remove it, or check a path instead.")
         return None
-    return {"type": "tcp", **checked, "status": []}
+    if key == "running" and checked[key] >= checked["start_period"]:
+        problem = f"it cannot run for {checked[key]} s within a start_period of {checked['start_period']} s"
+        report.add(f"{path}.{key}", checked[key], problem, "Write fewer seconds, or a longer start_period.")
+        return None
+    settings = {name: checked[name] for name in ("interval", "timeout", "start_period")}
+    target = {} if key == "tcp" else {key: checked[key]}
+    status = checked["status"] if key == "path" else []
+    return {"type": HEALTH_TYPES[key], **target, "status": status, **settings}
 
 
 BUILD_KEYS: dict[str, Key] = {
@@ -132,6 +152,7 @@ SERVICE_KEYS: dict[str, Key] = {
     "spa": Key(boolean, True),
     "drain": Key(integer(0, 3600), 10),
     "hold": Key(integer(0, 86400)),
+    "handover": Key(choice(("stop-first", "overlap"), "a valid handover setting")),
     "hand_off": Key(choice(("bridge", "application"), "a valid hand_off setting")),
     "keep": Key(keys(KEEP_KEYS, "a mapping such as {releases: 5, size: 2G}")),
     "body_limit": Key(values.body_limit, "1m"),

@@ -36,12 +36,14 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ke
     ENVIRONMENT_KEYS,
     KEEP_KEYS,
     OVERRIDABLE,
+    PORTLESS_HEALTH,
     SERVICE_KEYS,
     SYNTHETIC_KEYS,
     access_keys,
     health,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import PORT_CHECKS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 
 
@@ -213,7 +215,7 @@ def _refuse_unsupported(report: Report, path: str, entry: Mapping[str, Any], kin
     build = entry.get("build")
     stated = list(entry) + ([f"build.{key}" for key in build] if isinstance(build, dict) else [])
     for key in stated:
-        if key in kind.unsupported:
+        if key in kind.rejected:
             report.add(f"{path}.{key}", key, f"'{key}' is not supported for {kind.name}", "Remove it.")
 
 
@@ -228,7 +230,11 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
         if kind.health is None:
             fix = "Add a path that returns 200 when the service is healthy, or {tcp: true} if it has none."
             report.add(f"{path}.health", None, f"{kind.name} has no default health check", fix)
-    for key in ("hold", "hand_off", "sockets_per_client"):
+    elif service["health"]:
+        _check_health_type(report, f"{path}.health", entry["health"], service["health"]["type"], kind)
+    if "drain" not in entry:
+        service["drain"] = kind.drain
+    for key in ("hold", "hand_off", "handover", "sockets_per_client"):
         if service[key] is None:
             service[key] = getattr(kind, key)
     build = service["build"]
@@ -238,6 +244,14 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
     if "start" not in entry and kind.process:
         packed = kind.standalone and not build["standalone"]
         service["start"] = shlex.split(kind.start_with_packages if packed else kind.start)
+
+
+def _check_health_type(report: Report, path: str, value: Any, of: str, kind: Kind) -> None:
+    """A check at a port needs one, and the others are for what has none."""
+    silent = kind.listens == "nothing"
+    if silent == (of in PORT_CHECKS):
+        fix = f"Write {PORTLESS_HEALTH}." if silent else "Write a path such as /health, or {tcp: true}."
+        report.add(path, value, f"{kind.name} {'has no' if silent else 'is checked at its'} port", fix)
 
 
 def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:

@@ -22,6 +22,9 @@ TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "templates
 
 HANDOFF = "handoff.cjs"
 
+# Seconds that a command may take that runs once.
+ONCE_TIMEOUT = 900
+
 RUNTIMES = "/opt/fivepointers/node"
 
 # The placeholder for the release's identifier in the texts from which the identifier is derived.
@@ -58,8 +61,18 @@ def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
     return systemd.exec_start([program, *argv[1:]])
 
 
-def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = "start", once: str = "") -> str:
-    """Return a service's unit, the same for both slots; or a unit that runs another of its commands once."""
+def unit_text(
+    spec: Mapping[str, t.Any],
+    runtime: str,
+    release: str,
+    once: str = "",
+    argv: list[str] | None = None,
+    timeout: int = ONCE_TIMEOUT,
+) -> str:
+    """Return a service's unit, the same for both slots; or a unit that runs another command of it once.
+
+    timeout: seconds that this command may take.
+    """
     app = os.path.join(releases.release_path(spec["name"], release), "app")
     return render_template(
         "unit.service.j2",
@@ -74,11 +87,17 @@ def unit_text(spec: Mapping[str, t.Any], runtime: str, release: str, key: str = 
             "runtime": runtime,
             "app": app,
             "once": once,
+            "timeout": timeout,
+            # A process without a port has no requests to finish; it gets its time when it is told to end.
+            "stop": 30 if spec["port"] else spec["drain"],
+            # It starts only in the slot that the flag names: never two at once, not even at boot.
+            "flag": releases.flag_path(spec["name"], "%i") if spec["handover"] == releases.ALONE and not once else "",
+            "health_file": releases.HEALTH_FILE if spec["health"]["type"] == "file" and not once else "",
             "slots": spec["slots"],
             "handoff": os.path.join(releases.release_path(spec["name"], release), HANDOFF)
             if spec["hand_off"] == "bridge" and not once
             else "",
-            "start": command(spec[key], runtime, app, "" if once else process_title(spec["name"])),
+            "start": command(argv or spec["start"], runtime, app, "" if once else process_title(spec["name"])),
         },
     )
 
@@ -151,11 +170,12 @@ def compose(
         environment = {}
         files["runtime-config.js"] = runtime_config(spec["environment"])
         variables = digest(files["runtime-config.js"])
-    texts = {
-        "unit": unit_text(spec, runtime, RELEASE) if process else "",
-        "migration": unit_text(spec, runtime, RELEASE, "migrate", "migration") if process and spec["migrate"] else "",
-        "listing": unit_text(spec, runtime, RELEASE, "migrations", "listing") if process and spec["migrations"] else "",
-    }
+    once = {"migration": spec["migrate"], "listing": spec["migrations"], "check": spec["health"].get("command")}
+    limits = {"check": spec["health"]["timeout"]}
+    texts = {"unit": unit_text(spec, runtime, RELEASE) if process else ""}
+    for what, argv in once.items():
+        limit = limits.get(what, ONCE_TIMEOUT)
+        texts[what] = unit_text(spec, runtime, RELEASE, what, argv, limit) if process and argv else ""
     front = front_text(spec) if spec["port"] else ""
     parts = {
         # The id says what went into the build, and the digest what came out.
@@ -191,7 +211,7 @@ def compose(
         "environment": environment,
         "files": files,
         "shared": spec["hashed"],
-        "drain": spec["drain"] if process else 0,
+        "drain": spec["drain"] if process and spec["port"] else 0,
         "hold": spec["hold"] if process else 0,
         "keep": spec["keep"],
         "writable": [spec["writable"]] if spec["writable"] else [],

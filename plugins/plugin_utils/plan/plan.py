@@ -77,7 +77,7 @@ def _quote(text: str) -> str:
 def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
     """Return, for each database, the connections that services may open at once, and those it allows.
 
-    Each host of a service counts twice, since both slots run during a deployment. The remaining fifth of
+    Each host of a service counts twice if both slots run during a deployment. The remaining fifth of
     max_connections is for migrations, administration and monitoring.
     """
     budget: dict[str, dict[str, Any]] = {}
@@ -87,7 +87,7 @@ def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
     for name, service in model.services.items():
         if not service["pool"] or not model.is_process(name):
             continue
-        processes = 2 * len(model.placement.get(name, []))
+        processes = (1 if service["handover"] == "stop-first" else 2) * len(model.placement.get(name, []))
         for database in service["needs"]:
             if database in budget:
                 line = {
@@ -130,6 +130,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
     return {
         "name": name,
         **kind_facts(kind),
+        "handover": service["handover"],
         "port": service["port"],
         "slots": slots(service["port"]) if model.is_process(name) else {},
         "node": service["node"],

@@ -13,6 +13,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils import loadi
 
 REMOVE = "(remove)"
 API, FRONTEND, SITES, COLLAB = "c.services.api", "c.services.frontend", "c.services.sites", "c.services.collab"
+MAILS = {"kind": "node_worker"}
 
 # name → changes, path of the problem, words of its value, words of the problem and its fix
 MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
@@ -467,6 +468,55 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("environment", "sh -c 'exec node a.js --port \"$PORT\"'"),
     ),
     "empty start": ({f"{API}.start": ""}, "services.api.start", "", ("not a command",)),
+    # a process without a port
+    "port of a worker": (
+        {"c.services.mails": {**MAILS, "port": 3009}},
+        "services.mails.port",
+        "port",
+        ("node_worker",),
+    ),
+    "public worker": (
+        {"c.services.mails": {**MAILS, "public": [{"host": "mails"}]}},
+        "services.mails.public",
+        "public",
+        ("is not supported for node_worker", "Remove"),
+    ),
+    "worker that is held": (
+        {"c.services.mails": {**MAILS, "hold": 9}},
+        "services.mails.hold",
+        "hold",
+        ("node_worker",),
+    ),
+    "path of a worker": (
+        {"c.services.mails": {**MAILS, "health": "/health"}},
+        "services.mails.health",
+        "/health",
+        ("node_worker has no port", "{running: 5}, {file: 30} or {command: node dist/health.js}"),
+    ),
+    "file of an API": (
+        {f"{API}.health": {"file": 30}},
+        "services.api.health",
+        "file",
+        ("nestjs_api is checked at its port", "/health"),
+    ),
+    "runs longer than it may take": (
+        {"c.services.mails": {**MAILS, "health": {"running": 60}}},
+        "services.mails.health.running",
+        "60",
+        ("start_period of 60 s", "fewer"),
+    ),
+    "unknown handover": (
+        {"c.services.mails": {**MAILS, "handover": "stop_first"}},
+        "services.mails.handover",
+        "stop_first",
+        ("'stop-first'?",),
+    ),
+    "handover of an API": (
+        {f"{API}.handover": "overlap"},
+        "services.api.handover",
+        "handover",
+        ("nestjs_api", "Remove"),
+    ),
     # what a kind does not support
     "standalone of an API": (
         {f"{API}.build.standalone": True},

@@ -8,13 +8,14 @@ from __future__ import annotations
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import (
     nestjs_api,
     nextjs,
+    node_worker,
     static_frontend,
     yjs_websocket,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import Hashed, Kind
 
 KINDS: dict[str, Kind] = {
-    module.KIND.name: module.KIND for module in (nestjs_api, static_frontend, nextjs, yjs_websocket)
+    module.KIND.name: module.KIND for module in (nestjs_api, static_frontend, nextjs, yjs_websocket, node_worker)
 }
 
 __all__ = ["KINDS", "Hashed", "Kind"]

@@ -16,6 +16,11 @@ PAGE_KEYS = frozenset({"csp", "csp_report_only", "headers", "spa"})
 PROCESS_KEYS = frozenset(
     {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd", "aws"}
 )
+# Service keys that need a port, and those that nothing with a port has.
+PORT_KEYS = frozenset({"port", "public", "cors", "body_limit", "rate_limits", "sockets_per_client", "hold", "hand_off"})
+PORTLESS_KEYS = frozenset({"handover"})
+# The types of health checks that need a port. Without one there are the others.
+PORT_CHECKS = ("http", "tcp")
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class Kind:
     layout: what an artifact contains, see module_utils.build.layouts: "static" (files that the front serves), "node"
     (a program with its packages) or "next" (a Next.js build). Every layout but "static" runs as a process in two slots.
     listens: "http", "websocket", or "nothing", which means neither port nor front.
-    handover: what a switch moves: "requests" (new requests go to the other slot) or "documents" (open sockets move too,
-    document by document).
+    handover: what a switch moves: "requests" (new requests go to the other slot), "documents" (open sockets move too,
+    document by document), or the process itself: "stop-first" (the old one ends before the new one starts) or
+    "overlap". The latter two are the catalogue's choice.
     pages: serves pages, so its public address is an allowed origin, and its pages get the headers for pages.
     inline_scripts: its pages contain inline scripts, which take the nonce of the request, and inline styles.
     streams: streams pages, sending each part as soon as it is ready.
@@ -51,11 +57,12 @@ class Kind:
     node_options: put into NODE_OPTIONS before the catalogue's value.
     writable: the one folder of the code that a release may write to; each release has its own.
     hashed: see Hashed.
+    drain: seconds that a replaced release has for its last requests or, without a port, a process that is told to end.
     hold: seconds that a replaced release keeps running, so that a rollback does not have to start it.
     hand_off: who moves open sockets to the next release: "bridge" (preloaded by the collection), "application", or
     "" for nobody.
     sockets_per_client: limit of open WebSockets for one client address; None for no limit.
-    unsupported: keys of a service, and of its build, that are rejected.
+    unsupported: keys of a service, and of its build, that are rejected beside those that do not go with `listens`.
     environment: environment variables that every service of this kind gets.
     checks: what verification checks besides health and headers, by the names in plugin_utils.verify.derive.
     """
@@ -78,6 +85,7 @@ class Kind:
     node_options: str = ""
     writable: str = ""
     hashed: Hashed | None = None
+    drain: int = 10
     hold: int = HOLD
     hand_off: str = ""
     sockets_per_client: int | None = None
@@ -89,6 +97,11 @@ class Kind:
     def process(self) -> bool:
         """Whether it runs under Node.js, in two slots behind the front; if not, the front serves its files."""
         return self.layout != "static"
+
+    @property
+    def rejected(self) -> frozenset[str]:
+        """Keys of a service, and of its build, that are rejected."""
+        return self.unsupported | (PORT_KEYS if self.listens == "nothing" else PORTLESS_KEYS)
 
     @property
     def websocket(self) -> bool:

@@ -1,0 +1,233 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Processes without a port: never two of them where one has to end first, whatever is killed; and their health."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import phases, releases
+
+from . import test_phases
+from .conftest import make_request, make_spec
+from .test_phases import Killed, Played, release
+
+played, job = test_phases.played, test_phases.job
+
+Make = Callable[..., phases.Job]
+HEALTH = {"type": "running", "running": 0.02, "status": [], "interval": 0.01, "timeout": 1, "start_period": 30}
+# For releases that never are.
+SICK = {**HEALTH, "start_period": 1}
+WORKER: dict[str, Any] = {
+    "kind": "node_worker",
+    "port": None,
+    "slots": {"blue": 0, "green": 0},
+    "health": HEALTH,
+    "drain": 7,
+}
+
+
+class Workers:
+    """What of a worker runs on the played host; refuses a second process where there must not be one."""
+
+    def __init__(self, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.played, self.most = played, 1
+        monkeypatch.setattr(systemd, "systemctl", self.systemctl)
+        monkeypatch.setattr(played, "systemctl", self.systemctl)
+        monkeypatch.setattr(systemd, "states", self.states)
+        monkeypatch.setattr(phases, "health_problem", lambda wanted, port: pytest.fail("it has no port"))
+
+    def allowed(self, unit: str) -> bool:
+        """Whether systemd starts a unit: its conditions hold."""
+        text = (self.played.root / "units" / unit).read_text()
+        places = systemd.parse_unit(text)["Unit"].get("ConditionPathExists", [])
+        slot = unit.partition("@")[2].partition(".")[0]
+        return all(os.path.exists(path.replace("%i", slot)) for path in places)
+
+    def systemctl(self, *arguments: str, timeout: float = 0) -> str:
+        if arguments[0] == "start":
+            arguments = ("start", *(unit for unit in arguments[1:] if unit.startswith("-") or self.allowed(unit)))
+        Played.systemctl(self.played, *arguments)
+        assert len(self.played.running) <= self.most, self.played.running
+        return ""
+
+    def states(self, units: list[str]) -> dict[str, systemd.UnitState]:
+        found = self.played.states(units)
+        return {
+            unit: dataclasses.replace(state, active="activating")
+            if state.running and self.played.release_of(unit) in self.played.sick
+            else state
+            for unit, state in found.items()
+        }
+
+    def reboot(self) -> None:
+        self.played.running = {unit for unit in self.played.enabled if self.allowed(unit)}
+        assert len(self.played.running) <= self.most, self.played.running
+
+    def running(self) -> list[str]:
+        """The releases that run."""
+        return [self.played.release_of(unit) for unit in sorted(self.played.running)]
+
+
+@pytest.fixture
+def workers(played: Played, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    return Workers(played, monkeypatch)
+
+
+def test_the_old_process_ends_before_the_new_one_starts(workers: Workers, job: Make) -> None:
+    first = release(job("one", **WORKER))
+    assert workers.running() == [first]
+    second = job("two", **WORKER)
+    phases.prepare(second)
+    assert workers.running() == [first]
+    assert release(second) == workers.running()[0] and len(workers.running()) == 1
+    assert not (workers.played.root / "nginx").exists()
+    assert not releases.plan(second.wanted[0], releases.observe(second.wanted)["orders"]).changed
+    assert release(test_phases.back_to(first)) == first
+    assert workers.running() == [first]
+
+
+def test_one_that_does_not_stay_up_gives_way_to_the_old_one(workers: Workers, job: Make) -> None:
+    first, second = release(job("one", **WORKER)), job("two", **{**WORKER, "health": SICK})
+    workers.played.sick.add(second.wanted[0].release)
+    with pytest.raises(releases.ReleaseError) as caught:
+        release(second)
+    assert workers.running() == [first]
+    for part in (
+        "orders on api-1, step switch",
+        f"Release {first} was started again",
+        "keeps running for",
+        "not running",
+    ):
+        assert part in str(caught.value)
+    seen = releases.observe(second.wanted)["orders"]
+    assert (seen.live, seen.pending) == ("blue", {})
+
+
+def test_a_first_release_that_fails_leaves_nothing(workers: Workers, job: Make) -> None:
+    first = job("one", **{**WORKER, "health": SICK})
+    workers.played.sick.add(first.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match="No release was live before"):
+        release(first)
+    assert workers.running() == [] and not workers.played.enabled
+    assert releases.observe(first.wanted)["orders"].live is None
+    workers.played.sick.clear()
+    assert [release(first)] == workers.running()
+
+
+@pytest.mark.parametrize("reboot", [False, True])
+def test_a_kill_at_any_step_never_lets_two_run_and_the_next_run_heals(
+    workers: Workers, job: Make, reboot: bool
+) -> None:
+    played = workers.played
+    old, kill, killed = release(job("start", **WORKER)), 0, 0
+    while True:
+        new = job(f"v{kill}", **WORKER)
+        played.kill, played.steps[:] = kill, []
+        try:
+            release(new)
+        except Killed:
+            killed += 1
+        played.kill = None
+        complete = len(played.steps) < kill
+        if reboot:
+            workers.reboot()
+            assert workers.running() in ([old], [new.wanted[0].release])
+        if kill % 2 and not complete:
+            # What the host does by itself, if it was switched and nobody confirms.
+            new.refresh()
+            phases.take_back(new)
+            assert len(workers.running()) == 1, f"after a kill at step {kill}"
+        old = release(new)
+        assert workers.running() == [old] and len(played.enabled) == 1
+        assert not releases.plan(new.wanted[0], releases.observe(new.wanted)["orders"]).changed
+        if complete:
+            break
+        kill += 1
+    assert killed >= 10, played.steps
+
+
+def test_what_overlaps_is_healthy_before_the_old_one_ends(workers: Workers, job: Make) -> None:
+    overlap = {**WORKER, "handover": "overlap"}
+    workers.most = 2
+    first, second = release(job("one", **overlap)), job("two", **{**overlap, "health": SICK})
+    workers.played.sick.add(second.wanted[0].release)
+    with pytest.raises(releases.ReleaseError, match=f"step prepare.*Release {first} is still serving"):
+        phases.prepare(second)
+    assert workers.running() == [first]
+    workers.played.sick.clear()
+    phases.prepare(second)
+    assert len(workers.running()) == 2
+    assert [release(second)] == workers.running()
+
+
+def test_where_one_of_the_two_releases_runs_alone_they_do_not_overlap(workers: Workers, job: Make) -> None:
+    overlap = {**WORKER, "handover": "overlap"}
+    for number, spec in enumerate((WORKER, overlap, WORKER, overlap, overlap)):
+        workers.most = 2 if number == 4 else 1
+        made = job(f"v{number}", **spec)
+        assert [release(made)] == workers.running()
+
+
+def test_a_service_that_loses_or_gets_its_port_loses_or_gets_its_front(
+    played: Played, monkeypatch: pytest.MonkeyPatch, job: Make
+) -> None:
+    release(job("api"))
+    assert played.front()
+    monkeypatch.setattr(played, "health", lambda wanted, port: "")
+    worker = release(job("worker", **WORKER))
+    assert not played.front() and played.running == {"fivepointers-orders@green.service"}
+    api = release(job("api again"))
+    assert played.front() and played.serving() == api != worker
+    assert played.running == {"fivepointers-orders@blue.service"}
+
+
+# --- the unit, and health ---------------------------------------------------------------
+
+
+def unit(**changes: Any) -> dict[str, dict[str, list[str]]]:
+    return systemd.parse_unit(make_request(make_spec(**{**WORKER, **changes}))["unit"])
+
+
+def test_the_unit_of_a_worker(host: Path) -> None:
+    alone, overlaps = unit(), unit(handover="overlap")
+    assert alone["Unit"]["ConditionPathExists"] == [str(host / "var/orders.%i")]
+    assert "ConditionPathExists" not in overlaps["Unit"]
+    assert alone["Service"]["TimeoutStopSec"] == ["7s"], "it gets its time to end"
+    touches = unit(health={**HEALTH, "type": "file", "file": 30})["Service"]
+    assert touches["RuntimeDirectory"] == ["fivepointers-orders-%i"]
+    assert "HEALTH_FILE=%t/fivepointers-orders-%i/health" in touches["Environment"]
+
+
+def test_a_file_that_it_touches(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "RUN", str(host / "run"))
+    wanted = releases.Wanted(**make_request(make_spec(**{**WORKER, "health": {**HEALTH, "type": "file", "file": 30}})))
+    assert phases.slot_problem(wanted, "blue", 0) == "it has not touched it yet"
+    path = Path(releases.health_path("orders", "blue"))
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert not phases.slot_problem(wanted, "blue", 0)
+    os.utime(path, (0, time.time() - 40))
+    assert phases.slot_problem(wanted, "blue", 0) == "it touched it 40 s ago"
+    assert phases.slot_problem(wanted, "green", 0) == "it has not touched it yet"
+
+
+def test_a_command_runs_in_the_release_and_within_its_time(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    health = {**HEALTH, "type": "command", "command": ["node", "dist/health.js"], "timeout": 3}
+    wanted = releases.Wanted(**make_request(make_spec(**{**WORKER, "health": health})))
+    once = systemd.parse_unit(wanted.check)["Service"]
+    assert (once["Type"], once["TimeoutStartSec"]) == (["oneshot"], ["3s"])
+    assert once["ExecStart"][0].endswith("/bin/node dist/health.js")
+    ended = phases._Ended("its process exited with status 1", ["no queue"])
+    for came, said in ((None, ""), (ended, "its process exited with status 1: no queue")):
+        monkeypatch.setattr(phases, "_run_once", lambda wanted, slot, what, text, came=came: came)
+        assert phases.slot_problem(wanted, "blue", 0) == said
+    assert phases.health_question(wanted, 0) == "whether `node dist/health.js` succeeds"
