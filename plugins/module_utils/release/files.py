@@ -357,7 +357,7 @@ def _seclude(path: str, group: int | None) -> None:
 
 
 def prune(wanted: Wanted) -> list[str]:
-    """Remove the oldest releases that are too many or too large together; return their ids.
+    """Remove releases that are too many or too large together, first what was live longest ago; return their ids.
 
     Never one that a slot has, which is the live, the held and any draining one, nor the way back.
     """
@@ -370,7 +370,9 @@ def prune(wanted: Wanted) -> list[str]:
         for release in listed(release_path(name))
         if not release.startswith(archives.TEMPORARY)
     }
-    newest = sorted(records, key=lambda release: records[release].get("staged", 0.0), reverse=True)
+    # A release that was staged long ago may have been deployed again since. What never was live goes first.
+    turns = {entry["release"]: turn for turn, entry in enumerate(state.get("history", []))}
+    newest = sorted(records, key=lambda it: (turns.get(it, -1), records[it].get("staged", 0.0)), reverse=True)
     kept: list[str] = []
     # What is needed counts first: the others share what it leaves.
     for release in sorted(newest, key=lambda release: release not in needed):

@@ -164,6 +164,15 @@ def test_what_a_slot_has_or_had_before_is_never_pruned(host: Path, stage: Stage)
     assert set(gone) == {item.release for item in made[3:]}, "what is needed counts first"
 
 
+def test_what_was_deployed_again_is_kept_longer_than_what_was_live_between(host: Path, stage: Stage) -> None:
+    made = [stage({"a": str(number)}).release for number in range(6)]
+    wanted = stage({"a": "6"})
+    for release in (*made[:4], made[0], made[4], wanted.release):
+        files.record_switch("orders", release, "blue")
+    gone = files.prune(dataclasses.replace(wanted, keep={"releases": 3, "bytes": 1 << 30}))
+    assert gone == [made[3], made[2], made[1], made[5]], "what was staged and never live goes, too"
+
+
 def test_files_of_the_newest_release_win(host: Path, stage: Stage) -> None:
     spec = make_spec("static_frontend")
     stage({"assets/logo.svg": "old"}, spec)
