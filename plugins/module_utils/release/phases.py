@@ -77,6 +77,8 @@ JOURNAL_LINES = 20
 FRONT_TIMEOUT = 2.0
 # Marks the unit of a process that hands over its sockets, and the time it gets to join the documents.
 HAND_OFF, BRIDGE_TIMEOUT = "HAND_OFF_STATUS=", 5.0
+# Marks the unit of a process that is told when its slot becomes live, or no longer is.
+LIVE_SIGNAL = "SLOT_LIVE_SIGNAL="
 
 
 # --- candidates ---------------------------------------------------------------
@@ -525,6 +527,23 @@ def hand_over(item: Wanted, slot: str) -> None:
     systemd.systemctl("start", "--no-block", unit_name(item.name, slot))
 
 
+def _asked(unit: str, mark: str) -> bool:
+    """Whether the process of a unit waits for a signal of this kind. Without that, the signal would end it."""
+    return mark in (read(os.path.join(systemd.UNITS, unit)) or "")
+
+
+def _signal(unit: str) -> None:
+    systemd.run(["systemctl", "kill", "--kill-who=main", "--signal=SIGUSR2", unit])
+
+
+def make_live(name: str, slot: str) -> None:
+    """Make a slot live, and signal that to those processes of both slots that asked for it."""
+    set_flag(name, slot)
+    for unit in (unit_name(name, item) for item in releases.SLOTS):
+        if _asked(unit, LIVE_SIGNAL):
+            _signal(unit)
+
+
 def _new_fronts(job: Job) -> dict[str, str]:
     """Return the fronts that differ from those on the host."""
     return {item.name: item.front for item in job.wanted if job.plans[item.name].front}
@@ -761,7 +780,7 @@ def _adopt(job: Job, item: Wanted, todo: Plan) -> None:
     held = list(foreign(item, job.seen[item.name]))
     record = adoption.capture(item.name, item.port, held) if held else adoption.recorded(item.name)
     begin_switch(item.name, item.release, todo.slot, {"release": "", "slot": ""}, job.author)
-    set_flag(item.name, todo.slot)
+    make_live(item.name, todo.slot)
     adoption.write_record(item.name, record, adoption.STOPPING)
     try:
         # Everything slow comes before anything is stopped.
@@ -787,7 +806,7 @@ def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     if item.process and alone(item, job.seen[item.name]):
         _switch_alone(job, item, todo)
     else:
-        set_flag(item.name, todo.slot)
+        make_live(item.name, todo.slot)
     if not item.port:
         return
     deadline = time.monotonic() + FRONT_TIMEOUT
@@ -836,12 +855,13 @@ def _bridge(item: Wanted, todo: Plan) -> None:
     Only if its release was started with the hand-off module. A relay that is too slow is no reason to fail: clients
     bring their own state along.
     """
-    if not todo.live or HAND_OFF not in (read(os.path.join(systemd.UNITS, unit_name(item.name, todo.live))) or ""):
+    unit = unit_name(item.name, todo.live or "")
+    if not todo.live or not _asked(unit, HAND_OFF):
         return
     status = os.path.join(releases.DATA, "fivepointers-" + item.name, ".hand-off-%s" % todo.live)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(status)
-    systemd.run(["systemctl", "kill", "--kill-who=main", "--signal=SIGUSR2", unit_name(item.name, todo.live)])
+    _signal(unit)
     deadline = time.monotonic() + BRIDGE_TIMEOUT
     while not os.path.exists(status) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -861,7 +881,7 @@ def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> 
             text = "%s on %s: release %s was started again, and is not healthy: %s"
             job.warnings.append(text % (item.name, job.host, release, failure.came))
     elif before:
-        set_flag(item.name, before)
+        make_live(item.name, before)
     problem, undone = "", []
     record = adoption.prepare_return(item.name) if front is None else {}
     begun = time.monotonic()
@@ -959,7 +979,7 @@ def take_back(job: Job) -> bool:
             if item.process and seen.slots[way].state.stopped:
                 ended.append((item, way))
             else:
-                set_flag(item.name, way)
+                make_live(item.name, way)
         open_switches.append((item, seen.pending["slot"], before))
     if ended:
         systemd.run(["systemctl", "start", *(unit_name(item.name, way) for item, way in ended)])

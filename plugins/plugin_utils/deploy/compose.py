@@ -90,8 +90,11 @@ def unit_text(
             "timeout": timeout,
             # A process without a port has no requests to finish; it gets its time when it is told to end.
             "stop": 30 if spec["port"] else spec["drain"],
-            # It starts only in the slot that the flag names: never two at once, not even at boot.
-            "flag": releases.flag_path(spec["name"], "%i") if spec["handover"] == releases.ALONE and not once else "",
+            # Exists while the slot is live.
+            "live": releases.flag_path(spec["name"], "%i"),
+            "live_signal": spec["live_signal"] and not once,
+            # It starts only where it is live: never two at once, not even at boot.
+            "alone": spec["handover"] == releases.ALONE and not once,
             "health_file": releases.HEALTH_FILE if spec["health"]["type"] == "file" and not once else "",
             "slots": spec["slots"],
             "handoff": os.path.join(releases.release_path(spec["name"], release), HANDOFF)

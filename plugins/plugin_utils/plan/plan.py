@@ -162,6 +162,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "hand_off": service["hand_off"] or "",
         "keep": {"releases": service["keep"]["releases"], "bytes": values.size_in_bytes(service["keep"]["size"])},
         "body_limit": service["body_limit"],
+        "live_signal": service["live_signal"],
         "memory": service["memory"],
         "log_group": log_group(model, name),
         "user": "fp-" + name,

@@ -47,6 +47,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "hand_off": "bridge" if kind == "yjs_websocket" else "",
         "keep": {"releases": 5, "bytes": 1 << 30},
         "body_limit": "1m",
+        "live_signal": False,
         "memory": "1G",
         "aws": False,
         "user": "fp-orders",

@@ -231,3 +231,51 @@ def test_a_command_runs_in_the_release_and_within_its_time(host: Path, monkeypat
         monkeypatch.setattr(phases, "_run_once", lambda wanted, slot, what, text, came=came: came)
         assert phases.slot_problem(wanted, "blue", 0) == said
     assert phases.health_question(wanted, 0) == "whether `node dist/health.js` succeeds"
+
+
+# --- what is live, told to processes ------------------------------------------------------
+
+
+def test_every_process_is_told_which_file_says_that_it_is_live(host: Path) -> None:
+    for spec in (make_spec(), make_spec("nextjs"), make_spec(**WORKER)):
+        wanted = releases.Wanted(**make_request(spec))
+        environment = systemd.parse_unit(wanted.unit)["Service"]["Environment"]
+        assert f"SLOT_LIVE={host}/var/orders.%i" in environment
+        assert not [item for item in environment if item.startswith("SLOT_LIVE_SIGNAL")]
+
+
+def test_the_file_exists_in_the_live_slot_only(played: Played, job: Make) -> None:
+    first = job("one")
+    phases.prepare(first)
+    assert release(first)
+    told = [os.path.exists(releases.flag_path("orders", slot)) for slot in releases.SLOTS]
+    assert told == [True, False]
+    second = job("two")
+    phases.prepare(second)
+    assert told == [os.path.exists(releases.flag_path("orders", slot)) for slot in releases.SLOTS]
+    release(second)
+    assert told[::-1] == [os.path.exists(releases.flag_path("orders", slot)) for slot in releases.SLOTS]
+
+
+def test_who_asks_for_it_gets_a_signal_at_the_switch_and_on_the_way_back(played: Played, job: Make) -> None:
+    def signals() -> list[str]:
+        found = [step.split()[-1] for step in played.steps if "SIGUSR2" in step]
+        played.steps.clear()
+        return found
+
+    blue, green = (releases.unit_name("orders", slot) for slot in releases.SLOTS)
+    release(job("one", hold=600))
+    assert signals() == []
+    # One that did not ask would be ended by it.
+    second = job("two", live_signal=True, hold=600)
+    release(second)
+    assert signals() == [green]
+    third = job("three", live_signal=True, hold=600)
+    phases.prepare(third)
+    assert signals() == []
+    third.refresh()
+    phases.switch(third)
+    assert sorted(signals()) == [blue, green]
+    third.refresh()
+    phases.take_back(third)
+    assert {blue, green} == set(signals())

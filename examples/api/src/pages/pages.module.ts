@@ -4,6 +4,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { Page } from './page.entity.js';
 import { PagesController } from './pages.controller.js';
 import { PagesService, RESERVED_SLUGS } from './pages.service.js';
+import { Statistics } from './statistics.js';
 
 @Module({})
 export class PagesModule {
@@ -12,7 +13,7 @@ export class PagesModule {
       module: PagesModule,
       imports: [TypeOrmModule.forFeature([Page])],
       controllers: [PagesController],
-      providers: [PagesService, { provide: RESERVED_SLUGS, useValue: reservedSlugs }],
+      providers: [PagesService, Statistics, { provide: RESERVED_SLUGS, useValue: reservedSlugs }],
     };
   }
 }

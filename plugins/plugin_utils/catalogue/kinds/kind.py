@@ -14,7 +14,20 @@ HOLD = 300
 # Service keys that need a kind with pages, or a kind with a process.
 PAGE_KEYS = frozenset({"csp", "csp_report_only", "headers", "spa"})
 PROCESS_KEYS = frozenset(
-    {"start", "migrate", "migrations", "writes", "pool", "secrets", "drain", "hold", "memory", "statsd", "aws"}
+    {
+        "start",
+        "migrate",
+        "migrations",
+        "writes",
+        "pool",
+        "secrets",
+        "drain",
+        "hold",
+        "memory",
+        "statsd",
+        "aws",
+        "live_signal",
+    }
 )
 # Service keys that need a port, and those that nothing with a port has.
 PORT_KEYS = frozenset({"port", "public", "cors", "body_limit", "rate_limits", "sockets_per_client", "hold", "hand_off"})
