@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Problem, Report
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import checks
@@ -77,7 +78,8 @@ def _complete(model: Model) -> None:
     for service in model.services.values():
         if not any(name in model.databases for name in service["needs"]):
             service["pool"] = None
-        service["internal_url"] = ec2.internal_url(service["port"])
+        # Below the same prefix as the public address: an application has one path, whoever calls.
+        service["internal_url"] = ec2.internal_url(service["port"], urlsplit(service["url"] or "").path)
     for host, entry in (model.hosts or {}).items():
         for name in entry["services"]:
             if name in model.services:

@@ -150,7 +150,14 @@ class Stand:
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> Stand:
-        spec = {"name": "collab", **kind_facts(KINDS["yjs_websocket"]), "port": PORT, "body_limit": "1m", "spa": False}
+        spec = {
+            "name": "collab",
+            **kind_facts(KINDS["yjs_websocket"]),
+            "port": PORT,
+            "body_limit": "1m",
+            "spa": False,
+            "public": [],
+        }
         front = front_text({**spec, "slots": self.ports}).replace(flag_path("collab"), str(self.flag))
         files = live.render({})
         for log in ("access.log", "error.log"):

@@ -108,6 +108,7 @@ def unit_text(
 def front_text(spec: Mapping[str, t.Any]) -> str:
     """Return a service's front, the same for all releases with the same settings."""
     home = os.path.join(releases.HOME, spec["name"])
+    paths = {address["path"] for address in spec["public"]}
     variables = {
         "id": "fp_" + re.sub(r"[^a-z0-9]", "_", spec["name"]),
         "name": spec["name"],
@@ -122,6 +123,8 @@ def front_text(spec: Mapping[str, t.Any]) -> str:
         "websocket": spec["listens"] == "websocket",
         "body_limit": spec["body_limit"],
         "spa": spec["spa"],
+        # A prefix may begin with another one.
+        "prefixes": {path: re.escape(path) for path in sorted(sorted(paths - {"/"}), key=len, reverse=True)},
     }
     return render_template("front_process.conf.j2" if spec["slots"] else "front_static.conf.j2", variables)
 

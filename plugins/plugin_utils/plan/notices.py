@@ -13,7 +13,17 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.mo
 
 def notices(model: Model) -> list[str]:
     """Return one line for each thing to know; none contains a secret."""
-    return list(_rotated(model))
+    return [*_rotated(model), *_addresses(model)]
+
+
+def _addresses(model: Model) -> Iterator[str]:
+    """Of several public addresses, others are told one."""
+    for name, service in model.services.items():
+        if len(service["public"]) > 1:
+            yield (
+                f"services.{name}.public: {service['url']} is the first of {len(service['public'])} addresses, "
+                f"so it is PUBLIC_URL and ${{{name}.url}}."
+            )
 
 
 def _rotated(model: Model) -> Iterator[str]:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import below
+
 #: The label that stands for "any" where a service answers on every subdomain.
 LABEL = "verify"
 UNKNOWN_HOST = "unknown-host.invalid"
@@ -116,7 +118,7 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
     probe = f"{base}/"
     status: Any = BELOW_500
     path = health.get("path") or ""
-    if health["type"] == "http" and f"{path}/".startswith(f"{address['path'].rstrip('/')}/"):
+    if health["type"] == "http" and below(address, path):
         probe = f"https://{address['fqdn'].replace('*', LABEL)}{path}"
         status = list(health["status"])
         add("answers its health check", app, url=probe, status=status)
@@ -361,7 +363,8 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
         raise JourneyError(f"unknown service '{step.get('service')}'; use one of {', '.join(plan['services'])}")
     if not service["public"]:
         raise JourneyError(f"'{service['name']}' has no public address; add one with public: [{{host: ...}}]")
-    address = service["public"][0]
+    path = (step.get("request") or "").partition(" ")[2]
+    address = next((item for item in service["public"] if below(item, path)), service["public"][0])
     if address["wildcard"] and not step.get("host"):
         raise JourneyError(
             f"'{service['name']}' answers on every subdomain of {address['fqdn'][2:]}; choose one with host: ..."
@@ -387,11 +390,11 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
         if step.get("status"):
             check["status"] = listed(step["status"])
         return check
-    method, _space, path = step["request"].partition(" ")
+    root = base.removesuffix(address["path"].rstrip("/"))
     check.update(
         do="http",
-        method=method,
-        url=http_url(base) + (path or "/"),
+        method=step["request"].partition(" ")[0],
+        url=http_url(root) + path,
         status=listed(step.get("status") or 200),
         contains=listed(step.get("contains") or []),
         save=dict(step.get("save") or {}),

@@ -215,6 +215,61 @@ def test_the_domain_names_its_apps(get: Any, site: Any, name: str) -> None:
     assert (answer.status, answer.body, answer.one("Content-Type")) == (200, b"x", "application/json")
 
 
+# --- below a prefix, beside another frontend ---
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Any:
+    """Two frontends of one name: one at its root, and one that was built for /admin and knows /admin/v1.0 as well."""
+    path = tmp_path_factory.mktemp("beside")
+    path.chmod(0o755)
+    prefix = Prefix(path / "nginx")
+    plan = edge_plan(
+        **{name: [f"127.0.0.1:{prefix.port(port)}"] for name, port in (("frontend", 8080), ("manual", 8081))}
+    )
+    (host,) = [host for host in plan["virtual_hosts"] if host["server_name"] == DOMAIN]
+    host["locations"][:1] = [{**host["locations"][0], "path": "/admin"}]
+    tls = {"mode": "files", "certificate": "x", "key": "y"}
+    files = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
+    fronts: tuple[tuple[str, int, list[str]], ...] = (("site", 8080, ["/"]), ("admin", 8081, ["/admin", "/admin/v1.0"]))
+    for name, port, paths in fronts:
+        built = {"index.html": name, "guide/index.html": f"guide of {name}", "assets/a.js": f"script of {name}"}
+        put(path / name / "slots/blue", {f"app/{file}": text for file, text in built.items()})
+        put(path / name, {"slots/blue/runtime-config.js": f"config of {name}", "shared/assets/b.js": f"old of {name}"})
+        spec = make_spec("static_frontend", name=name, port=port, public=[{"path": item} for item in paths])
+        with mock.patch.multiple(releases, HOME=str(path), STATE=str(path)):
+            files[f"fivepointers/front-{name}.conf"] = front_text(spec)
+    prefix.write(files)
+    put_certificate(prefix.path, certificate)
+    yield from start(prefix, certificate)
+
+
+@pytest.mark.parametrize(("prefix", "name"), [("", "site"), ("/admin", "admin"), ("/admin/v1.0", "admin")])
+def test_a_frontend_finds_its_files_below_its_prefix(beside: Any, prefix: str, name: str) -> None:
+    found = {
+        "/": name,
+        "/orders/42": name,
+        "/guide/": f"guide of {name}",
+        "/assets/a.js": f"script of {name}",
+        "/assets/b.js": f"old of {name}",
+        "/runtime-config.js": f"config of {name}",
+    }
+    assert {path: beside.ask(DOMAIN, prefix + path).body.decode() for path in found} == found
+    for path in ("/assets/gone.js", "/gone.mjs", "/.env"):
+        assert beside.ask(DOMAIN, prefix + path).status == 404
+    moved = beside.ask(DOMAIN, f"{prefix}/guide?a=b")
+    assert (moved.status, moved.one("Location")) == (301, f"{prefix}/guide/?a=b")
+
+
+def test_a_prefix_has_a_slash_and_ends_where_it_does(beside: Any) -> None:
+    moved = beside.ask(DOMAIN, "/admin?a=b")
+    assert (moved.status, moved.one("Location")) == (301, "/admin/?a=b")
+    # As a health check asks the front, past the edge.
+    assert beside.ask("x", "/", tls=False, port=8081).body == b"admin"
+    for path in ("/administrator", "/admin.html", "/Admin/"):
+        assert beside.ask(DOMAIN, path).body == b"site"
+
+
 # --- what is remembered, and what never ---
 
 

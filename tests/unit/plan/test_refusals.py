@@ -792,6 +792,16 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "headers",
         ("not supported for nestjs_api",),
     ),
+    "journey past a prefix": (
+        {
+            "c.services.api.public": [{"host": "@", "path": "/api"}],
+            "c.services.api.rate_limits": [],
+            "c.journeys": [{"name": "j", "steps": [{"name": "s", "service": "api", "request": "GET /me"}]}],
+        },
+        "journeys[0].steps[0].request",
+        "GET /me",
+        ("full path", "/api/me"),
+    ),
     "origin that looks local": (
         {"e.cors": {"extra_origins": ["http://localhost.example.com"]}},
         "platform_environment.cors.extra_origins",

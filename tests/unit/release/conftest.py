@@ -32,6 +32,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "name": "orders",
         **kind_facts(KINDS[kind]),
         "port": 8080 if files else 3001,
+        "public": [],
         "slots": {} if files else {"blue": 13001, "green": 23001},
         "node": "24",
         "health": {"type": "http", "path": "/", "status": [200], "interval": 1, "timeout": 2, "start_period": 60},

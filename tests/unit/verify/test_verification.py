@@ -184,6 +184,27 @@ def test_steps_of_a_journey() -> None:
     assert edit["clients"] == 4
 
 
+def test_a_step_names_the_whole_path_below_a_prefix() -> None:
+    """As health checks and limits do, and as the application sees it; a room belongs to the address."""
+    content = with_service("api", public=[{"host": "@", "path": "/api"}, {"host": "api"}])
+    content["services"]["collab"]["public"] = [{"host": "@", "path": "/relay"}]
+    plan = plan_of(content)
+    steps = [
+        {**STEP, "service": "api", "request": "GET /api/health?a=/"},
+        {**STEP, "service": "api", "request": "GET /other"},
+        {"name": "edit", "service": "collab", "websocket": "open", "room": "r"},
+    ]
+    (journey,) = verification(plan, [{"name": "j", "steps": steps}])[-1:]
+    assert [step["url"] for step in journey["steps"]] == [
+        f"https://{DOMAIN}/api/health?a=/",
+        f"https://api.{DOMAIN}/other",
+        f"wss://{DOMAIN}/relay/r",
+    ]
+    assert plan["services"]["api"]["internal_url"] == "http://127.0.0.1:33001/api"
+    assert plan["services"]["frontend"]["environment"]["API_URL"] == f"https://{DOMAIN}/api"
+    assert f"services.api.public: https://{DOMAIN}/api is the first of 2 addresses" in plan["notices"][0]
+
+
 # --- judging ------------------------------------------------------------------------------
 
 

@@ -123,6 +123,6 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
     return plans
 
 
-def internal_url(port: int | None) -> str:
+def internal_url(port: int | None, prefix: str = "") -> str:
     """Return the address at which processes on the same host call a service; empty if its port is unknown."""
-    return f"http://127.0.0.1:{INTERNAL + port}" if port else ""
+    return f"http://127.0.0.1:{INTERNAL + port}{prefix}" if port else ""
