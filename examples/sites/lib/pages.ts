@@ -24,9 +24,9 @@ async function fetchPage(slug: string, requestId: string | null): Promise<Page |
   return response.json();
 }
 
-/** The page of the host that was asked for. React's cache lives as long as one request. */
-export const requestedPage = cache(async (): Promise<Page | undefined> => {
+/** A page by its name, at its own host only. React's cache lives as long as one request. */
+export const publishedPage = cache(async (slug: string): Promise<Page | undefined> => {
   const given = await headers();
-  const slug = tenantOf(given.get('host'), process.env.BASE_DOMAIN);
-  return slug === undefined ? undefined : fetchPage(slug, given.get('x-request-id'));
+  if (slug !== tenantOf(given.get('host'), process.env.BASE_DOMAIN)) return undefined;
+  return fetchPage(slug, given.get('x-request-id'));
 });

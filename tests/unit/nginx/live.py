@@ -232,7 +232,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
     /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
-    headers, /steer with headers that steer nginx, /slow late, and an upgrade to WebSocket with 101 and its cookies;
+    headers, /steer with headers that steer nginx, /to?URL with that as Location, /slow late, and an upgrade to WebSocket with 101 and its cookies;
     /held keeps that socket until the client leaves.
     """
 
@@ -268,6 +268,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Powered-By", "Echo")
+        if self.path.startswith("/to?"):
+            self.send_header("Location", self.path[len("/to?") :])
         if self.path.startswith("/steer"):
             self.send_header("X-Accel-Redirect", "/status/418")
             self.send_header("X-Accel-Charset", "utf-7")

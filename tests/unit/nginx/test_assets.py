@@ -374,6 +374,24 @@ def test_chunks_of_next_are_sent_as_the_build_compressed_them(
         assert gone.all("Cache-Control") == []
 
 
+def test_a_redirect_to_the_slot_itself_stays_where_users_are(
+    tmp_path_factory: pytest.TempPathFactory, upstream: str
+) -> None:
+    """Next.js calls itself https://localhost:PORT, and route handlers redirect there."""
+    prefix, port = Prefix(tmp_path_factory.mktemp("redirects") / "nginx"), upstream.rpartition(":")[2]
+    front = front_text(make_spec("nextjs", slots=dict.fromkeys(("blue", "green"), port)))
+    prefix.write({"fivepointers/front-orders.conf": front, **render({})})
+    for live in start(prefix, None):
+        for location, seen in {
+            f"https://localhost:{port}/a?b=c": "/a?b=c",
+            f"http://127.0.0.1:{port}/": "/",
+            "/a": "/a",
+            "https://localhost:1/a": "https://localhost:1/a",
+            f"https://example.com/?to=https://localhost:{port}/a": f"https://example.com/?to=https://localhost:{port}/a",
+        }.items():
+            assert live.ask("x", f"/to?{location}", tls=False, port=3001).one("Location") == seen
+
+
 # --- HEAD, ranges and conditions ---
 
 

@@ -165,7 +165,7 @@ def test_addresses_of_others_come_as_environment_variables(stack: Any) -> None:
     assert environment["HOST"] == "127.0.0.1"
     assert environment["KEEP_ALIVE_TIMEOUT"] == "75000"
     assert "HOSTNAME" not in environment
-    assert stack.plan()["services"]["sites"]["environment"]["HOSTNAME"] == "127.0.0.1"
+    assert stack.plan()["services"]["sites"]["environment"]["HOSTNAME"] == "localhost"
 
 
 def test_the_database_comes_as_environment_variables_without_its_password(stack: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.nextjs import KEEP_TITLE
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.nextjs import KIND as NEXTJS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import compose, manifests
 
 from .conftest import NODE, SECRETS, make_archive, make_manifest, make_request, make_spec
@@ -142,8 +142,8 @@ def test_next_keeps_the_title_and_what_the_catalogue_says() -> None:
     stated = make_spec("nextjs")
     stated["environment"] = {"NODE_OPTIONS": "--max-old-space-size=300"}
     options = make_request(stated)["environment"]["NODE_OPTIONS"]
-    assert options == f"{KEEP_TITLE} --max-old-space-size=300"
-    assert make_request(make_spec("nextjs"))["environment"]["NODE_OPTIONS"] == KEEP_TITLE
+    assert options == f"{NEXTJS.node_options} --max-old-space-size=300"
+    assert make_request(make_spec("nextjs"))["environment"]["NODE_OPTIONS"] == NEXTJS.node_options
     assert "NODE_OPTIONS" not in make_request(make_spec("nestjs_api"))["environment"]
 
 

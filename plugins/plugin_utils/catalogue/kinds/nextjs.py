@@ -10,6 +10,11 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 # Next.js renames its process to next-server, which hides the service it belongs to.
 KEEP_TITLE = "--import=data:text/javascript,Object.defineProperty(process,'title',{get:()=>process.argv0,set(){}})"
 
+# Next.js calls the loopback "localhost", whatever name it was given. Under another name, the address that a rewrite of a
+# middleware leads to is not its own, and it calls itself by https, which fails. The front knows 127.0.0.1 only.
+LOOPBACK = "localhost"
+IPV4 = "--dns-result-order=ipv4first"
+
 KIND = Kind(
     name="nextjs",
     layout="next",
@@ -20,10 +25,10 @@ KIND = Kind(
     output=".next",
     standalone=True,
     start="node server.js",
-    start_with_packages="node node_modules/next/dist/bin/next start --hostname 127.0.0.1",
-    node_options=KEEP_TITLE,
+    start_with_packages=f"node node_modules/next/dist/bin/next start --hostname {LOOPBACK}",
+    node_options=f"{KEEP_TITLE} {IPV4}",
     writable=".next/cache",
     hashed=Hashed(source=".next/static", target="_next/static"),
     unsupported=frozenset({"spa", "hand_off"}),
-    environment={"HOSTNAME": "127.0.0.1"},
+    environment={"HOSTNAME": LOOPBACK},
 )

@@ -1,15 +1,19 @@
 import type { Metadata } from 'next';
 import { notFound } from 'next/navigation';
 
-import { requestedPage } from '../lib/pages.ts';
+import { publishedPage } from '../../../lib/pages.ts';
 
-export async function generateMetadata(): Promise<Metadata> {
-  const page = await requestedPage();
+interface Props {
+  params: Promise<{ slug: string }>;
+}
+
+export async function generateMetadata({ params }: Props): Promise<Metadata> {
+  const page = await publishedPage((await params).slug);
   return page ? { title: page.title, description: page.body.slice(0, 160) } : {};
 }
 
-export default async function PublishedPage() {
-  const page = await requestedPage();
+export default async function PublishedPage({ params }: Props) {
+  const page = await publishedPage((await params).slug);
   if (!page) notFound();
   return (
     <article>
