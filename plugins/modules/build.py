@@ -111,6 +111,11 @@ options:
           - Whether a project with O(service.layout=next) creates a standalone output.
         type: bool
         default: true
+      exported:
+        description:
+          - What to advise if a project with O(service.layout=next) turns out to leave files only.
+        type: str
+        default: ''
       node:
         description:
           - Node.js version, major or exact.
@@ -280,6 +285,7 @@ SERVICE_OPTIONS = {
     "environment": {"type": "dict", "default": {}},
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "standalone": {"type": "bool", "default": True},
+    "exported": {"type": "str", "default": ""},
     "node": {"type": "str", "default": "24"},
     **{
         key: {"type": "list", "elements": "str", "default": []}

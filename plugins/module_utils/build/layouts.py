@@ -45,6 +45,10 @@ LARGEST = 1 << 30
 PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.git)(/|$)")
 
 
+#: A Next.js project that becomes files. Comments are no settings.
+EXPORT = re.compile(r"""^(?:(?!//|^\s*\*).)*\boutput["']?\s*:\s*["'`]export["'`]""", re.MULTILINE)
+
+
 class ArtifactError(Exception):
     """An artifact cannot be created; the text names the file and the fix."""
 
@@ -307,6 +311,12 @@ def next_standalone(built: Built, layout: Layout) -> None:
 
 def next_app(built: Built, layout: Layout) -> None:
     """Add a Next.js application."""
+    config = next((path for path in sorted(built.app.glob("next.config.*")) if EXPORT.search(path.read_text())), None)
+    if config:
+        raise BuildError(
+            f"{built.spec.source / config.name} says output: 'export', so the build leaves pages, and no server. "
+            f"Write, for {built.spec.name}, {built.spec.exported}. 404.html of the output answers what is missing."
+        )
     (next_standalone if built.spec.standalone else next_server)(built, layout)
 
 

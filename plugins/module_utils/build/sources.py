@@ -53,6 +53,7 @@ class Spec:
     install_scripts: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     standalone: bool = True
+    exported: str = ""
     node: str = "24"
     start: tuple[str, ...] = ()
     migrate: tuple[str, ...] = ()
@@ -393,6 +394,7 @@ def spec_of(service: Mapping[str, Any]) -> Spec:
         install_scripts=service.get("install_scripts") is not False,
         environment={str(key): str(value) for key, value in (service.get("environment") or {}).items()},
         standalone=service.get("standalone") is not False,
+        exported=str(service.get("exported") or ""),
         node=str(service.get("node") or "24"),
         **{
             key: tuple(str(word) for word in service.get(key) or ())

@@ -326,10 +326,14 @@ def link_tree(source: str, target: str) -> None:
 
 def share(wanted: Wanted) -> None:
     """Add the hashed files of a release to those of all kept releases, which the front serves."""
-    if not wanted.shared:
-        return
-    source = os.path.join(release_path(wanted.name, wanted.release), "app", wanted.shared["source"])
-    target = os.path.join(releases.HOME, wanted.name, "shared", wanted.shared["target"])
+    for target, source in wanted.shared.items():
+        _share(
+            os.path.join(release_path(wanted.name, wanted.release), "app", source),
+            os.path.join(releases.HOME, wanted.name, "shared", target),
+        )
+
+
+def _share(source: str, target: str) -> None:
     for folder, _folders, files in os.walk(source):
         here = os.path.normpath(os.path.join(target, os.path.relpath(folder, source)))
         os.makedirs(here, 0o755, exist_ok=True)

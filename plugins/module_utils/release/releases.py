@@ -79,7 +79,7 @@ class Wanted:
     migration, listing, check, front: texts of files. hold: seconds for which the old slot keeps running after a switch.
     keep: {releases, bytes}.
     environment: templates with ${self.port} and ${secret.…}. files: further files of the release (name: text).
-    shared: {source: directory of the code, target: directory below shared/} whose files outlive a release.
+    shared: {directory below shared/: directory of the code} whose files outlive a release.
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
     handover: what moves to the new slot at a switch: requests, or documents with their open sockets. Without a front it
     says whether the old process ends first (ALONE), or overlaps the new one.

@@ -20,9 +20,6 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
-# Files that bundlers name after their content. They belong to pages, but get no policies and no maintenance page.
-ASSETS = '~ "^/(?:%s)/"' % "|".join(kind.hashed.target for kind in KINDS.values() if kind.hashed)
-
 # The first OpenSSL with the hybrid key exchange; with an older one, nginx rejects its name.
 POST_QUANTUM_OPENSSL = (3, 5)
 # The first nginx in which http2 is a directive, no longer a parameter of listen.
@@ -151,6 +148,14 @@ def uploads(body_limit: str) -> int:
     number, unit = re.fullmatch(r"(\d+)([kmg]?)", body_limit.lower()).groups()  # type: ignore[union-attr]
     size = int(number) * 1024 ** " kmg".index(unit or " ")
     return max(1, min(UPLOADS, UPLOADED_BYTES // size)) if size else 1
+
+
+def match_assets(kind: Kind) -> str:
+    """Return what matches the files of a kind that are named after their content.
+
+    They belong to pages, but get no policies and no maintenance page.
+    """
+    return '~ "^/(?:%s)/"' % "|".join(hashed.target for hashed in kind.hashed)
 
 
 def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
@@ -332,7 +337,7 @@ def edge_configuration(
         locations += [
             {
                 **location,
-                "match": ASSETS,
+                "match": match_assets(KINDS[stated["kind"]]),
                 "headers": "edge-headers",
                 "flags": [],
                 "streams": False,
@@ -340,7 +345,7 @@ def edge_configuration(
                 "policy": "",
                 "policy_report": "",
             }
-            for location in locations
+            for stated, location in zip(host["locations"], locations, strict=True)
             if (location["match"], location["answers"]) == ("/", "page")
         ]
         servers.append(

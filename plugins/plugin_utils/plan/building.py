@@ -60,6 +60,7 @@ def build_spec(spec: Mapping[str, Any], folder: str) -> dict[str, Any]:
         "name": spec["name"],
         "layout": kind.layout,
         "script": kind.script,
+        "exported": kind.exported,
         "script_required": kind.script_required,
         "node": spec["node"],
         **{key: spec[key] for key in ("start", "migrate", "migrations")},

@@ -110,7 +110,7 @@ def kind_facts(kind: Kind) -> dict[str, Any]:
         "pages": kind.pages,
         "streams": kind.streams,
         "writable": kind.writable,
-        "hashed": asdict(kind.hashed) if kind.hashed else {},
+        "hashed": [asdict(hashed) for hashed in kind.hashed],
         "node_options": kind.node_options,
         "checks": list(kind.checks),
     }

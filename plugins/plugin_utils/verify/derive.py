@@ -144,7 +144,7 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
             else:
                 add("answers 404 for a missing page", app, url=deep, status=[404])
         elif name == "missing_asset":
-            missing = f"{base}/{service['hashed']['target']}/{LABEL}-missing.js"
+            missing = f"{base}/{service['hashed'][0]['target']}/{LABEL}-missing.js"
             add("answers 404, uncached, for a missing asset", app, url=missing, status=[404], headers=UNCACHED)
         elif name == "runtime_config" and service["environment"]:
             add(

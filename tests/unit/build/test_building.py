@@ -937,6 +937,29 @@ NEXT = {
 }
 
 
+@pytest.mark.parametrize(
+    "config, exports",
+    [
+        ("module.exports = {output: 'export'};", True), ('export default {\n  "output": "export",\n}', True),
+        ("module.exports = {\n  // output: 'export',\n}", False), ("module.exports = {output: 'standalone'}", False),
+    ],
+)  # fmt: skip
+def test_a_nextjs_project_that_becomes_files_is_told_its_kind(
+    tmp_path: Path, builder: Make, config: str, exports: bool
+) -> None:
+    source, command = tmp_path / "site", "mkdir -p out .next; echo 1 > out/index.html; echo 1 > .next/BUILD_ID"
+    write(source, {"next.config.js": config, "package.json": {"name": "site", "version": "1.0.0"}})
+    for standalone in (True, False):
+        how = {"lockfile": "optional", "standalone": standalone, "exported": "kind: files"}
+        make = builder(spec(source, layout="next", command=command, output=".next", **how))
+        if exports:
+            assert "next.config.js says output: 'export'" in (text := refused(make)) and "kind: files" in text
+        elif standalone:
+            assert "Add output: 'standalone'" in refused(make)
+        else:
+            make.build()
+
+
 def test_nextjs_standalone(tmp_path: Path, builder: Make) -> None:
     source = tmp_path / "site"
     write(source, {"package.json": NEXT, "build.js": FAKE_NEXT})

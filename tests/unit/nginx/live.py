@@ -232,7 +232,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers what it was asked, as JSON; `?` in the path says how.
 
     /status/404 answers with that status, /page with HTML, /page/status/404 with both, /own with an application's own
-    headers, /steer with headers that steer nginx, /to?URL with that as Location, /slow late, and an upgrade to WebSocket with 101 and its cookies;
+    headers, /steer with headers that steer nginx, /to?URL with that as Location, /slow late,
+    and an upgrade to WebSocket with 101 and its cookies;
     /held keeps that socket until the client leaves.
     """
 

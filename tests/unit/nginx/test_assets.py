@@ -392,6 +392,37 @@ def test_a_redirect_to_the_slot_itself_stays_where_users_are(
             assert live.ask("x", f"/to?{location}", tls=False, port=3001).one("Location") == seen
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("_next/static/chunks/main-1a2b.js", IMMUTABLE), ("_astro/index.css", IMMUTABLE), ("_nuxt/entry.js", IMMUTABLE),
+        ("static/js/main.1a2b3c4d.js", IMMUTABLE), ("static/js/index-DiwrgTda.js", IMMUTABLE),
+        ("static/logo.svg", "no-cache"), ("favicon.ico", "no-cache"),
+    ],
+)  # fmt: skip
+def test_hashed_files_are_kept_whatever_made_them(get: Any, site: Any, name: str, kept: str) -> None:
+    folder, _slash, last = name.rpartition("/")
+    for top, place in ((site.app, "live"), (site.app.parents[2] / "shared", "earlier")):
+        if folder or place == "live":
+            put(top / folder, {f"{place}/{last}": "x"})
+            answer = get(f"/{folder}/{place}/{last}".replace("//", "/"))
+            assert (answer.status, answer.one("Cache-Control")) == (200, kept), place
+            gone = get(f"/{folder}/{place}/gone-1a2b.js".replace("//", "/"))
+            assert (gone.status, gone.one("Cache-Control")) == (404, "no-store")
+
+
+@pytest.mark.parametrize("path", ["/gone", "/gone/", "/blog/gone.html"])
+def test_a_missing_page_is_answered_with_the_builds_own(get: Any, site: Any, path: str) -> None:
+    put(site.app, {"404.html": "<h1>our own</h1>"})
+    answer = get(path)
+    own = (404, b"<h1>our own</h1>", "no-store", "text/html; charset=utf-8")
+    seen = (answer.status, answer.body, answer.one("Cache-Control"), answer.one("Content-Type"))
+    assert seen == own if not site.spa else answer.body.decode() == PAGE
+    assert b"our own" not in get("/gone.js").body, "whoever asks for a script cannot use a page"
+    (site.app / "404.html").unlink()
+    assert get(path).status == (200 if site.spa else 404)
+
+
 # --- HEAD, ranges and conditions ---
 
 

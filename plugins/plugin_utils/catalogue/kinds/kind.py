@@ -42,10 +42,12 @@ class Hashed:
 
     source: their directory in the code.
     target: the path they are served under, without leading or trailing slash.
+    mixed: other files may be there too. Those without a digit or a capital in their path have no digest in it.
     """
 
     source: str
     target: str
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Kind:
     `start_with_packages`.
     node_options: put into NODE_OPTIONS before the catalogue's value.
     writable: the one folder of the code that a release may write to; each release has its own.
-    hashed: see Hashed.
+    hashed: see Hashed; the most usual one first.
+    exported: what to write in the catalogue for a project whose build leaves files only.
     drain: seconds that a replaced release has for its last requests or, without a port, a process that is told to end.
     hold: seconds that a replaced release keeps running, so that a rollback does not have to start it.
     hand_off: who moves open sockets to the next release: "bridge" (preloaded by the collection), "application", or
@@ -97,7 +100,8 @@ class Kind:
     start_with_packages: str = ""
     node_options: str = ""
     writable: str = ""
-    hashed: Hashed | None = None
+    hashed: tuple[Hashed, ...] = ()
+    exported: str = ""
     drain: int = 10
     hold: int = HOLD
     hand_off: str = ""

@@ -10,8 +10,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 # Next.js renames its process to next-server, which hides the service it belongs to.
 KEEP_TITLE = "--import=data:text/javascript,Object.defineProperty(process,'title',{get:()=>process.argv0,set(){}})"
 
-# Next.js calls the loopback "localhost", whatever name it was given. Under another name, the address that a rewrite of a
-# middleware leads to is not its own, and it calls itself by https, which fails. The front knows 127.0.0.1 only.
+# Next.js calls the loopback "localhost", whatever name it was given. Under another name, the address that a rewrite
+# leads to is not its own, and it calls itself by https, which fails. The front knows 127.0.0.1 only.
 LOOPBACK = "localhost"
 IPV4 = "--dns-result-order=ipv4first"
 
@@ -28,7 +28,8 @@ KIND = Kind(
     start_with_packages=f"node node_modules/next/dist/bin/next start --hostname {LOOPBACK}",
     node_options=f"{KEEP_TITLE} {IPV4}",
     writable=".next/cache",
-    hashed=Hashed(source=".next/static", target="_next/static"),
+    hashed=(Hashed(source=".next/static", target="_next/static"),),
+    exported="kind: static_frontend, spa: false and build: {output: out}; port and health have defaults",
     unsupported=frozenset({"spa", "hand_off"}),
     environment={"HOSTNAME": LOOPBACK},
 )

@@ -11,6 +11,9 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
     Kind,
 )
 
+# Where Vite, Next.js, Astro, Nuxt and bundlers of the kind of webpack put files with a digest in their name.
+HASHED = ("assets", "_next/static", "_astro", "_nuxt", "static")
+
 KIND = Kind(
     name="static_frontend",
     layout="static",
@@ -18,7 +21,7 @@ KIND = Kind(
     port=8080,
     health={"path": "/"},
     hold=0,
-    hashed=Hashed(source="assets", target="assets"),
+    hashed=tuple(Hashed(name, name, mixed=name == "static") for name in HASHED),
     unsupported=PROCESS_KEYS | {"hand_off", "sockets_per_client", "build.standalone"},
     checks=("deep_link", "missing_asset", "runtime_config"),
 )
