@@ -330,6 +330,7 @@ def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
         words += f", {size(manifest['archive_size'])}, {manifest['files_count']} files"
     return {
         **outcome,
+        "warnings": [f"{builder.spec.name}: {builder.told}"] if builder.told else [],
         "id": name,
         "reason": why,
         "archive": str(builder.store.folder / f"{name}.tar.gz"),

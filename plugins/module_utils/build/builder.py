@@ -30,6 +30,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.comman
     run,
     tail,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.declared import contradiction
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.entries import check_commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolation import (
     Isolation,
@@ -115,6 +116,8 @@ class Builder:
         self.record = self.work / "installed"
         self.log = self.work / "build.log"
         self.runtime = Runtime("", None)
+        #: Where the project asks for another Node.js than it gets; empty if it does not.
+        self.told = ""
         self.manager = manager_of(spec.root)
 
     @property
@@ -129,6 +132,7 @@ class Builder:
         """
         check_source(self.spec)
         self.runtime = find_runtime(self.spec.node, self.cache, self.archives)
+        self.told = contradiction([self.spec.source, self.spec.root], self.runtime.version)
         files = read_source(self.spec)
         tracked = tracked_names(self.spec)
         parts = inputs(self.spec, files, self.runtime.version, tracked)

@@ -60,6 +60,13 @@ def call(
     return run
 
 
+def test_a_project_that_asks_for_another_runtime_is_told(call: Callable[..., dict[str, Any]], project: Path) -> None:
+    assert call(check=True)["warnings"] == []
+    (project / ".nvmrc").write_text("3")
+    (told,) = call(check=True)["warnings"]
+    assert told.startswith("api: .nvmrc asks for Node.js 3, and the catalogue has ")
+
+
 def test_check_mode_tells_the_truth(call: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     would = call(check=True)
     assert would["changed"]
