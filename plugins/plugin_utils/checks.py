@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_client import below
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import (
     Placeholder,
     PlaceholderError,
@@ -24,7 +25,6 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import order, variables
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import below
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets import ec2
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets.ec2 import (
     EDGE_PORTS,
@@ -266,7 +266,7 @@ def check_rate_limits(report: Report, model: Model) -> None:
             where, request = f"{path}[{index}].request", limit["request"]
             if request is None or not service["public"] or "public" in service["broken"]:
                 continue
-            if not any(below(address, request.partition(" ")[2].rstrip("/")) for address in service["public"]):
+            if not any(below(address["path"], request.partition(" ")[2].rstrip("/")) for address in service["public"]):
                 fix = "Write a path below one of its public addresses, or remove the limit."
                 report.add(where, request, f"users cannot send this request to '{name}'", fix)
             key = request.rstrip("/").lower()
@@ -481,7 +481,7 @@ def _check_step(report: Report, model: Model, path: str, step: Mapping[str, Any]
         report.add(f"{path}.host", None, problem, "Choose one with host: a label, or ${variable}.")
     elif service is not None and step["request"]:
         asked = step["request"].partition(" ")[2]
-        if not any(below(address, asked) for address in service["public"]):
+        if not any(below(address["path"], asked) for address in service["public"]):
             fix = f"Write the full path, such as {service['public'][0]['path']}{asked}."
             report.add(f"{path}.request", step["request"], f"users cannot send this request to '{name}'", fix)
     if bool(step["request"]) == bool(step["websocket"]):

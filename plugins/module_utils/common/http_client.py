@@ -107,6 +107,11 @@ def likely(kind: str | int, address: str = "") -> str:
     return text.replace("{address}", address or "the address")
 
 
+def below(prefix: str, path: str) -> bool:
+    """Return whether a path, of which the query does not count, is below a prefix: /docs and /docs/x, not /docsx."""
+    return f"{path.partition('?')[0]}/".startswith(f"{prefix.rstrip('/')}/")
+
+
 def split_address(text: str, default_port: int) -> tuple[str, int]:
     """Split ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address into host and port."""
     text = text.strip()

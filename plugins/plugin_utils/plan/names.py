@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 
@@ -46,11 +43,6 @@ def process_pattern(model: Model, name: str) -> str:
         return f"^{title}( |$)"
     # A script's command line starts with the interpreter, then the script.
     return f"^({title}|\\S+ /opt/fivepointers/{name}/releases/\\S+)( |$)"
-
-
-def below(address: Mapping[str, Any], path: str) -> bool:
-    """Whether a path, of which the query does not count, is served at a public address."""
-    return f"{path.partition('?')[0]}/".startswith(f"{address['path'].rstrip('/')}/")
 
 
 def log_group(model: Model, name: str) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import below
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.http_client import below
 
 #: The label that stands for "any" where a service answers on every subdomain.
 LABEL = "verify"
@@ -118,7 +118,7 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
     probe = f"{base}/"
     status: Any = BELOW_500
     path = health.get("path") or ""
-    if health["type"] == "http" and below(address, path):
+    if health["type"] == "http" and below(address["path"], path):
         probe = f"https://{address['fqdn'].replace('*', LABEL)}{path}"
         status = list(health["status"])
         add("answers its health check", app, url=probe, status=status)
@@ -364,7 +364,7 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
     if not service["public"]:
         raise JourneyError(f"'{service['name']}' has no public address; add one with public: [{{host: ...}}]")
     path = (step.get("request") or "").partition(" ")[2]
-    address = next((item for item in service["public"] if below(item, path)), service["public"][0])
+    address = next((item for item in service["public"] if below(item["path"], path)), service["public"][0])
     if address["wildcard"] and not step.get("host"):
         raise JourneyError(
             f"'{service['name']}' answers on every subdomain of {address['fqdn'][2:]}; choose one with host: ..."
