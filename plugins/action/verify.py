@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "ca_file": {"type": "path"},
     "timeout": {"type": "float", "default": 5},
     "report": {"type": "path"},
+    "strict": {"type": "bool", "default": False},
     "fail": {"type": "bool", "default": True},
 }
 
@@ -52,7 +53,7 @@ def verify(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     else:
         require(packages_needed(params["checks"]))
         try:
-            walker = Walker(params["connect_to"], params["ca_file"], params["timeout"])
+            walker = Walker(params["connect_to"], params["ca_file"], params["timeout"], params["strict"])
         except ProbeError as error:
             raise AnsibleActionFail(str(error)) from error
         results = walker.walk(params["checks"])

@@ -47,6 +47,11 @@ options:
     description:
       - JSON file to write the results to. Its directory is created if it is missing.
     type: path
+  strict:
+    description:
+      - Whether it is a failure, and not a warning, if a page has something that its content security policy blocks.
+    type: bool
+    default: false
   fail:
     description:
       - Whether a failed check fails the task. If not, see RV(failures).

@@ -22,7 +22,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     encode,
     parse,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import yjs_client
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import page, yjs_client
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     SECRET_KEY,
     Check,
@@ -44,6 +44,9 @@ FAILS_FOR_ORIGIN = (
     "the application itself fails for an origin that it does not know, and answers without one: set cors: application "
     "for the service, which leaves CORS to it, or let it allow every origin in ALLOWED_ORIGINS"
 )
+# What a page would be blocked by counts as well while it is tried.
+POLICIES = ("content-security-policy-report-only", "content-security-policy")
+MOST_SHEETS = 20
 
 
 class StepError(Exception):
@@ -138,8 +141,12 @@ class Walk:
 class Walker:
     """Runs checks through one front door."""
 
-    def __init__(self, connect_to: str | None = None, ca_file: str | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, connect_to: str | None = None, ca_file: str | None = None, timeout: float = 5.0, strict: bool = False
+    ) -> None:
+        """Connect to an address; strict: what the policy of a page blocks is a failure, not a warning."""
         self.connect_to = connect_to or None
+        self.blocked = "failed" if strict else "warning"
         self.timeout = timeout
         self.context = http_client.tls_context(ca_file)
         self.blind = http_client.tls_context(validate=False)
@@ -225,8 +232,22 @@ class Walker:
         walk.save(check.get("save", {}), answer)
         if check.get("scripts") and (blocked := blocked_scripts(answer.headers, answer.text)):
             came = f"{check['url']} has {blocked} inline scripts without the nonce of its policy, which browsers block"
-            return "warning", came, UNSIGNED
+            return self.blocked, came, UNSIGNED
+        if check.get("scripts") and (found := self._blocked(check["url"], answer)):
+            came = "; ".join(f"{directive} blocks {what}" for directive, _source, what in found)
+            return self.blocked, f"{check['url']}: {came}", f"if the page is to use them: {page.line(found)}"
         return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
+
+    def _blocked(self, url: str, answer: http_client.Answer) -> list[tuple[str, str, str]]:
+        """What the policy of a page blocks, in its HTML and in the style sheets of its own name."""
+        policy = next((answer.header(name) for name in POLICIES if answer.header(name)), "")
+        if not policy or not answer.header("content-type").startswith("text/html"):
+            return []
+        needs = page.page_needs(answer.text, url)
+        sheets = [need.url for need in needs if need.directive == "style-src" and page.matches("'self'", need.url, url)]
+        for sheet in sheets[:MOST_SHEETS]:
+            needs += page.style_needs(self._ask({"url": sheet}, {}).text, sheet)
+        return page.blocked(policy, needs, url)
 
     def _ask(self, check: Check, send: dict[str, str], body: bytes | None = None) -> http_client.Answer:
         return http_client.ask(

@@ -202,6 +202,8 @@ class Visitor(BaseHTTPRequestHandler):
             self.extra = dict(PAGE_HEADERS)
         if self.fault("a page of the build"):
             self.extra["Content-Security-Policy"] = "script-src 'self' 'nonce-abc'"
+        if self.fault("a page with things of others"):
+            self.extra["Content-Security-Policy"] = "default-src 'self'; script-src 'self'; font-src 'self'"
         if host == DOMAIN:
             return self.frontend()
         if host == f"api.{DOMAIN}":
@@ -213,6 +215,15 @@ class Visitor(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_OPTIONS = handle_one  # noqa: N815
 
     def frontend(self) -> None:
+        if self.fault("a page with things of others"):
+            if self.path == "/assets/a.css":
+                return self.answer(
+                    200, "@font-face { src: url(https://f.example.net/a.woff2) }", content_type="text/css"
+                )
+            if self.path == "/":
+                return self.answer(
+                    200, '<link rel="stylesheet" href="/assets/a.css"><script src="https://js.test/v3"></script>'
+                )
         if self.path.startswith("/assets/"):
             if self.fault("missing asset is the page"):
                 return self.answer(200, PAGE)

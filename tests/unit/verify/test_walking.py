@@ -112,6 +112,21 @@ def test_a_page_of_which_the_scripts_cannot_run_is_a_warning(walk: Walking, door
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("strict", "level"), [(False, "warning"), (True, "failed")])
+def test_what_the_policy_of_a_page_blocks_is_named(
+    door: FrontDoor, authority: Authority, strict: bool, level: str
+) -> None:
+    """In its HTML and its style sheets, with the line that allows it."""
+    door.faults.add("a page with things of others")
+    checks = [check for check in checks_of() if check["service"] == "frontend" and check.get("scripts")]
+    (found,) = Walker(door.address, str(authority.file), strict=strict).walk(checks)
+    assert found["level"] == level
+    assert found["came"] == (
+        f"https://{DOMAIN}/: script-src blocks https://js.test/v3; font-src blocks https://f.example.net/a.woff2"
+    )
+    assert found["likely"].endswith('csp: {script-src: "https://js.test", font-src: "https://f.example.net"}')
+
+
 def test_an_application_that_fails_for_origins_that_it_does_not_know(walk: Walking, door: FrontDoor) -> None:
     """The usual callback for CORS throws; the message names the key that ends it, and is not given for other faults."""
     door.faults.add("fails for an origin that it does not know")
