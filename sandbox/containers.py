@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox import runtime
 from sandbox.console import run, say
-from sandbox.engines import ENGINE
+from sandbox.engines import ENGINES
 from sandbox.errors import SandboxError
 from sandbox.paths import BYTECODE, CLONE, FILES
 from sandbox.state import State, write
@@ -62,17 +62,19 @@ def host(name: str, address: str, image: str, state: State) -> Container:
     return Container(name, "host", address, image, options)
 
 
-def database(address: str, image: str, state: State, endpoint: str, region: str) -> Container:
-    """The database, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
+def database(part: str, address: str, image: str, state: State, endpoint: str, region: str) -> Container:
+    """A database, in place of RDS; what RDS tells CloudWatch goes to `endpoint`."""
+    engine = ENGINES[state.databases[part]]
     options = (
         "--stop-timeout=20",
+        f"--stop-signal={engine.stop}",
         f"--env=AWS_ENDPOINT_URL={endpoint}",
         f"--env=AWS_REGION={region}",
         f"--volume={Path(__file__).parent}:/opt/sandbox:ro",
-        f"--volume={state.directory / 'database'}:/etc/sandbox:ro",
-        f"--volume={FILES / ENGINE.script}:/usr/local/sbin/database:ro",
+        f"--volume={state.directory / part}:/etc/sandbox:ro",
+        f"--volume={FILES / engine.script}:/usr/local/sbin/database:ro",
     )
-    return Container("database", "database", address, image, options, ("sh", "/usr/local/sbin/database"))
+    return Container(part, part, address, image, options, ("sh", "/usr/local/sbin/database"))
 
 
 def network_name(sandbox: str) -> str:

@@ -34,7 +34,7 @@ def endpoints(
     aws_endpoint: str | None,
     region: str,
     nodejs: Mapping[str, Any],
-    database: Mapping[str, Any] | None,
+    databases: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The content of endpoints.json. It holds no secret.
 
@@ -42,6 +42,7 @@ def endpoints(
     :param instances: host name to EC2 instance id; empty without the AWS API.
     :param services: service name to its url and port.
     :param nodejs: runtimes that are on this machine, by major version.
+    :param databases: the containers that run one, each with engine, host, port, name and user.
     :param paths: state, ca_file, ssh_key, known_hosts and inventory.
     """
     hosts: dict[str, dict[str, Any]] = plan_hosts(topology, addresses)
@@ -67,7 +68,8 @@ def endpoints(
             for service, spec in services.items()
         },
         "nodejs": dict(nodejs),
-        "database": None if database is None else dict(database),
+        "database": databases.get("database"),
+        "databases": dict(databases),
     }
 
 

@@ -1,22 +1,27 @@
-"""What the sandbox runs in place of RDS, by the engine's name in the catalogue. Standard library only."""
+"""What the sandbox runs in place of RDS and ElastiCache, by the engine's name. Standard library only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
 
 class Engine(NamedTuple):
-    """A database server of Debian that stands in for one engine of RDS.
+    """A server of Debian that stands in for one engine of RDS or ElastiCache.
 
+    rds: its name there.
     package: what is installed. data: what the installation leaves of a server that nobody wants.
     script: the file below files/ that runs it.
     accounts: (database, user, password, network) -> the statements that create the application's account, run at each
     start; each statement on its line. The account may come from that network only.
     connections: the command that prints how many connections are open, besides its own.
     greets: whether the server speaks first on a new connection.
+    stop: the signal that ends the server while clients are connected.
     """
+
+    rds: str
 
     port: int
     package: str
@@ -24,7 +29,8 @@ class Engine(NamedTuple):
     script: str
     accounts: Callable[[str, str, str, IPv4Network], str]
     connections: tuple[str, ...]
-    greets: bool
+    greets: bool = False
+    stop: str = "SIGTERM"
 
 
 def mariadb_accounts(name: str, user: str, password: str, network: IPv4Network) -> str:
@@ -40,8 +46,38 @@ def mariadb_accounts(name: str, user: str, password: str, network: IPv4Network) 
     return "\n".join(statements) + "\n"
 
 
+def postgresql_accounts(name: str, user: str, password: str, network: IPv4Network) -> str:
+    """The statements for psql. Which network an account may come from, the server's own list says."""
+    literal = password.replace("'", "''")
+    statements = (
+        "SET standard_conforming_strings = on;",
+        f"SELECT 'CREATE ROLE \"{user}\"' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{user}') \\gexec",  # noqa: S608
+        f"ALTER ROLE \"{user}\" LOGIN PASSWORD '{literal}';",
+        f'SELECT \'CREATE DATABASE "{name}" OWNER "{user}"\' '  # noqa: S608
+        f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}') \\gexec",
+    )
+    return "\n".join(statements) + "\n"
+
+
+def redis_accounts(name: str, user: str, password: str, network: IPv4Network) -> str:
+    """The lines of a configuration: a store has no databases with names, and the user is the default one."""
+    return f"requirepass {json.dumps(password)}\n"
+
+
+REDIS = Engine(
+    rds="redis",
+    port=6379,
+    package="redis-server",
+    data="/var/lib/redis/*",
+    script="redis.sh",
+    accounts=redis_accounts,
+    connections=(),
+)
+
+# In the order of the catalogue's engines: the first of those that a sandbox has is its `database`.
 ENGINES = {
     "mysql": Engine(
+        rds="mysql",
         port=3306,
         package="mariadb-server",
         data="/var/lib/mysql",
@@ -57,6 +93,35 @@ ENGINES = {
         ),
         greets=True,
     ),
+    "postgresql": Engine(
+        rds="postgres",
+        port=5432,
+        package="postgresql",
+        data="/var/lib/postgresql/*",
+        script="postgresql.sh",
+        accounts=postgresql_accounts,
+        connections=(
+            "runuser",
+            "--user=postgres",
+            "--",
+            "psql",
+            "--no-psqlrc",
+            "--tuples-only",
+            "--no-align",
+            "--command",
+            "SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend'",
+        ),
+        # Otherwise it waits for its clients to leave.
+        stop="SIGINT",
+    ),
+    # Debian 12 has no Valkey; its protocol is that of Redis.
+    "valkey": REDIS,
+    "redis": REDIS,
 }
-# The one that sandboxes have.
-ENGINE = ENGINES["mysql"]
+DEFAULT = "mysql"
+
+
+def parts(engines: Iterable[str]) -> dict[str, str]:
+    """The containers of a sandbox that run these engines, each with its engine; there is always a `database`."""
+    wanted = [name for name in ENGINES if name in set(engines)] or [DEFAULT]
+    return {"database" if number == 0 else name: name for number, name in enumerate(wanted)}

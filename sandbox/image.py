@@ -1,4 +1,4 @@
-"""The images: a Debian 12 host with systemd and SSH, and the same with MariaDB."""
+"""The images: a Debian 12 host with systemd and SSH, and the same with a server of databases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from sandbox import runtime
 from sandbox.apt import explain
 from sandbox.console import run, run_logged, say
-from sandbox.engines import ENGINE
+from sandbox.engines import ENGINES, Engine
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, FILES, RUNTIME, SHARED_RUNTIME
 
@@ -30,24 +30,26 @@ REPOSITORY = "localhost/fivepointers-sandbox"
 APT_SETTINGS = re.compile(r"Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowInsecure).*;\Z")
 
 
-def ensure() -> tuple[str, str]:
-    """Build the images unless they are there; returns the names of the host's and the database's."""
+def ensure(engines: Iterable[str]) -> dict[str, str]:
+    """Build the images unless they are there; returns the name of each: `host`, and one for each engine."""
     sources = debian_sources(source_files())
     settings = [line for line in run(["apt-config", "dump"]).stdout.splitlines() if APT_SETTINGS.match(line)]
-    host = f"{REPOSITORY}/host:{key(sources, settings)}"
-    database = f"{REPOSITORY}/database:{key(sources, settings)}"
+    tag = key(sources, settings)
+    host = f"{REPOSITORY}/host:{tag}"
+    images = {"host": host, **{name: f"{REPOSITORY}/{ENGINES[name].package}:{tag}" for name in engines}}
     with runtime.turn(RUNTIME / "image.lock"):
         if not _exists(host):
             with runtime.turn(SHARED_RUNTIME / "shared-image.lock"):
-                archive = SHARED / f"{key(sources, settings)}.tar"
+                archive = SHARED / f"{tag}.tar"
                 if not fresh(archive, time.time()):
                     say("  building the host image (about a minute, once)")
                     _build_host(archive, sources, settings)
                 runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, host)
-        if not _exists(database):
-            say("  building the database image (half a minute, once)")
-            _build_database(host, database)
-    return host, database
+        for name, database in images.items():
+            if name != "host" and not _exists(database):
+                say(f"  building the image of {name} (half a minute, once)")
+                _build_database(host, database, ENGINES[name])
+    return images
 
 
 def fresh(archive: Path, now: float) -> bool:
@@ -57,7 +59,7 @@ def fresh(archive: Path, now: float) -> bool:
 
 def key(sources: Iterable[str], settings: Iterable[str]) -> str:
     """A name for everything that goes into the images."""
-    inputs = [FORMAT, SUITE, PACKAGES, ENGINE.package, platform.machine(), *sources, *settings]
+    inputs = [FORMAT, SUITE, PACKAGES, platform.machine(), *sources, *settings]
     digest = hashlib.sha256("\n".join(inputs).encode())
     for file in ("customize.sh", "python/kept_bytecode.py"):
         digest.update((FILES / file).read_bytes())
@@ -164,10 +166,10 @@ def _build_host(archive: Path, sources: list[str], settings: list[str]) -> None:
     shutil.rmtree(WORK)
 
 
-def _build_database(host: str, image: str) -> None:
+def _build_database(host: str, image: str, engine: Engine) -> None:
     container = "build-database"
     runtime.podman("rm", "--force", "--volumes", container, check=False)
-    script = f"apt-get install --yes --no-install-recommends {ENGINE.package} && apt-get clean && rm -rf {ENGINE.data}"
+    script = f"apt-get install --yes --no-install-recommends {engine.package} && apt-get clean && rm -rf {engine.data}"
     run_logged(
         runtime.command(
             "run", *runtime.PRIVILEGES, "--name", container, "--network", "host",

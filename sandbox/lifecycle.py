@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import yaml
 from sandbox import aws, certificates, cloudwatch_agent, containers, endpoints, image, network, nodejs, plan, runtime
 from sandbox.console import Steps, say
 from sandbox.containers import Container
-from sandbox.engines import ENGINE
+from sandbox.engines import ENGINES, parts
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME, STATE, TOPOLOGIES, VENV, repository_path
 from sandbox.state import State, check_name, others, write
@@ -57,8 +58,9 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisio
         state = State.load(name)
         # A sandbox that is up stays what it is, unless something else is asked for.
         provisioned = provisioned or (state.provisioned and topology_file is None and not bare)
+        state.databases = parts(plan.engines() if topology.engines is None else topology.engines)
         with steps.step("Prepare the container runtime"):
-            images = image.ensure()
+            images = image.ensure(() if bare else state.databases.values())
         with steps.step(f"Start the {'hosts' if bare else 'hosts that are known, the database and the AWS API'}"):
             _address(state, topology, provisioned)
             state.bare, state.provisioned = bare, provisioned
@@ -67,7 +69,7 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisio
         with steps.step("Wait until they answer"):
             containers.wait_for_ssh(state.addresses, state)
             if not bare:
-                _wait_for_database(state)
+                _wait_for_databases(state)
                 aws.wait(_aws_endpoint(state), name)
         instances: dict[str, str] = {}
         if not bare:
@@ -145,9 +147,9 @@ def status(name: str) -> dict[str, Any]:
             "kind": kind,
             "address": address,
             "state": "running" if runs else "stopped" if row["State"] == "running" else row["State"],
-            "answers": runs and _part_answers(kind, address),
+            "answers": runs and _part_answers(state, kind, address),
         }
-    wanted = {*state.addresses, *(() if state.bare else ("database", "aws"))}
+    wanted = {*state.addresses, *(() if state.bare else (*state.databases, "aws"))}
     parts = report["parts"]
     report["missing"] = sorted(wanted - set(parts))
     report["up"] = told.exists() and not report["missing"] and all(part["answers"] for part in parts.values())
@@ -194,7 +196,7 @@ def _part(state: State, offset: int) -> str:
 
 
 def _address_of(state: State, part: str) -> str:
-    fixed = {"aws": network.AWS, "database": network.DATABASE}
+    fixed = {"aws": network.AWS, **{name: network.DATABASE + at for at, name in enumerate(state.databases)}}
     return _part(state, fixed[part]) if part in fixed else state.addresses.get(part, "")
 
 
@@ -202,36 +204,39 @@ def _aws_endpoint(state: State) -> str:
     return aws.endpoint(_part(state, network.AWS))
 
 
-def _start(state: State, topology: Topology, images: tuple[str, str]) -> None:
+def _start(state: State, topology: Topology, images: Mapping[str, str]) -> None:
     """Make what the containers need, and have exactly those run that the state names."""
     state.ensure_keys(state.addresses)
     _write_host_files(state, state.bare)
     if not state.bare:
         _write_certificates(state, topology)
         _write_database_files(state)
-    wanted = _wanted(state, *images)
+    wanted = _wanted(state, images)
     if not containers.settled(wanted, state):
         _forget(state)
         containers.ensure_network(state.name, state.subnet)
         containers.converge(wanted, state)
 
 
-def _wanted(state: State, host_image: str, database_image: str) -> list[Container]:
-    parts = [containers.host(name, address, host_image, state) for name, address in state.addresses.items()]
+def _wanted(state: State, images: Mapping[str, str]) -> list[Container]:
+    hosts = [containers.host(name, address, images["host"], state) for name, address in state.addresses.items()]
     if state.bare:
-        return parts
+        return hosts
     # They take longest to answer, so they start first.
     return [
-        aws.container(_part(state, network.AWS), host_image, state.provisioned),
-        containers.database(_part(state, network.DATABASE), database_image, state, _aws_endpoint(state), aws.REGION),
-        *parts,
+        aws.container(_part(state, network.AWS), images["host"], state.provisioned),
+        *(
+            containers.database(part, _address_of(state, part), images[engine], state, _aws_endpoint(state), aws.REGION)
+            for part, engine in state.databases.items()
+        ),
+        *hosts,
     ]
 
 
 def _write_host_files(state: State, bare: bool) -> None:
     addresses = dict(state.addresses)
     if not bare:
-        addresses |= {part: _address_of(state, part) for part in ("aws", "database")}
+        addresses |= {part: _address_of(state, part) for part in ("aws", *state.databases)}
     # In place: it is mounted into running containers.
     path = state.directory / "etc_hosts"
     path.touch()
@@ -250,34 +255,39 @@ def _write_certificates(state: State, topology: Topology) -> None:
     names = [topology.domain, f"*.{topology.domain}"]
     if certificates.ensure(tls / "ca.pem", tls / "certificate.pem", tls / "key.pem", names, title):
         say(f"  created a certificate for {' and '.join(names)}")
-    database = state.directory / "database"
-    names = ["database", _part(state, network.DATABASE)]
-    certificates.ensure(tls / "ca.pem", database / "certificate.pem", database / "key.pem", names, title)
-    write(database / "ca.pem", (tls / "ca.pem").read_bytes())
+    for part in state.databases:
+        directory = state.directory / part
+        names = [part, _address_of(state, part)]
+        certificates.ensure(tls / "ca.pem", directory / "certificate.pem", directory / "key.pem", names, title)
+        write(directory / "ca.pem", (tls / "ca.pem").read_bytes())
 
 
 def _write_database_files(state: State) -> None:
     subnet = ipaddress.IPv4Network(state.subnet)
-    accounts = ENGINE.accounts(DATABASE_NAME, DATABASE_USER, state.secrets()["database"], subnet)
-    write(state.directory / "database" / "init.sql", accounts, 0o600)
+    for part, engine in state.databases.items():
+        accounts = ENGINES[engine].accounts(DATABASE_NAME, DATABASE_USER, state.secrets()["database"], subnet)
+        write(state.directory / part / "init", accounts, 0o600)
 
 
-def _wait_for_database(state: State) -> None:
-    address = _part(state, network.DATABASE)
+def _wait_for_databases(state: State) -> None:
     until = time.monotonic() + DATABASE_LIMIT
-    while not _greets(address, ENGINE.port, ENGINE.greets):
-        if time.monotonic() > until:
-            raise SandboxError(
-                f"The database at {address}:{ENGINE.port} does not answer within {DATABASE_LIMIT:.0f} s. "
-                f"Its output: python3 -m sandbox podman logs {state.name}.database"
-            )
-        time.sleep(0.2)
+    for part in state.databases:
+        while not _part_answers(state, part, address := _address_of(state, part)):
+            if time.monotonic() > until:
+                raise SandboxError(
+                    f"The {state.databases[part]} at {address} does not answer within {DATABASE_LIMIT:.0f} s. "
+                    f"Its output: python3 -m sandbox podman logs {state.name}.{part}"
+                )
+            time.sleep(0.2)
 
 
-def _part_answers(kind: str, address: str) -> bool:
+def _part_answers(state: State, kind: str, address: str) -> bool:
     if kind == "aws":
         return aws.answers(aws.endpoint(address))
-    return _greets(address, 22) if kind == "host" else _greets(address, ENGINE.port, ENGINE.greets)
+    if kind not in state.databases:
+        return _greets(address, 22)
+    engine = ENGINES[state.databases[kind]]
+    return _greets(address, engine.port, engine.greets)
 
 
 def _greets(address: str, port: int, first: bool = True) -> bool:
@@ -291,7 +301,7 @@ def _greets(address: str, port: int, first: bool = True) -> bool:
 
 
 def _follow(
-    state: State, topology: Topology, account: aws.Account, images: tuple[str, str]
+    state: State, topology: Topology, account: aws.Account, images: Mapping[str, str]
 ) -> tuple[Topology, dict[str, str]]:
     """Have a host run for each instance of the account; returns the topology with them, and the instances' ids.
 
@@ -350,8 +360,12 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         aws_endpoint=None if state.bare else _aws_endpoint(state),
         region=aws.REGION,
         nodejs={} if state.bare else nodejs.archives(),
-        database=None if state.bare else {
-            "host": _part(state, network.DATABASE), "port": ENGINE.port, "name": DATABASE_NAME, "user": DATABASE_USER,
+        databases={} if state.bare else {
+            part: {
+                "engine": engine, "host": _address_of(state, part), "port": ENGINES[engine].port,
+                "name": DATABASE_NAME, "user": DATABASE_USER,
+            }
+            for part, engine in state.databases.items()
         },
     )  # fmt: skip
     if not state.bare:

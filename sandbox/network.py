@@ -16,6 +16,7 @@ PREFIX = 24
 
 # Offsets in the subnet. .1 is the bridge on the machine.
 AWS = 2
+# The databases and stores follow.
 DATABASE = 3
 FIRST_HOST = 11
 

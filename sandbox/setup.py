@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import image, nodejs, runtime, tools
+from sandbox import image, nodejs, plan, runtime, tools
 from sandbox.apt import explain
 from sandbox.console import Steps, run, run_logged, say
+from sandbox.engines import parts
 from sandbox.errors import SandboxError
 from sandbox.paths import BYTECODE, CACHE, FILES, REPO, VENV, repository_path
 from sandbox.state import write
@@ -68,7 +69,7 @@ def _unpack_packages(tests: bool, images: bool) -> None:
     """Make what consists of Debian's packages."""
     if images:
         with runtime.session(last=True):
-            image.ensure()
+            image.ensure(parts(plan.engines()).values())
     if tests:
         tools.ensure_servers()
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.console import run
+from sandbox.engines import ENGINES, parts
 from sandbox.errors import SandboxError
 from sandbox.paths import DEFAULT_NAME, STATE, state_dir
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 # Directories of the default sandbox, next to which the others have theirs.
-TAKEN_NAMES = ("database", "hosts", "tls")
+TAKEN_NAMES = ("database", "hosts", "tls", *ENGINES)
 
 
 def check_name(name: str) -> None:
@@ -59,6 +60,8 @@ class State:
     # Whether its hosts are those that provision.yml made in its account.
     provisioned: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
+    # The engine of each container that runs one, by the container's name.
+    databases: dict[str, str] = field(default_factory=lambda: parts(()))
 
     @classmethod
     def load(cls, name: str) -> State:
@@ -71,6 +74,7 @@ class State:
             state.identity, state.subnet = data["identity"], data["subnet"]
             state.bare, state.addresses = data["bare"], data["addresses"]
             state.provisioned = data.get("provisioned", False)
+            state.databases = data.get("databases", state.databases)
         return state
 
     def save(self) -> None:
@@ -78,6 +82,7 @@ class State:
         self.identity = self.identity or secrets.token_hex(6)
         data: dict[str, Any] = {"name": self.name, "identity": self.identity, "subnet": self.subnet}
         data |= {"bare": self.bare, "provisioned": self.provisioned, "addresses": self.addresses}
+        data["databases"] = self.databases
         write(self.directory / "instance.json", json.dumps(data, indent=2) + "\n")
 
     @property

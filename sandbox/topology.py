@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sandbox.engines import ENGINES
 from sandbox.errors import SandboxError
 
-KEYS = ("environment", "domain", "subnet", "hosts")
+KEYS = ("environment", "domain", "subnet", "engines", "hosts")
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 # Names that the sandbox's own containers have on the network.
-RESERVED = ("aws", "database", "localhost")
+RESERVED = ("aws", "database", "localhost", *ENGINES)
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class Host:
 
 @dataclass(frozen=True)
 class Topology:
-    """A checked topology file."""
+    """A checked topology file. engines: of its databases; None for those of the catalogue."""
 
     environment: str
     domain: str
     hosts: tuple[Host, ...]
     subnet: ipaddress.IPv4Network | None = None
+    engines: tuple[str, ...] | None = None
 
 
 def parse(data: Any, origin: str, name: str) -> Topology:
@@ -49,11 +51,14 @@ def parse(data: Any, origin: str, name: str) -> Topology:
     domain = _domain(data.get("domain", f"{environment}.test"), mistakes)
     subnet = _subnet(data.get("subnet"), mistakes)
     hosts = _hosts(data.get("hosts"), mistakes)
+    engines = data.get("engines")
+    if engines is not None and (not isinstance(engines, list) or not all(item in list(ENGINES) for item in engines)):
+        mistakes.append(f"engines: {engines!r} is not a list of engines; use some of {', '.join(ENGINES)}.")
     if subnet and len(hosts) > subnet.num_addresses - 16:
         mistakes.append(f"subnet: {subnet} has no room for {len(hosts)} hosts; use a larger one.")
     if mistakes:
         raise SandboxError("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
-    return Topology(environment, domain, hosts, subnet)
+    return Topology(environment, domain, hosts, subnet, None if engines is None else tuple(engines))
 
 
 def _label(value: Any, key: str, mistakes: list[str]) -> str:

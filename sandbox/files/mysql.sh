@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs MariaDB in the database's container. Accounts come from /etc/sandbox/init.sql at each start.
+# Runs MariaDB in the database's container. Accounts come from /etc/sandbox/init at each start.
 set -eu
 data=/var/lib/mysql
 run=/run/mysqld
@@ -13,13 +13,13 @@ if [ ! -d "$data" ]; then
   mv "$data.new" "$data"
 fi
 
-install -o mysql -g mysql -m 0400 /etc/sandbox/init.sql "$run/init.sql"
+install -o mysql -g mysql -m 0400 /etc/sandbox/init "$run/init.sql"
 for part in ca certificate key; do
   install -o mysql -g mysql -m 0400 "/etc/sandbox/$part.pem" "$run/$part.pem"
 done
 
 # What RDS tells CloudWatch of a database, a stand-in tells.
-PYTHONPATH=/opt python3 -m sandbox.rds_metrics "$AWS_ENDPOINT_URL" "$AWS_REGION" &
+PYTHONPATH=/opt python3 -m sandbox.rds_metrics "$AWS_ENDPOINT_URL" "$AWS_REGION" mysql &
 
 exec mariadbd --no-defaults --user=mysql --datadir="$data" --socket="$run/mysqld.sock" \
   --bind-address=0.0.0.0 --skip-name-resolve --max-connections="${MAX_CONNECTIONS:-150}" \

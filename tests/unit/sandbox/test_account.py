@@ -17,7 +17,7 @@ from sandbox.paths import TOPOLOGIES
 from sandbox.state import State
 
 SECRETS = {"aws_access_key_id": "SANDBOX123", "aws_secret_access_key": "unusual-secret-1"}
-IMAGES = ("host", "database")
+IMAGES = {"host": "host", "mysql": "database"}
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandbox import endpoints
-from sandbox.engines import ENGINE
+from sandbox.engines import ENGINES, parts
 from sandbox.topology import parse
 
 TOPOLOGY = parse(
@@ -34,7 +34,7 @@ def told() -> dict[str, Any]:
         aws_endpoint="http://10.80.0.2:5000",
         region="ap-northeast-2",
         nodejs={},
-        database={"host": "10.80.0.3", "port": 3306, "name": "app", "user": "app"},
+        databases={"database": {"engine": "mysql", "host": "10.80.0.3", "port": 3306, "name": "app", "user": "app"}},
     )
 
 
@@ -89,7 +89,20 @@ def test_every_host_knows_the_others_by_name() -> None:
 
 
 def test_the_database_account_comes_from_the_sandbox_only_and_quotes_its_password() -> None:
-    sql = ENGINE.accounts("app", "app", "a'b\\c", IPv4Network("10.80.0.0/24"))
+    sql = ENGINES["mysql"].accounts("app", "app", "a'b\\c", IPv4Network("10.80.0.0/24"))
     assert "'app'@'10.80.0.0/255.255.255.0' IDENTIFIED BY 'a\\'b\\\\c';" in sql
     assert "'%'" not in sql
     assert all(line.endswith(";") for line in sql.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("engines", "wanted"),
+    [
+        ([], {"database": "mysql"}),
+        (["postgresql"], {"database": "postgresql"}),
+        (["valkey", "postgresql", "mysql"], {"database": "mysql", "postgresql": "postgresql", "valkey": "valkey"}),
+        (["sqlite"], {"database": "mysql"}),
+    ],
+)
+def test_only_the_servers_that_a_catalogue_asks_for_run(engines: list[str], wanted: dict[str, str]) -> None:
+    assert parts(engines) == wanted
