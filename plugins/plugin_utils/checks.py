@@ -42,6 +42,10 @@ MOST_ACME_EDGES = 5
 # More public addresses than this are no load balancer's: a /8 of IPv4, and a /24 of IPv6.
 MOST_TRUSTED = {4: 1 << 24, 6: 1 << 104}
 SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:password|passwd|secret|secret_key|private_key|access_key)$")
+CA_FIX = (
+    "the path of a PEM file on the controller, for RDS that of "
+    "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem."
+)
 PUBLIC_VARIABLE = re.compile(r"(?:NEXT_PUBLIC|VITE|PUBLIC)_")
 
 
@@ -149,7 +153,10 @@ def check_databases(report: Report, model: Model) -> None:
         if name not in model.environment["databases"]:
             problem = f"the environment has no settings for the database '{name}'"
             report.add(f"{root}.{name}", None, problem, "Add {host, name, user, password, max_connections}.")
-    for name in model.environment["databases"]:
+    for name, access in model.environment["databases"].items():
+        if access["tls"] and not model.environment["database_ca"]:
+            problem = "nothing says which authorities sign the certificates of databases"
+            report.add(f"{root}.{name}.tls", True, problem, f"Set platform_environment.database_ca: {CA_FIX}")
         if name not in model.databases:
             fix = f"Add it under databases, or correct the name.{report.suggest(name, model.databases)}"
             report.add(f"{root}.{name}", name, f"the catalogue has no database '{name}'", fix)

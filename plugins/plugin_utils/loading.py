@@ -75,6 +75,9 @@ def _complete(model: Model) -> None:
     for name, access in model.environment["databases"].items():
         if access["port"] is None and name in model.databases:
             access["port"] = model.databases[name]["port"]
+        access["reader"] = access["reader"] or access["host"]
+        if access["tls"] is None:
+            access["tls"] = bool(model.environment["database_ca"])
     for service in model.services.values():
         if not any(name in model.databases for name in service["needs"]):
             service["pool"] = None

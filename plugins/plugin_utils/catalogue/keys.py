@@ -173,6 +173,7 @@ SERVICE_KEYS: dict[str, Key] = {
 DATABASE_KEYS: dict[str, Key] = {
     "engine": Key(choice(tuple(ENGINES), "a known engine"), DEFAULT),
     "port": Key(integer(1, 65535)),
+    "driver": Key(text(None, "the name of a driver")),
 }
 
 STEP_KEYS: dict[str, Key] = {
@@ -227,7 +228,7 @@ TLS_KEYS: dict[str, Key] = {
 }
 
 ACCESS_KEYS: dict[str, Key] = {
-    "host": Key(text(r"[A-Za-z0-9.-]+", "a host name or address"), required=True, hint="Add the database's address."),
+    "host": Key(values.server, required=True, hint="Add the database's address."),
     "port": Key(integer(1, 65535)),
     "name": Key(text(r"[^\s`'\"/]+", "the name of a schema"), required=True, hint="Add the name of the schema."),
     "user": Key(text(r"[^\s`'\"]+", "the name of a user"), required=True, hint="Add the user that services log in as."),
@@ -237,6 +238,8 @@ ACCESS_KEYS: dict[str, Key] = {
         hint="Add a reference, such as {secretsmanager: fivepointers/production/database}.",
     ),
     "max_connections": Key(integer(1, 1000000), required=True),
+    "reader": Key(optional(values.server)),
+    "tls": Key(optional(boolean)),
 }
 
 
@@ -313,6 +316,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     ),
     "cors": Key(keys(CORS_KEYS, "a mapping such as {extra_origins: []}")),
     "databases": Key(any_mapping, {}),
+    "database_ca": Key(optional(values.pem_file)),
     "secrets": Key(table(values.secret_name, values.secret, "a mapping of names to references"), {}),
     "services": Key(any_mapping, {}),
     "front_door": Key(optional(values.address)),

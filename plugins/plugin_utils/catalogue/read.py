@@ -25,7 +25,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     refuse_type,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES, Engine
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.keys import (
     ACCESS_KEYS,
     BUILD_KEYS,
@@ -98,11 +98,21 @@ def _read_databases(report: Report, raw: Mapping[str, Any]) -> dict[str, dict[st
         path = f"databases.{name}"
         values.name(report, path, name)
         check = keys(DATABASE_KEYS, f"a mapping such as {{engine: {DEFAULT}}}")
-        database = check(report, path, {} if entry is None else entry) or {"engine": None, "port": None}
-        if database["port"] is None and database["engine"]:
-            database["port"] = ENGINES[database["engine"]].port
+        database = check(report, path, {} if entry is None else entry) or dict.fromkeys(DATABASE_KEYS)
+        if database["engine"]:
+            _apply_engine(report, path, database, ENGINES[database["engine"]])
         databases[name] = database
     return databases
+
+
+def _apply_engine(report: Report, path: str, database: dict[str, Any], engine: Engine) -> None:
+    """Apply the engine's defaults, and require that it has the driver."""
+    database["port"] = database["port"] or engine.port
+    database["driver"] = driver = database["driver"] or next(iter(engine.drivers))
+    if driver not in engine.drivers:
+        fix = f"Write one of: {listed(engine.drivers)}. For another one, use ${{….ca_file}} in its own configuration."
+        report.add(f"{path}.driver", driver, f"{engine.title} has no driver of this name", fix)
+        database["driver"] = None
 
 
 def _read_hosts(report: Report, hosts: Any) -> dict[str, dict[str, Any]]:

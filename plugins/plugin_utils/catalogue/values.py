@@ -51,6 +51,7 @@ rate = text(r"[1-9]\d{0,5}/[sm]", "requests per second or minute, such as 5/s or
 line = text(r"[^\x00-\x1f\x7f]+", "one line of text")
 folder = text(r"[^\x00-\x1f\x7f]+", "a folder relative to the catalogue file")
 pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller")
+server = text(r"[A-Za-z0-9.-]+", "a host name or address")
 email = text(r"[^\s@]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", "an e-mail address")
 acme_directory = text(r"https://[^\s\x00-\x1f\x7f]+", "the https address of an ACME directory")
 html_file = text(r"[^\x00-\x1f\x7f]+", "the path of an HTML file on the controller")

@@ -13,7 +13,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.mo
 
 def notices(model: Model) -> list[str]:
     """Return one line for each thing to know; none contains a secret."""
-    return [*_rotated(model), *_addresses(model)]
+    return [*_rotated(model), *_unverified(model), *_addresses(model)]
 
 
 def _addresses(model: Model) -> Iterator[str]:
@@ -43,3 +43,13 @@ def _rotated(model: Model) -> Iterator[str]:
                 "connections are refused. Let the services log in as a database user of their own "
                 "(docs/aws.md, Secrets that are rotated)."
             )
+
+
+def _unverified(model: Model) -> Iterator[str]:
+    """RDS accepts connections with TLS only, and clients know its authorities from a file."""
+    made = [name for name in model.databases if not model.environment["databases"][name]["tls"]]
+    if model.environment["aws"] is not None and made:
+        yield (
+            f"platform_environment.database_ca is not set: {', '.join(made)} accept connections with TLS only, and "
+            "the services cannot verify the certificates (docs/aws.md, Databases)."
+        )

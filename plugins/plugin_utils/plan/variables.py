@@ -16,7 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     parse,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES, Driver
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import variable_name
@@ -32,7 +32,11 @@ STATSD_ADDRESS = ("127.0.0.1", 8125)
 
 SERVICE_FACTS = ("url", "host", "internal_url")
 
-DATABASE_FACTS = ("host", "port", "name", "user", "password", "url")
+DATABASE_FACTS = ("host", "port", "name", "user", "password", "url", "reader_host", "reader_url", "ca_file")
+# Of these, what holds the password.
+ADDRESSES = {"url": "host", "reader_url": "reader"}
+# Where each host has the authorities that sign the certificates of databases.
+DATABASE_CA_FILE = "/etc/fivepointers-database-ca.pem"
 
 ENVIRONMENT_FACTS = ("name", "domain", "region")
 
@@ -61,7 +65,7 @@ def template_of(model: Model, service: str, item: Placeholder) -> str:
         return _environment_secret(model, item, tail)
     if item.name in SLOT_PORT:
         return str(Placeholder("self.port", item.encoded))
-    if head in model.databases and tail in ("password", "url"):
+    if head in model.databases and tail in ("password", *ADDRESSES):
         _require_need(model, service, head)
         return _database_secret(model, head, item, tail)
     value = _known_value(model, service, item)
@@ -97,12 +101,23 @@ def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> s
     if tail == "password":
         return str(Placeholder(secret, item.encoded))
     if item.encoded:
-        raise UnknownFactError("a complete URL cannot be percent-encoded", "Write ${%s.url}." % name)
+        raise UnknownFactError("a complete URL cannot be percent-encoded", "Write ${%s.%s}." % (name, tail))
     access = {key: value or "" for key, value in model.environment["databases"].get(name, {}).items()}
     user, schema = (escape(encode(access.get(key, ""))) for key in ("user", "name"))
     password = Placeholder(secret, encoded=True)
     engine = ENGINES.get(model.databases[name]["engine"])
-    return f"{engine.scheme if engine else ''}://{user}:{password}@{access.get('host')}:{access.get('port')}/{schema}"
+    place = f"{user}:{password}@{access.get(ADDRESSES[tail])}:{access.get('port')}/{schema}"
+    driver = _verifies(model, name)
+    options = "?" + driver.options.format(ca=DATABASE_CA_FILE) if driver else ""
+    return f"{engine.scheme if engine else ''}://{place}{options}"
+
+
+def _verifies(model: Model, name: str) -> Driver | None:
+    """Return the driver of a database whose certificate is verified; otherwise None."""
+    database = model.databases[name]
+    if database["driver"] and (model.environment["databases"].get(name) or {}).get("tls"):
+        return ENGINES[database["engine"]].drivers[database["driver"]]
+    return None
 
 
 def _require_need(model: Model, service: str, other: str) -> None:
@@ -130,8 +145,18 @@ def _known_value(model: Model, service: str, item: Placeholder) -> str:
         return _service_value(model, head, tail)
     if head in model.databases and tail in DATABASE_FACTS:
         _require_need(model, service, head)
+        if tail == "ca_file":
+            return _ca_file(model)
+        tail = "reader" if tail == "reader_host" else tail
         return str(model.environment["databases"].get(head, {}).get(tail) or "")
     raise _nonsense(model, item, head)
+
+
+def _ca_file(model: Model) -> str:
+    if not model.environment["database_ca"]:
+        fix = "Add platform_environment.database_ca, the path of a PEM file on the controller."
+        raise UnknownFactError("the environment has no file with the authorities of its databases", fix)
+    return DATABASE_CA_FILE
 
 
 def _nonsense(model: Model, item: Placeholder, head: str) -> UnknownFactError:
@@ -159,10 +184,19 @@ def _service_value(model: Model, name: str, fact: str) -> str:
 
 
 def resolve(model: Model, service: str, template: str) -> str:
-    """Return a template of the catalogue with all known values filled in."""
-    return "".join(
-        escape(part) if isinstance(part, str) else template_of(model, service, part) for part in parse(template)
-    )
+    """Return a template of the catalogue with all known values filled in.
+
+    Options that follow an address, as in ${database.url}?schema=public, are added to those that it has.
+    """
+    found = ""
+    for part in parse(template):
+        if not isinstance(part, str):
+            found += template_of(model, service, part)
+        elif part.startswith("?") and "?" in found:
+            found += escape("&" + part[1:])
+        else:
+            found += escape(part)
+    return found
 
 
 def own_environment(model: Model, name: str) -> dict[str, str]:
@@ -191,6 +225,11 @@ def own_environment(model: Model, name: str) -> dict[str, str]:
     if model.environment["sentry"]:
         variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
         variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])
+    if any(
+        driver and driver.node
+        for driver in (_verifies(model, need) for need in service["needs"] if need in model.databases)
+    ):
+        variables["NODE_EXTRA_CA_CERTS"] = DATABASE_CA_FILE
     if service["statsd"]:
         variables.update({"STATSD_HOST": STATSD_ADDRESS[0], "STATSD_PORT": str(STATSD_ADDRESS[1])})
     if kind.websocket:
@@ -214,6 +253,11 @@ def needs_environment(model: Model, name: str, other: str) -> dict[str, str]:
         for fact in ("host", "port", "name", "user", "password"):
             variables[f"{prefix}_{fact.upper()}"] = resolve(model, name, f"${{{other}.{fact}}}")
         variables[prefix + "_POOL_SIZE"] = str(model.services[name]["pool"])
+        access = model.environment["databases"].get(other) or {}
+        if access.get("tls"):
+            variables[prefix + "_CA_FILE"] = DATABASE_CA_FILE
+        if access.get("reader") != access.get("host"):
+            variables[prefix + "_READER_HOST"] = escape(access["reader"])
     return variables
 
 

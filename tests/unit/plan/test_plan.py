@@ -392,6 +392,64 @@ def test_a_database_of_another_engine_has_its_port_and_scheme(stack: Any) -> Non
     assert variables["DATABASE_URL"] == address
 
 
+CA_FILE = "/etc/fivepointers-database-ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("engine", "driver", "options"),
+    [
+        ("mysql", None, "ssl=%7B%22rejectUnauthorized%22%3Atrue%2C%22verifyIdentity%22%3Atrue%7D"),
+        ("mysql", "prisma", f"sslaccept=strict&sslcert={CA_FILE}"),
+        ("postgresql", None, f"sslmode=verify-full&sslrootcert={CA_FILE}"),
+        ("postgresql", "prisma", f"sslmode=require&sslaccept=strict&sslcert={CA_FILE}"),
+    ],
+)
+def test_an_address_says_how_its_driver_verifies_the_server(
+    stack: Any, engine: str, driver: str | None, options: str
+) -> None:
+    stack.set("e.database_ca", "rds.pem").set("c.databases.database", {"engine": engine})
+    if driver:
+        stack.set("c.databases.database.driver", driver)
+    stack.set("c.services.api.environment", {"A": "${database.url}", "B": "${database.url}?a=$$b", "C": "x?"})
+    variables = stack.plan()["services"]["api"]["environment"]
+    assert variables["A"].endswith(f"/app?{options}")
+    # Options of the catalogue follow those of the driver.
+    assert variables["B"] == variables["A"] + "&a=$$b"
+    assert variables["C"] == "x?"
+    assert variables["DATABASE_CA_FILE"] == CA_FILE
+    # It cannot be given a file in an address, so Node.js itself gets it.
+    assert variables.get("NODE_EXTRA_CA_CERTS") == (CA_FILE if (engine, driver) == ("mysql", None) else None)
+
+
+def test_a_database_without_tls_beside_others(stack: Any) -> None:
+    stack.set("e.database_ca", "rds.pem").set("e.databases.database.tls", False)
+    variables = stack.plan()["services"]["api"]["environment"]
+    assert "?" not in variables["DATABASE_URL"]
+    assert not {"DATABASE_CA_FILE", "NODE_EXTRA_CA_CERTS"} & set(variables)
+
+
+def test_readers_of_a_database(stack: Any) -> None:
+    stack.set("c.services.api.environment", {"R": "${database.reader_url}", "H": "${database.reader_host}"})
+    variables = stack.plan()["services"]["api"]["environment"]
+    assert variables["H"] == variables["DATABASE_HOST"] == "db.internal"
+    assert "DATABASE_READER_HOST" not in variables
+    stack.set("e.databases.database.reader", "ro.internal")
+    variables = stack.plan()["services"]["api"]["environment"]
+    assert variables["DATABASE_READER_HOST"] == variables["H"] == "ro.internal"
+    assert variables["R"] == "mysql://app:${secret.database.password|url}@ro.internal:3306/app"
+
+
+def test_several_databases_of_one_service(stack: Any) -> None:
+    stack.set("c.databases.events", {"engine": "postgresql"}).set("c.services.api.needs", ["database", "events"])
+    stack.set("e.databases.events", {**stack.environment["databases"]["database"], "max_connections": 90})
+    stack.set("e.database_ca", "rds.pem")
+    plan = stack.plan()
+    variables = plan["services"]["api"]["environment"]
+    assert (variables["DATABASE_PORT"], variables["EVENTS_PORT"]) == ("3306", "5432")
+    assert variables["DATABASE_CA_FILE"] == variables["EVENTS_CA_FILE"] == CA_FILE
+    assert {name: budget["allowed"] for name, budget in plan["budget"].items()} == {"database": 120, "events": 72}
+
+
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:
     stack.set("c.services.frontend.csp", {"img-src": "https://cdn.test"})
     stack.set("c.services.frontend.csp_report_only", True)

@@ -98,6 +98,24 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("not supported",),
     ),
     "unknown engine": ({"c.databases.database.engine": "mysqll"}, "databases.database.engine", "mysqll", ("mysql",)),
+    "driver of another engine": (
+        {"c.databases.database.driver": "pg"},
+        "databases.database.driver",
+        "pg",
+        ("MySQL has no driver", "mysql2, prisma", "ca_file"),
+    ),
+    "TLS without an authority": (
+        {"e.databases.database.tls": True},
+        "platform_environment.databases.database.tls",
+        "true",
+        ("which authorities", "platform_environment.database_ca", "global-bundle.pem"),
+    ),
+    "file of an authority that is not set": (
+        {f"{API}.environment": {"CA": "${database.ca_file}"}},
+        "services.api.environment.CA",
+        "${database.ca_file}",
+        ("no file with the authorities", "platform_environment.database_ca"),
+    ),
     # needs
     "unknown need": ({f"{FRONTEND}.needs": ["apis"]}, "services.frontend.needs", "apis", ("'frontend'", "'api'?")),
     "need on itself": ({f"{API}.needs": ["api", "database"]}, "services.api.needs", "api", ("needs itself",)),

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import mysql, postgresql
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Engine
 
 ENGINES: dict[str, Engine] = {module.ENGINE.name: module.ENGINE for module in (mysql, postgresql)}
 DEFAULT = next(iter(ENGINES))
 
-__all__ = ["DEFAULT", "ENGINES", "Engine"]
+__all__ = ["DEFAULT", "ENGINES", "Driver", "Engine"]

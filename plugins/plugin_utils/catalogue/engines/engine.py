@@ -10,6 +10,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Driver:
+    """How an application's driver is told to verify the server's certificate.
+
+    options: the query of the URL; {ca} is the file with the authorities on the host.
+    node: the driver cannot be given that file, so Node.js itself has to trust these authorities.
+    """
+
+    options: str
+    node: bool = False
+
+
+@dataclass(frozen=True)
 class Engine:
     """How databases of one engine are addressed, created on RDS, checked, and opened by a person.
 
@@ -17,6 +29,7 @@ class Engine:
     title: its display name.
     port: the default port.
     scheme: the scheme of the URL that applications get, such as scheme://user:password@host:port/name.
+    drivers: by name; the first is the default.
     rds: its name on RDS, with which the families of parameter groups begin.
     version: the default version of created instances; its first `family_parts` numbers name the family of parameter
     groups on RDS.
@@ -34,6 +47,7 @@ class Engine:
     title: str
     port: int
     scheme: str
+    drivers: Mapping[str, Driver]
     rds: str
     version: str
     family_parts: int

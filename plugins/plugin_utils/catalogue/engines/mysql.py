@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Engine
 
 ENGINE = Engine(
     name="mysql",
     title="MySQL",
     port=3306,
     scheme="mysql",
+    drivers={
+        # In JSON: {"rejectUnauthorized":true,"verifyIdentity":true}
+        "mysql2": Driver("ssl=%7B%22rejectUnauthorized%22%3Atrue%2C%22verifyIdentity%22%3Atrue%7D", node=True),
+        "prisma": Driver("sslaccept=strict&sslcert={ca}"),
+    },
     rds="mysql",
     version="8.4",
     family_parts=2,

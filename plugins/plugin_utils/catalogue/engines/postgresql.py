@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Engine
 
 ENGINE = Engine(
     name="postgresql",
     title="PostgreSQL",
     port=5432,
     scheme="postgresql",
+    drivers={
+        # That of libpq as well.
+        "pg": Driver("sslmode=verify-full&sslrootcert={ca}"),
+        "prisma": Driver("sslmode=require&sslaccept=strict&sslcert={ca}"),
+    },
     rds="postgres",
     version="17",
     family_parts=1,
