@@ -60,6 +60,11 @@ def place(service: Mapping[str, Any], key: str) -> str:
     return relocate(f"{service['path']}.{key}", service["path"], service["moved"])
 
 
+def noun_of(model: Model, server: str) -> str:
+    """Return what a database or a store is called."""
+    return "database" if server in model.databases else "store"
+
+
 def tags(model: Model, service: str = "") -> str:
     """Return the tags that the inventory looks for."""
     found = f"Platform=fivepointers, Environment={model.environment['name'] or '<name>'}"
@@ -144,22 +149,30 @@ def check_origins(report: Report, model: Model) -> None:
             )
 
 
-def check_databases(report: Report, model: Model) -> None:
-    """The environment has settings for every database of the catalogue, and for no other."""
-    root = "platform_environment.databases"
-    for name in model.databases:
-        if name in model.services:
-            report.add(f"databases.{name}", name, "a service has the same name", "Rename one of them.")
-        if name not in model.environment["databases"]:
-            problem = f"the environment has no settings for the database '{name}'"
-            report.add(f"{root}.{name}", None, problem, "Add {host, name, user, password, max_connections}.")
+def check_servers(report: Report, model: Model) -> None:
+    """The environment has settings for every database and store of the catalogue, and for no other."""
+    needed = "{host, name, user, password, max_connections}"
+    for section, noun, wanted in (("databases", "database", needed), ("stores", "store", "{host, password}")):
+        root = f"platform_environment.{section}"
+        known, stated = getattr(model, section), model.environment[section]
+        for name, server in known.items():
+            if name in model.services:
+                report.add(f"{section}.{name}", name, "a service has the same name", "Rename one of them.")
+            if section == "stores" and name in model.databases:
+                report.add(f"{section}.{name}", name, "a database has the same name", "Rename one of them.")
+            # One whose engine is wrong may have to move to the other section first.
+            if name not in stated and server["engine"]:
+                problem = f"the environment has no settings for the {noun} '{name}'"
+                report.add(f"{root}.{name}", None, problem, f"Add {wanted}.")
+        for name in stated:
+            if name not in known:
+                fix = f"Add it under {section}, or correct the name.{report.suggest(name, known)}"
+                report.add(f"{root}.{name}", name, f"the catalogue has no {noun} '{name}'", fix)
     for name, access in model.environment["databases"].items():
         if access["tls"] and not model.environment["database_ca"]:
             problem = "nothing says which authorities sign the certificates of databases"
-            report.add(f"{root}.{name}.tls", True, problem, f"Set platform_environment.database_ca: {CA_FIX}")
-        if name not in model.databases:
-            fix = f"Add it under databases, or correct the name.{report.suggest(name, model.databases)}"
-            report.add(f"{root}.{name}", name, f"the catalogue has no database '{name}'", fix)
+            path = f"platform_environment.databases.{name}.tls"
+            report.add(path, True, problem, f"Set platform_environment.database_ca: {CA_FIX}")
 
 
 def check_node(report: Report, model: Model) -> None:
@@ -182,20 +195,20 @@ def check_node(report: Report, model: Model) -> None:
 
 def check_needs(report: Report, model: Model) -> None:
     """Every need exists, and needs form no cycle."""
-    options = [*model.services, *model.databases]
+    options = [*model.services, *model.servers]
     for name, service in model.services.items():
         path = place(service, "needs")
         files_only = service["kind"] is not None and not model.is_process(name)
         for other in service["needs"]:
             if other == name:
                 report.add(path, other, f"'{name}' needs itself", f"Remove '{name}' from its needs.")
-            elif other not in model.services and other not in model.databases:
-                problem = f"'{name}' needs '{other}', which is neither a service nor a database"
+            elif other not in model.services and other not in model.servers:
+                problem = f"'{name}' needs '{other}', which is neither a service, a database nor a store"
                 fix = f"Add '{other}' to the catalogue, or correct the name.{report.suggest(other, options)}"
                 report.add(path, other, problem, fix)
-            elif other in model.databases and files_only:
+            elif other in model.servers and files_only:
                 fix = f"Remove it, and let '{name}' need the service that serves the data."
-                report.add(path, other, "code in a browser cannot reach a database", fix)
+                report.add(path, other, f"code in a browser cannot reach a {noun_of(model, other)}", fix)
             elif other in model.services and not model.listens(other):
                 fix = f"Remove it: '{name}' and '{other}' can only meet in a database or a queue."
                 report.add(path, other, f"'{other}' listens on nothing, so nothing can call it", fix)
@@ -526,7 +539,7 @@ CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_tls,
     check_artifacts,
     check_origins,
-    check_databases,
+    check_servers,
     check_node,
     check_needs,
     check_writers,

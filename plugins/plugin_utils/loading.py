@@ -78,6 +78,9 @@ def _complete(model: Model) -> None:
         access["reader"] = access["reader"] or access["host"]
         if access["tls"] is None:
             access["tls"] = bool(model.environment["database_ca"])
+    for name, access in model.environment["stores"].items():
+        if access["port"] is None and name in model.stores:
+            access["port"] = model.stores[name]["port"]
     for service in model.services.values():
         if not any(name in model.databases for name in service["needs"]):
             service["pool"] = None

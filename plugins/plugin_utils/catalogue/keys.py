@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
+    Check,
     Key,
     Report,
     any_mapping,
@@ -24,7 +26,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     unless_off,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import (
+    DEFAULT,
+    ENGINES,
+    SERVERS,
+    STORES,
+)
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.headers import HEADER_KEYS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
@@ -170,10 +177,32 @@ SERVICE_KEYS: dict[str, Key] = {
     "aws": Key(boolean, False),
 }
 
+
+def engine(known: Mapping[str, Any]) -> Check:
+    """One of several engines; one that belongs into the other section is told so."""
+    inner = choice(tuple(known), "a known engine")
+
+    def check(report: Report, path: str, value: Any) -> str | None:
+        if isinstance(value, str) and value in SERVERS and value not in known:
+            section, name = SERVERS[value].section, path.split(".")[-2]
+            problem = f"{SERVERS[value].title} belongs into the section '{section}'"
+            fix = f"Write it there, in the catalogue ({section}: {{{name}: {{engine: {value}}}}}) and the environment."
+            report.add(path, value, problem, fix)
+            return None
+        return inner(report, path, value)
+
+    return check
+
+
 DATABASE_KEYS: dict[str, Key] = {
-    "engine": Key(choice(tuple(ENGINES), "a known engine"), DEFAULT),
+    "engine": Key(engine(ENGINES), DEFAULT),
     "port": Key(integer(1, 65535)),
     "driver": Key(text(None, "the name of a driver")),
+}
+
+STORE_KEYS: dict[str, Key] = {
+    "engine": Key(engine(STORES), next(iter(STORES))),
+    "port": Key(integer(1, 65535)),
 }
 
 STEP_KEYS: dict[str, Key] = {
@@ -210,6 +239,7 @@ JOURNEY_KEYS: dict[str, Key] = {
 CATALOGUE_KEYS: dict[str, Key] = {
     "services": Key(any_mapping, {}, required=True, hint="Add services: a mapping of names to services."),
     "databases": Key(any_mapping, {}),
+    "stores": Key(any_mapping, {}),
     "journeys": Key(items(keys(JOURNEY_KEYS, "a mapping with name and steps"), "a list of journeys"), []),
 }
 
@@ -240,6 +270,14 @@ ACCESS_KEYS: dict[str, Key] = {
     "max_connections": Key(integer(1, 1000000), required=True),
     "reader": Key(optional(values.server)),
     "tls": Key(optional(boolean)),
+}
+
+STORE_ACCESS_KEYS: dict[str, Key] = {
+    "host": Key(values.server, required=True, hint="Add the store's address."),
+    "port": Key(integer(1, 65535)),
+    "user": Key(optional(text(r"[^\s`'\"]+", "the name of a user"))),
+    "password": Key(optional(values.secret)),
+    "tls": Key(boolean, True),
 }
 
 
@@ -316,6 +354,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
     ),
     "cors": Key(keys(CORS_KEYS, "a mapping such as {extra_origins: []}")),
     "databases": Key(any_mapping, {}),
+    "stores": Key(any_mapping, {}),
     "database_ca": Key(optional(values.pem_file)),
     "secrets": Key(table(values.secret_name, values.secret, "a mapping of names to references"), {}),
     "services": Key(any_mapping, {}),

@@ -18,10 +18,21 @@ class Model:
     environment: dict[str, Any]
     services: dict[str, dict[str, Any]]
     databases: dict[str, dict[str, Any]]
+    stores: dict[str, dict[str, Any]]
     journeys: list[dict[str, Any]]
     hosts: dict[str, dict[str, Any]] | None
     origins: dict[str, list[str]] = field(default_factory=dict)
     placement: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """Return the databases and stores."""
+        return {**self.databases, **self.stores}
+
+    @property
+    def access(self) -> dict[str, dict[str, Any]]:
+        """Return what the environment says of databases and stores."""
+        return {**self.environment["databases"], **self.environment["stores"]}
 
     def is_process(self, name: str) -> bool:
         """Whether the service runs under Node.js."""

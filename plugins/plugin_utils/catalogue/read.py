@@ -25,7 +25,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     refuse_type,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, ENGINES, Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT, SERVERS, Server
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.keys import (
     ACCESS_KEYS,
     BUILD_KEYS,
@@ -38,6 +38,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ke
     OVERRIDABLE,
     PORTLESS_HEALTH,
     SERVICE_KEYS,
+    STORE_ACCESS_KEYS,
+    STORE_KEYS,
     SYNTHETIC_KEYS,
     access_keys,
     health,
@@ -53,17 +55,21 @@ def read(report: Report, catalogue: Any, environment: Any, hosts: Any, aws: Chec
     aws: checks C(platform_environment.aws).
     """
     entries = keys(CATALOGUE_KEYS, "a mapping with services")(report, "", plain(catalogue)) or {}
-    settings = _read_environment(report, plain(environment), entries.get("databases") or {}, aws)
+    databases, stores = (entries.get(section) or {} for section in ("databases", "stores"))
+    settings = _read_environment(report, plain(environment), databases, stores, aws)
     return Model(
         environment=settings,
         services=_read_services(report, entries.get("services"), settings),
-        databases=_read_databases(report, entries.get("databases") or {}),
+        databases=_read_servers(report, "databases", databases, DATABASE_KEYS),
+        stores=_read_servers(report, "stores", stores, STORE_KEYS),
         journeys=entries.get("journeys") or [],
         hosts=None if hosts is None else _read_hosts(report, plain(hosts)),
     )
 
 
-def _read_environment(report: Report, environment: Any, databases: Mapping[str, Any], aws: Check) -> dict[str, Any]:
+def _read_environment(
+    report: Report, environment: Any, databases: Mapping[str, Any], stores: Mapping[str, Any], aws: Check
+) -> dict[str, Any]:
     root = "platform_environment"
     wanted = "a mapping with name, domain, region and tls"
     fields = {**ENVIRONMENT_KEYS, "aws": Key(optional(aws))}
@@ -73,7 +79,7 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
     settings["stated"] = environment if isinstance(environment, dict) else {}
     settings["tls"] = settings["tls"] or {"mode": None}
     settings["cors"] = {key: (settings["cors"] or {}).get(key) or field.default for key, field in CORS_KEYS.items()}
-    for key in ("databases", "secrets", "services", "nodejs"):
+    for key in ("databases", "stores", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
     settings["deployment"] = settings["deployment"] or {key: field.default for key, field in DEPLOYMENT_KEYS.items()}
     settings["synthetic"] = settings["synthetic"] or {key: field.default for key, field in SYNTHETIC_KEYS.items()}
@@ -89,23 +95,30 @@ def _read_environment(report: Report, environment: Any, databases: Mapping[str, 
         checked = keys(fields, wanted)(target, f"{root}.databases.{name}", access)
         accesses[name] = checked or dict.fromkeys(ACCESS_KEYS)
     settings["databases"] = accesses
+    for name, access in settings["stores"].items():
+        target = report if name in stores else Report()
+        checked = keys(STORE_ACCESS_KEYS, "a mapping with host")(target, f"{root}.stores.{name}", access)
+        settings["stores"][name] = checked or dict.fromkeys(STORE_ACCESS_KEYS)
     return settings
 
 
-def _read_databases(report: Report, raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    databases = {}
+def _read_servers(
+    report: Report, section: str, raw: Mapping[str, Any], fields: Mapping[str, Key]
+) -> dict[str, dict[str, Any]]:
+    """Return the databases or the stores."""
+    servers = {}
     for name, entry in raw.items():
-        path = f"databases.{name}"
+        path = f"{section}.{name}"
         values.name(report, path, name)
-        check = keys(DATABASE_KEYS, f"a mapping such as {{engine: {DEFAULT}}}")
-        database = check(report, path, {} if entry is None else entry) or dict.fromkeys(DATABASE_KEYS)
-        if database["engine"]:
-            _apply_engine(report, path, database, ENGINES[database["engine"]])
-        databases[name] = database
-    return databases
+        check = keys(fields, f"a mapping such as {{engine: {fields['engine'].default}}}")
+        server = {"driver": None, **(check(report, path, {} if entry is None else entry) or dict.fromkeys(fields))}
+        if server["engine"]:
+            _apply_engine(report, path, server, SERVERS[server["engine"]])
+        servers[name] = server
+    return servers
 
 
-def _apply_engine(report: Report, path: str, database: dict[str, Any], engine: Engine) -> None:
+def _apply_engine(report: Report, path: str, database: dict[str, Any], engine: Server) -> None:
     """Apply the engine's defaults, and require that it has the driver."""
     database["port"] = database["port"] or engine.port
     database["driver"] = driver = database["driver"] or next(iter(engine.drivers))

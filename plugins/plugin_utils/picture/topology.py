@@ -164,7 +164,7 @@ def picture(model: Model) -> str:
     # Flows to every host lead to the box of the hosts, in a separate row.
     administration = [flow for flow in found if flow.target == HOSTS]
     others = [flow for flow in found if flow.target != HOSTS]
-    first = {**dict.fromkeys(model.services, SERVICE), **dict.fromkeys(model.databases, DATABASE), **FIRST}
+    first = {**dict.fromkeys(model.services, SERVICE), **dict.fromkeys(model.servers, DATABASE), **FIRST}
     drawing = Drawing()
     cards = _cards(model, others, carried)
     drawing.place(cards, others, first, MARGIN if cards[0].name == WORLD else 2 * MARGIN, FRAME + 2 * MARGIN)
@@ -195,7 +195,7 @@ def machines(model: Model) -> list[Machine]:
 def _cards(model: Model, found: Sequence[Flow], carried: Sequence[Machine]) -> list[Card]:
     """Return the boxes: the endpoints of flows, and every service and database."""
     ends = dict.fromkeys(end for flow in found for end in (flow.source, flow.target))
-    names = dict.fromkeys([*(name for name in FIRST if name in ends), *model.services, *model.databases, *ends])
+    names = dict.fromkeys([*(name for name in FIRST if name in ends), *model.services, *model.servers, *ends])
     return [_card(model, name, carried) for name in names]
 
 
@@ -209,9 +209,9 @@ def _card(model: Model, name: str, carried: Sequence[Machine]) -> Card:
         public += [Line(f"{item['fqdn']} → {item['to']}", "public") for item in service["redirects"]]
         about = f"{service['kind']} :{service['port']}" if model.listens(name) else service["kind"]
         return Card(name, "service", name, [Line(about), *public, *hosts])
-    if name in model.databases:
-        access = model.environment["databases"].get(name) or {}
-        about = f"{model.databases[name]['engine']} :{access.get('port') or model.databases[name]['port']}"
+    if name in model.servers:
+        access = model.access.get(name) or {}
+        about = f"{model.servers[name]['engine']} :{access.get('port') or model.servers[name]['port']}"
         return Card(name, "database", name, [Line(about), *(Line(part) for part in [access.get("host")] if part)])
     balanced = model.environment["tls"]["mode"] == "load_balancer"
     words = {WORLD: "users", LOAD_BALANCER: "TLS ends here", EDGE: "nginx" if balanced else "nginx, TLS ends here"}

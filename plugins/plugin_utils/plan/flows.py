@@ -39,8 +39,8 @@ def flows(model: Model) -> list[Flow]:
         for other in called_services(model, [name]):
             found.append(Flow(name, other, model.services[other]["port"], "tcp", f"{name} needs {other}"))
         for other in service["needs"]:
-            if other in model.databases and model.is_process(name):
-                port = (model.environment["databases"].get(other) or {}).get("port") or model.databases[other]["port"]
+            if other in model.servers and model.is_process(name):
+                port = (model.access.get(other) or {}).get("port") or model.servers[other]["port"]
                 found.append(Flow(name, other, port, "tcp", f"{name} needs {other}"))
     if (model.environment["aws"] or {}).get("hosts"):
         found.append(Flow(INSTANCE_CONNECT, HOSTS, SSH, "tcp", "administration, without access from the internet"))

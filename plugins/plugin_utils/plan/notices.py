@@ -31,8 +31,9 @@ def _rotated(model: Model) -> Iterator[str]:
     root = "platform_environment"
     references = {
         **{
-            f"{root}.databases.{name}.password": access["password"]
-            for name, access in model.environment["databases"].items()
+            f"{root}.{section}.{name}.password": access["password"]
+            for section in ("databases", "stores")
+            for name, access in model.environment[section].items()
         },
         **{f"{root}.secrets.{name}": reference for name, reference in model.environment["secrets"].items()},
     }

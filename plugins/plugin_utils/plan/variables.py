@@ -16,7 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     parse,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES, Driver
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import SERVERS, Driver, Engine
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import variable_name
@@ -32,7 +32,6 @@ STATSD_ADDRESS = ("127.0.0.1", 8125)
 
 SERVICE_FACTS = ("url", "host", "internal_url")
 
-DATABASE_FACTS = ("host", "port", "name", "user", "password", "url", "reader_host", "reader_url", "ca_file")
 # Of these, what holds the password.
 ADDRESSES = {"url": "host", "reader_url": "reader"}
 # Where each host has the authorities that sign the certificates of databases.
@@ -65,7 +64,7 @@ def template_of(model: Model, service: str, item: Placeholder) -> str:
         return _environment_secret(model, item, tail)
     if item.name in SLOT_PORT:
         return str(Placeholder("self.port", item.encoded))
-    if head in model.databases and tail in ("password", *ADDRESSES):
+    if head in model.servers and tail in ("password", *ADDRESSES) and tail in _facts(model, head):
         _require_need(model, service, head)
         return _database_secret(model, head, item, tail)
     value = _known_value(model, service, item)
@@ -78,7 +77,7 @@ def public_value(model: Model, service: str, item: Placeholder) -> str:
     Raises UnknownFactError for everything else.
     """
     head, _dot, tail = item.name.partition(".")
-    if head == "secret" or head in model.databases or item.name in SLOT_PORT or tail == "internal_url":
+    if head == "secret" or head in model.servers or item.name in SLOT_PORT or tail == "internal_url":
         raise UnknownFactError(
             f"'{item}' must not reach browsers or builds",
             "Use public facts: ${self.url}, ${<service>.url}, ${<service>.host}, ${environment.…}.",
@@ -97,26 +96,32 @@ def _environment_secret(model: Model, item: Placeholder, name: str) -> str:
 
 
 def _database_secret(model: Model, name: str, item: Placeholder, tail: str) -> str:
+    access = {key: value or "" for key, value in model.access.get(name, {}).items()}
     secret = f"secret.{name}.password"
     if tail == "password":
-        return str(Placeholder(secret, item.encoded))
+        return str(Placeholder(secret, item.encoded)) if access.get("password") else ""
     if item.encoded:
         raise UnknownFactError("a complete URL cannot be percent-encoded", "Write ${%s.%s}." % (name, tail))
-    access = {key: value or "" for key, value in model.environment["databases"].get(name, {}).items()}
     user, schema = (escape(encode(access.get(key, ""))) for key in ("user", "name"))
-    password = Placeholder(secret, encoded=True)
-    engine = ENGINES.get(model.databases[name]["engine"])
-    place = f"{user}:{password}@{access.get(ADDRESSES[tail])}:{access.get('port')}/{schema}"
+    login = f"{user}:{Placeholder(secret, encoded=True)}" if access.get("password") else user
+    place = (str(access.get(ADDRESSES[tail])), str(access.get("port")), schema, bool(access.get("tls")))
+    server = SERVERS.get(model.servers[name]["engine"])
     driver = _verifies(model, name)
-    options = "?" + driver.options.format(ca=DATABASE_CA_FILE) if driver else ""
-    return f"{engine.scheme if engine else ''}://{place}{options}"
+    options = "?" + driver.options.format(ca=DATABASE_CA_FILE) if driver and driver.options else ""
+    return f"{server.url(login, *place)}{options}" if server else ""
+
+
+def _facts(model: Model, name: str) -> tuple[str, ...]:
+    """Return the facts of a database or a store."""
+    engine = model.servers[name]["engine"]
+    return SERVERS[engine].facts if engine else Engine.facts
 
 
 def _verifies(model: Model, name: str) -> Driver | None:
-    """Return the driver of a database whose certificate is verified; otherwise None."""
-    database = model.databases[name]
-    if database["driver"] and (model.environment["databases"].get(name) or {}).get("tls"):
-        return ENGINES[database["engine"]].drivers[database["driver"]]
+    """Return the driver of a server whose certificate the file with the authorities is for; otherwise None."""
+    server, access = model.servers[name], model.access.get(name) or {}
+    if server["driver"] and access.get("tls") and model.environment["database_ca"]:
+        return SERVERS[server["engine"]].drivers[server["driver"]]
     return None
 
 
@@ -143,12 +148,12 @@ def _known_value(model: Model, service: str, item: Placeholder) -> str:
         if head != service:
             _require_need(model, service, head)
         return _service_value(model, head, tail)
-    if head in model.databases and tail in DATABASE_FACTS:
+    if head in model.servers and tail in _facts(model, head):
         _require_need(model, service, head)
         if tail == "ca_file":
             return _ca_file(model)
         tail = "reader" if tail == "reader_host" else tail
-        return str(model.environment["databases"].get(head, {}).get(tail) or "")
+        return str(model.access.get(head, {}).get(tail) or "")
     raise _nonsense(model, item, head)
 
 
@@ -162,13 +167,13 @@ def _ca_file(model: Model) -> str:
 def _nonsense(model: Model, item: Placeholder, head: str) -> UnknownFactError:
     known = {"self": SELF_FACTS, "environment": ENVIRONMENT_FACTS}
     known.update(dict.fromkeys(model.services, SERVICE_FACTS))
-    known.update(dict.fromkeys(model.databases, DATABASE_FACTS))
+    known.update({name: _facts(model, name) for name in model.servers})
     if head in known:
         words = ", ".join("${%s.%s}" % (head, word) for word in known[head])
         return UnknownFactError(f"unknown placeholder '{item}'", f"Use one of: {words}.")
     return UnknownFactError(
         f"unknown placeholder '{item}'",
-        "Use ${self.…}, ${environment.…}, ${origins}, ${secret.…}, or a service or database of the catalogue; "
+        "Use ${self.…}, ${environment.…}, ${origins}, ${secret.…}, or a service, database or store of the catalogue; "
         "write $$ for a dollar sign.",
     )
 
@@ -227,7 +232,7 @@ def own_environment(model: Model, name: str) -> dict[str, str]:
         variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])
     if any(
         driver and driver.node
-        for driver in (_verifies(model, need) for need in service["needs"] if need in model.databases)
+        for driver in (_verifies(model, need) for need in service["needs"] if need in model.servers)
     ):
         variables["NODE_EXTRA_CA_CERTS"] = DATABASE_CA_FILE
     if service["statsd"]:
@@ -249,14 +254,18 @@ def needs_environment(model: Model, name: str, other: str) -> dict[str, str]:
             variables[prefix + "_URL"] = escape(needed["url"])
         if process:
             variables[prefix + "_INTERNAL_URL"] = escape(needed["internal_url"])
-    elif other in model.databases and process:
-        for fact in ("host", "port", "name", "user", "password"):
+    elif other in model.servers and process:
+        access = model.access.get(other) or {}
+        facts = ["host", "port", "name", "user", "password"] if other in model.databases else ["host", "port"]
+        if other in model.stores:
+            facts += [*(fact for fact in ("user", "password") if access.get(fact)), "url"]
+        else:
+            variables[prefix + "_POOL_SIZE"] = str(model.services[name]["pool"])
+        for fact in facts:
             variables[f"{prefix}_{fact.upper()}"] = resolve(model, name, f"${{{other}.{fact}}}")
-        variables[prefix + "_POOL_SIZE"] = str(model.services[name]["pool"])
-        access = model.environment["databases"].get(other) or {}
-        if access.get("tls"):
+        if _verifies(model, other):
             variables[prefix + "_CA_FILE"] = DATABASE_CA_FILE
-        if access.get("reader") != access.get("host"):
+        if access.get("reader") != access.get("host") and access.get("reader"):
             variables[prefix + "_READER_HOST"] = escape(access["reader"])
     return variables
 
@@ -293,8 +302,9 @@ def secret_references(model: Model, specs: Mapping[str, Mapping[str, Any]]) -> l
 def known_secrets(model: Model) -> list[dict[str, Any]]:
     """Return the references of all secrets of the environment: an older release may use others than the services."""
     known = dict(model.environment["secrets"])
-    for database, access in model.environment["databases"].items():
-        known[f"{database}.password"] = access["password"]
+    for server, access in model.access.items():
+        if access["password"]:
+            known[f"{server}.password"] = access["password"]
     if model.environment["sentry"]:
         known[SENTRY_SECRET] = model.environment["sentry"]["dsn"]
     return [{"name": name, **located(model, known[name])} for name in sorted(known)]

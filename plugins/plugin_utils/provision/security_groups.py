@@ -99,7 +99,7 @@ def derive(model: Model) -> dict[str, Any]:
     """
     opened = openings(model)
     things = [LOAD_BALANCER] if model.environment["tls"]["mode"] == "load_balancer" else []
-    things += [*on_hosts(model), *model.databases, INSTANCE_CONNECT]
+    things += [*on_hosts(model), *model.servers, INSTANCE_CONNECT]
     things += [DATABASE_ACCESS] if model.databases else []
     things += [ENDPOINTS] if aws_network.interfaces(model) else []
     groups = {}
@@ -113,7 +113,7 @@ def derive(model: Model) -> dict[str, Any]:
         }
         if thing != DATABASE_ACCESS:
             entry["rules"] = [_rule(model, source, port) for source, target, port in opened if target == thing]
-        if thing in (LOAD_BALANCER, INSTANCE_CONNECT, ENDPOINTS) or thing in model.databases:
+        if thing in (LOAD_BALANCER, INSTANCE_CONNECT, ENDPOINTS) or thing in model.servers:
             entry["egress"] = [_rule(model, target, port) for source, target, port in opened if source == thing]
         groups[thing] = entry
     return {"groups": groups, "environment": model.environment["name"]}
@@ -134,12 +134,13 @@ def _rule(model: Model, end: str, port: int) -> dict[str, Any]:
 
 def problems(report: Report, model: Model) -> None:
     """Require unique names, and no more rules in a group than AWS allows."""
-    for name in [*model.services, *model.databases]:
+    for name in [*model.services, *model.servers]:
         if name in OWN:
-            path = f"{'services' if name in model.services else 'databases'}.{name}"
+            section = next(key for key in ("services", "databases", "stores") if name in getattr(model, key))
+            path = f"{section}.{name}"
             report.add(path, name, f"the security group '{name}' is already used", "Choose another name.")
     root = "platform_environment.aws.security_groups"
-    known = [*model.services, *model.databases, EDGE, LOAD_BALANCER, DATABASE_ACCESS]
+    known = [*model.services, *model.servers, EDGE, LOAD_BALANCER, DATABASE_ACCESS]
     adopted: dict[str, str] = model.environment["aws"]["security_groups"]["adopt"] or {}
     owners: dict[str, str] = {}
     for thing in sorted([*known, INSTANCE_CONNECT, ENDPOINTS], key=lambda item: item in adopted):

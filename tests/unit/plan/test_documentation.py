@@ -13,11 +13,11 @@ import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import keys as catalogue_keys
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import SERVERS, Engine, Store
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.values import SECRET_SOURCES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import variables
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import (
-    DATABASE_FACTS,
     ENVIRONMENT_FACTS,
     SERVICE_FACTS,
 )
@@ -46,12 +46,15 @@ def words_in_code() -> set[str]:
         catalogue_keys.STEP_KEYS,
         catalogue_keys.TLS_KEYS,
         catalogue_keys.ACCESS_KEYS,
+        catalogue_keys.STORE_KEYS,
+        catalogue_keys.STORE_ACCESS_KEYS,
+        SERVERS,
         catalogue_keys.CORS_KEYS,
         catalogue_keys.ENVIRONMENT_KEYS,
         KINDS,
         SECRET_SOURCES,
         dict.fromkeys(catalogue_keys.OVERRIDABLE),
-        dict.fromkeys(SERVICE_FACTS + DATABASE_FACTS + ENVIRONMENT_FACTS),
+        dict.fromkeys(SERVICE_FACTS + Engine.facts + Store.facts + ENVIRONMENT_FACTS),
     ],
 )
 def test_every_key_is_documented(table: dict[str, Any]) -> None:
@@ -76,6 +79,7 @@ def test_every_example_is_accepted(number: int, stack: Any) -> None:
         stack.catalogue = {"databases": {}, **example}
         if not stack.catalogue["databases"]:
             stack.environment["databases"] = {}
+        stack.environment["stores"] = {name: {"host": "store.internal"} for name in example.get("stores", {})}
     else:
         stack.set("c.journeys", example["journeys"])
     assert stack.problems() == []

@@ -602,3 +602,42 @@ def test_a_service_is_told_its_own_origin_beside_those_of_pages(stack: Any) -> N
 )
 def test_where_artifacts_are_kept(address: str | None, store: dict[str, str]) -> None:
     assert plans.artifact_store(address) == store
+
+
+def with_store(stack: Any, access: Any, engine: str = "valkey") -> Any:
+    """Add a store that the api needs."""
+    stack.set("c.stores", {"queue": {"engine": engine}}).set("c.services.api.needs", ["database", "queue"])
+    return stack.set("e.stores", {"queue": access})
+
+
+@pytest.mark.parametrize(
+    ("access", "engine", "url"),
+    [
+        ({"host": "q.internal"}, "valkey", "rediss://q.internal:6379"),
+        ({"host": "q.internal", "tls": False, "port": 6380}, "redis", "redis://q.internal:6380"),
+        ({"host": "q", "password": {"variable": "q"}}, "valkey", "rediss://:${secret.queue.password|url}@q:6379"),
+        (
+            {"host": "q", "user": "a@b", "password": {"variable": "q"}},
+            "valkey",
+            "rediss://a%40b:${secret.queue.password|url}@q:6379",
+        ),
+    ],
+)
+def test_a_service_gets_the_address_of_a_store(stack: Any, access: dict[str, Any], engine: str, url: str) -> None:
+    with_store(stack, access, engine).set("c.services.api.environment", {"REDIS": "${queue.url}"})
+    plan = stack.plan()
+    variables = plan["services"]["api"]["environment"]
+    assert variables["REDIS"] == variables["QUEUE_URL"] == url
+    assert (variables["QUEUE_HOST"], variables["QUEUE_PORT"]) == (access["host"], str(access.get("port", 6379)))
+    assert variables.get("QUEUE_PASSWORD") == ("${secret.queue.password}" if "password" in access else None)
+    assert not {"QUEUE_POOL_SIZE", "QUEUE_NAME", "NODE_EXTRA_CA_CERTS"} & set(variables)
+    assert ("queue.password" in plan["services"]["api"]["secrets"]) is ("password" in access)
+    # No connections are counted: it has no limit that pools reach.
+    assert set(plan["budget"]) == {"database"}
+
+
+def test_a_store_with_a_certificate_of_an_own_authority(stack: Any) -> None:
+    with_store(stack, {"host": "q"}).set("e.database_ca", "ca.pem").set("e.databases.database.tls", False)
+    variables = stack.plan()["services"]["api"]["environment"]
+    assert variables["QUEUE_CA_FILE"] == variables["NODE_EXTRA_CA_CERTS"] == CA_FILE
+    assert variables["QUEUE_URL"] == "rediss://q:6379"

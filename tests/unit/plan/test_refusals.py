@@ -104,6 +104,68 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "pg",
         ("MySQL has no driver", "mysql2, prisma", "ca_file"),
     ),
+    "store among databases": (
+        {"c.databases.cache": {"engine": "redis", "port": 6379}, f"{API}.needs": ["database", "cache"]},
+        "databases.cache.engine",
+        "redis",
+        ("section 'stores'", "stores: {cache: {engine: redis}}", "the environment"),
+    ),
+    "database among stores": (
+        {"c.stores": {"events": {"engine": "postgresql"}}},
+        "stores.events.engine",
+        "postgresql",
+        ("section 'databases'", "databases: {events: {engine: postgresql}}"),
+    ),
+    "store without access": (
+        {"c.stores": {"queue": {}}},
+        "platform_environment.stores.queue",
+        "null",
+        ("no settings for the store", "Add {host, password}"),
+    ),
+    "access to an unknown store": (
+        {"e.stores": {"queue": {"host": "q"}}},
+        "platform_environment.stores.queue",
+        "queue",
+        ("the catalogue has no store 'queue'",),
+    ),
+    "store named like a database": (
+        {"c.stores": {"database": {}}, "e.stores": {"database": {"host": "q"}}},
+        "stores.database",
+        "database",
+        ("a database has the same name",),
+    ),
+    "writer of a store": (
+        {
+            "c.stores": {"queue": {}},
+            "e.stores": {"queue": {"host": "q"}},
+            f"{SITES}.needs": ["api", "queue"],
+            f"{SITES}.writes": "queue",
+        },
+        "services.sites.writes",
+        "queue",
+        ("no database 'queue'",),
+    ),
+    "store of a browser": (
+        {
+            "c.stores": {"queue": {}},
+            "e.stores": {"queue": {"host": "q"}},
+            f"{FRONTEND}.needs": ["api", "collab", "queue"],
+        },
+        "services.frontend.needs",
+        "queue",
+        ("cannot reach a store",),
+    ),
+    "name of a schema in a store": (
+        {
+            "c.stores": {"queue": {}},
+            "e.stores": {"queue": {"host": "q"}},
+            f"{API}.needs": ["database", "queue"],
+            f"{API}.environment": {"A": "${queue.name}"},
+        },
+        "services.api.environment.A",
+        "${queue.name}",
+        ("unknown placeholder", "${queue.url}"),
+    ),
     "TLS without an authority": (
         {"e.databases.database.tls": True},
         "platform_environment.databases.database.tls",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import PROGRAMS
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import SERVERS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 
 FAMILIES = {
@@ -16,7 +16,7 @@ FAMILIES = {
     # Those that there are not yet, too: nothing else may know of them when they come.
     "engine": (
         "plugin_utils/catalogue/engines/",
-        {*ENGINES, *(engine.title for engine in ENGINES.values()), "mysql", "mariadb", "postgres", "sqlite", "aurora"},
+        {*SERVERS, *(engine.title for engine in SERVERS.values()), "mysql", "mariadb", "postgres", "sqlite", "aurora"},
     ),
     "package manager": ("module_utils/build/package_managers/", {*PROGRAMS, "npm", "pnpm", "yarn", "bun", "bunx"}),
 }

@@ -60,7 +60,10 @@ def test_a_subnet_is_read() -> None:
         ({"hosts": {"a-1\n": []}}, "is not a host name"),
         ({"hosts": {1: []}}, "hosts: 1 is not a host name"),
         ({"hosts": {"database": []}}, "hosts.database: the sandbox uses this name itself"),
-        ({"hosts": {"a-1": []}, "host": {}}, "host: unknown key; a topology has environment, domain, subnet, hosts"),
+        (
+            {"hosts": {"a-1": []}, "host": {}},
+            "host: unknown key; a topology has environment, domain, subnet, engines, hosts",
+        ),
         ({"hosts": {"a-1": []}, "domain": "localhost"}, "domain: 'localhost' is not a domain"),
         ({"hosts": {"a-1": []}, "domain": "a..test"}, "domain: 'a..test' is not a domain"),
         ({"hosts": {"a-1": []}, "environment": "My Env"}, "environment: 'My Env' is not a name"),

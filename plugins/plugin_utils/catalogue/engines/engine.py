@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,53 @@ class Driver:
 
 
 @dataclass(frozen=True)
-class Engine:
-    """How databases of one engine are addressed, created on RDS, checked, and opened by a person.
+class Server:
+    """What services connect to, of whatever engine.
 
     name: its name in the catalogue.
     title: its display name.
     port: the default port.
-    scheme: the scheme of the URL that applications get, such as scheme://user:password@host:port/name.
+    scheme: the scheme of the URL that applications get.
     drivers: by name; the first is the default.
+    """
+
+    section: ClassVar[str]
+    facts: ClassVar[tuple[str, ...]]
+
+    name: str
+    title: str
+    port: int
+    scheme: str
+    drivers: Mapping[str, Driver]
+
+    def url(self, login: str, host: str, port: str, schema: str, tls: bool) -> str:
+        """Return the address without the driver's options; `login` is user:password, percent-encoded, or empty."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Store(Server):
+    """How stores of one engine, which keep values by key, are addressed and created on ElastiCache.
+
+    version: the default version of created stores; its first number names the family of parameter groups.
+    parameters: set in every created parameter group.
+    """
+
+    section = "stores"
+    facts = ("host", "port", "user", "password", "url", "ca_file")
+
+    version: str
+    parameters: Mapping[str, str]
+
+    def url(self, login: str, host: str, port: str, schema: str, tls: bool) -> str:
+        """Return scheme://user:password@host:port; `login` may be empty."""
+        return f"{self.scheme}{'s' if tls else ''}://{login + '@' if login else ''}{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Engine(Server):
+    """How databases of one engine are addressed, created on RDS, checked, and opened by a person.
+
     rds: its name on RDS, with which the families of parameter groups begin.
     version: the default version of created instances; its first `family_parts` numbers name the family of parameter
     groups on RDS.
@@ -43,11 +83,9 @@ class Engine:
     in, quoted for a shell.
     """
 
-    name: str
-    title: str
-    port: int
-    scheme: str
-    drivers: Mapping[str, Driver]
+    section = "databases"
+    facts = ("host", "port", "name", "user", "password", "url", "reader_host", "reader_url", "ca_file")
+
     rds: str
     version: str
     family_parts: int
@@ -59,6 +97,10 @@ class Engine:
     max_connections_query: str
     bytes_per_connection: int
     client: tuple[str, ...]
+
+    def url(self, login: str, host: str, port: str, schema: str, tls: bool) -> str:
+        """Return scheme://user:password@host:port/name, without the driver's options."""
+        return f"{self.scheme}://{login}@{host}:{port}/{schema}"
 
     def family(self, version: str) -> str:
         """Return the RDS family of parameter groups for a version such as 8.4.3."""
