@@ -172,6 +172,7 @@ SERVICE_KEYS: dict[str, Key] = {
     ),
     "sockets_per_client": Key(integer(1, 100000)),
     "live_signal": Key(boolean, False),
+    "sticky": Key(choice(("cookie", "address"), "a valid sticky setting")),
     "memory": Key(values.memory, "1G"),
     "statsd": Key(boolean, False),
     "aws": Key(boolean, False),

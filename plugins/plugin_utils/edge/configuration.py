@@ -27,6 +27,8 @@ HTTP2_DIRECTIVE_NGINX = (1, 25, 1)
 
 # nginx's $request_id is 128 random bits, made once for each request.
 NONCE = "$request_id"
+# What sticks a client to a host.
+STICKY = {"cookie": "$edge_sticky", "address": "$remote_addr"}
 
 # What one client may have on the edge's disk: a body that memory does not hold lies in a file until it is complete.
 UPLOADED_BYTES = 2**30
@@ -286,7 +288,7 @@ def edge_configuration(
     """Return the values that the templates of the role nginx_proxy render.
 
     Keys: C(origins) (patterns), C(credentialed) (patterns of those that may send cookies), C(upstreams) ({name,
-    servers, by_path, keepalive}), C(limits) (of each service, see limits_of), C(headers) (see headers_of), C(servers)
+    servers, key, keepalive}), C(limits) (of each service, see limits_of), C(headers) (see headers_of), C(servers)
     ({name, title, wildcard, redirect (the name that it only leads to, or empty), locations: [{match, service, upstream,
     answers, headers (a snippet), values (the service's own headers, by variable), flags (the names whose maintenance
     mode closes it), cors, body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce
@@ -298,15 +300,18 @@ def edge_configuration(
     policies = _policies(hosts, csp or {})
     limits = limits_of(hosts)
     servers = []
-    sockets = set()
+    # What tells which host of a service gets a request; by default whichever is next.
+    keys: dict[str, str] = {}
     for host in hosts:
         locations = []
         for location in host["locations"]:
             service, kind = location["service"], KINDS[location["kind"]]
             if service not in edge["upstreams"]:
                 raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} serves")
-            if location["websocket"]:
-                sockets.add(service)
+            # The path of a socket names a document, and all its sockets must reach the same host.
+            key = STICKY.get(location.get("sticky"), "$uri" if location["websocket"] else "")
+            if key:
+                keys[service] = key
             tried = location.get("csp_report_only", False)
             answers = "page" if kind.pages else "data"
             policy = policies[service]
@@ -326,6 +331,7 @@ def edge_configuration(
                     "body_limit": location["body_limit"],
                     "limits": limits[service],
                     "websocket": location["websocket"],
+                    "sticky_cookie": location.get("sticky") == "cookie",
                     "streams": kind.streams,
                     "uploads": uploads(location["body_limit"]),
                     "nonce": f"'nonce-{NONCE}'" in policy,
@@ -366,11 +372,10 @@ def edge_configuration(
             origins if origins.get("wildcard_credentials") else {"exact": origins.get("exact", [])}
         ),
         "upstreams": [
-            # The path names a document, and all its sockets must reach the same host.
             {
                 "name": f"edge_{service}",
                 "servers": list(addresses),
-                "by_path": service in sockets,
+                "key": keys.get(service, ""),
                 "keepalive": service not in edge.get("beside", ()),
             }
             for service, addresses in edge["upstreams"].items()

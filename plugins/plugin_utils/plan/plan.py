@@ -219,6 +219,7 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
                     "body_limit": service["body_limit"],
                     "rate_limits": [dict(limit) for limit in service["rate_limits"] or []],
                     "sockets_per_client": service["sockets_per_client"],
+                    "sticky": service["sticky"],
                     "websocket": kind.websocket,
                     "csp": dict(service["csp"] or {}),
                     "csp_report_only": service["csp_report_only"],

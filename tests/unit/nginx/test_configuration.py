@@ -77,7 +77,7 @@ def test_a_path_is_itself_and_what_lies_below(path: str, match: str) -> None:
 
 
 def test_a_relay_of_several_hosts_is_chosen_by_path_and_an_api_is_not() -> None:
-    chosen = {item["name"]: item["by_path"] for item in edge_configuration(edge_plan(), FILES)["upstreams"]}
+    chosen = {item["name"]: item["key"] for item in edge_configuration(edge_plan(), FILES)["upstreams"]}
     assert chosen["edge_collab"] and not chosen["edge_api"]
 
 

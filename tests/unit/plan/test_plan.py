@@ -249,6 +249,7 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
             "body_limit": "1m",
             "rate_limits": [],
             "sockets_per_client": 300,
+            "sticky": None,
             "websocket": True,
             "csp": {},
             "csp_report_only": False,

@@ -22,6 +22,6 @@ KIND = Kind(
     health={"path": "/"},
     hold=0,
     hashed=tuple(Hashed(name, name, mixed=name == "static") for name in HASHED),
-    unsupported=PROCESS_KEYS | {"hand_off", "sockets_per_client", "build.standalone"},
+    unsupported=PROCESS_KEYS | {"hand_off", "sockets_per_client", "sticky", "build.standalone"},
     checks=("deep_link", "missing_asset", "runtime_config"),
 )
