@@ -60,15 +60,38 @@ KEYS: dict[str, Key] = {
         {},
     ),
 }
+# What one database has in place of the settings for all.
+EACH_KEYS = {key: field._replace(default=None) for key, field in KEYS.items() if key != "adopt"}
+KEYS["each"] = Key(
+    table(
+        text(None, "the name of a database"),
+        keys(EACH_KEYS, "a mapping such as {class: db.t4g.large}"),
+        "a mapping such as {reports: {class: db.t4g.large}}",
+    ),
+    {},
+)
 CHECK = keys(KEYS, "a mapping such as {class: db.t4g.small}")
 
 
 def problems(report: Report, model: Model) -> None:
-    """Require that adopted databases are in the catalogue."""
-    for name in model.environment["aws"]["database"]["adopt"] or {}:
-        if name not in model.databases:
-            fix = f"Use one of: {listed(model.databases)}.{report.suggest(name, model.databases)}"
-            report.add(f"platform_environment.aws.database.adopt.{name}", name, f"unknown database '{name}'", fix)
+    """Require that databases with settings of their own are in the catalogue, and that a version is for one engine."""
+    settings, root = model.environment["aws"]["database"], "platform_environment.aws.database"
+    for key in ("adopt", "each"):
+        for name in settings[key] or {}:
+            if name not in model.databases:
+                fix = f"Use one of: {listed(model.databases)}.{report.suggest(name, model.databases)}"
+                report.add(f"{root}.{key}.{name}", name, f"unknown database '{name}'", fix)
+    engines = dict.fromkeys(database["engine"] for database in model.databases.values())
+    if settings["version"] and len(engines) > 1:
+        problem = f"this version would be that of different engines: {listed(engines)}"
+        report.add(f"{root}.version", settings["version"], problem, f"Write {root}.each.<database>.version.")
+
+
+def settings_of(model: Model, name: str) -> dict[str, Any]:
+    """Return the settings of one database: those for all, but what is stated for it."""
+    settings = model.environment["aws"]["database"]
+    own = (settings["each"] or {}).get(name) or {}
+    return {**settings, **{key: value for key, value in own.items() if value is not None}}
 
 
 def derive(model: Model) -> dict[str, Any]:
@@ -88,7 +111,7 @@ def derive(model: Model) -> dict[str, Any]:
             "host": access["host"],
             "max_connections": access["max_connections"],
         }
-        instances.append(instance if adopted else {**instance, **_made(model, name, settings, engine)})
+        instances.append(instance if adopted else {**instance, **_made(model, name, settings_of(model, name), engine)})
     return {
         "instances": instances,
         "subnet_group": names.aws_name(model, "database"),

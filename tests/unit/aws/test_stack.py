@@ -157,6 +157,21 @@ def test_an_adopted_database_that_allows_less_than_stated_is_refused(
     assert word in "".join(errors)
 
 
+def test_each_database_can_have_settings_of_its_own(load: Load) -> None:
+    model = load(database={"class": "db.t4g.medium", "each": {"database": {"version": "8.0", "multi_az": False}}})
+    (made,) = derived(model, "database")["instances"]
+    facts = {key: made[key] for key in ("class", "version", "family", "multi_az", "backups")}
+    assert facts == {
+        "class": "db.t4g.medium",
+        "version": "8.0",
+        "family": "mysql8.0",
+        "multi_az": False,
+        "backups": 7,
+    }
+    with pytest.raises(catalogue.CatalogueError, match="unknown database 'reports'"):
+        load(database={"each": {"reports": {}}})
+
+
 def test_a_database_is_created_as_its_engine_has_it(load: Load) -> None:
     model = load(database={})
     model.databases["database"]["engine"] = "postgresql"
