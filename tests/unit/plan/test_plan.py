@@ -253,6 +253,7 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
             "websocket": True,
             "csp": {},
             "csp_report_only": False,
+            "headers": {},
         }
     ]
     assert edge["beside"] == []
