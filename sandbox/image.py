@@ -13,7 +13,7 @@ from pathlib import Path
 from sandbox import runtime
 from sandbox.apt import explain
 from sandbox.console import run, run_logged, say
-from sandbox.engines import ENGINES, Engine
+from sandbox.engines import DEFAULT, ENGINES, Engine
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, FILES, RUNTIME, SHARED_RUNTIME
 
@@ -59,7 +59,7 @@ def fresh(archive: Path, now: float) -> bool:
 
 def key(sources: Iterable[str], settings: Iterable[str]) -> str:
     """A name for everything that goes into the images."""
-    inputs = [FORMAT, SUITE, PACKAGES, platform.machine(), *sources, *settings]
+    inputs = [FORMAT, SUITE, PACKAGES, ENGINES[DEFAULT].package, platform.machine(), *sources, *settings]
     digest = hashlib.sha256("\n".join(inputs).encode())
     for file in ("customize.sh", "python/kept_bytecode.py"):
         digest.update((FILES / file).read_bytes())
