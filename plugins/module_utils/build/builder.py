@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,11 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolat
     give,
     write_filter,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import LAYOUTS, Built, make_layout
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import (
+    LAYOUTS,
+    Built,
+    make_layout,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import manager_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import (
     Runtime,
@@ -192,14 +196,18 @@ class Builder:
                 item for item in self.archives.values() if str(item.get("version")) == self.runtime.version
             )
             program = fetch_runtime(self.runtime.version, archive, self.cache)
-        key = self._restore()
-        for folder in self.folders:
-            folder.mkdir(parents=True, exist_ok=True)
+        self._make_folders()
         environment = self._environment(program)
         self.isolation = self._isolation(program, environment) if self.isolate else None
-        self._copy_source(plan["files"])
+        files = {file.path: file for file in plan["files"]}
+        key = self._install_key(plan)
+        kept = self._restore(key, files)
+        self._make_folders()
+        self._copy_source([file for path, file in files.items() if path not in (kept or ())])
         self._hand_over()
-        return environment, self._install(plan, environment, key)
+        if key and kept is None:
+            self._install(key, files, environment)
+        return environment, self._packages() if key else {}
 
     def _make(self, plan: dict[str, Any], commit: dict[str, Any] | None) -> dict[str, Any]:
         spec = self.spec
@@ -220,22 +228,40 @@ class Builder:
             about["commit"] = commit
         return self.store.put(plan["id"], about, layout)
 
-    def _restore(self) -> str:
-        """Remove all that builds added, and what is installed too if one changed it; returns the key of what is left.
+    def _make_folders(self) -> None:
+        for folder in self.folders:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def _restore(self, key: str, files: Mapping[str, SourceFile]) -> frozenset[str] | None:
+        """Remove all that builds added, and what is installed too if it is not this, or if one changed it.
 
         Otherwise one build could prepare what the next one of a clean source runs and packs.
+
+        :param key: the key of what has to be installed.
+        :return: what the installation changed of the source, and must not be copied again; None if it was removed.
         """
         found = read_record(str(self.record))
-        tops = [folder.name for folder in (self.tree, self.home)]
-        more = installed.added(self.work, tops, found.get("entries", {}))
+        changed = found.get("changed")
+        tops = [self.tree, self.home]
+        more = None
+        if found.get("key") == key and changed == _seen(files, changed or ()):
+            entries = found["entries"]
+            # A file that the source has now, where the installation made one, or a link in place of a folder.
+            made = {path for path, state in entries.items() if not state.startswith("d ")}
+            inside = {part for path in files if path not in changed for part in (path, *installed.parents(path))}
+            if made.isdisjoint(f"{self.tree.name}/{part}" for part in inside):
+                more = installed.added(self.work, [top.name for top in tops], entries)
         if more is None:
             self.record.unlink(missing_ok=True)
-            found, more = {}, [str(self.work / top) for top in tops]
-        installed.remove([str(self.temporary), *more])
-        return str(found.get("key", ""))
+            lock = self.manager.lock_file(self.spec.root)
+            if lock is None or not self.manager.pinned(lock):
+                # The package manager would believe what its cache says, and scripts can write to that.
+                tops.append(self.packages)
+        installed.remove([str(self.temporary), *(map(str, tops) if more is None else more)])
+        return None if more is None else frozenset(changed or ())
 
     def _copy_source(self, files: list[SourceFile]) -> None:
-        """Copy the source to the work folder, which holds no more than what is installed."""
+        """Copy files of the source to the work folder, which holds no more than what is installed."""
         for file in files:
             source, target = self.spec.root / file.path, self.tree / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -298,61 +324,50 @@ class Builder:
         environment.update(self.secrets)
         return environment
 
-    def _install(self, plan: dict[str, Any], environment: Mapping[str, str], there: str) -> dict[str, Any]:
-        """Install from the lock file, unless that is already done; returns the installed packages.
+    def _install(self, key: str, files: Mapping[str, SourceFile], environment: Mapping[str, str]) -> None:
+        """Install from the lock file, and record what that left."""
+        manager, top = self.manager, self.tree.name
+        source = installed.states(self.work, (f"{top}/{path}" for path in files))
+        words = manager.install(manager.lock_file(self.tree) is not None, self.spec.install_scripts)
+        self._run(words, self.tree, environment, f"'{' '.join(words)}'")
+        entries = installed.record(self.work, top, [self.home.name], source)
+        now = installed.states(self.work, source)
+        changed = [path for path in files if now.get(f"{top}/{path}") != source[f"{top}/{path}"]]
+        self.record.write_text(json.dumps({"key": key, "entries": entries, "changed": _seen(files, changed)}))
 
-        :param there: the key of what is installed.
-        """
-        spec, manager = self.spec, self.manager
-        if not (self.tree / "package.json").is_file():
-            return {}
-        key = self._install_key(plan)
-        # What the source says, before anything runs that could change it.
-        manifests = {folder: self.tree / folder / "package.json" for folder in ("", spec.app)}
-        stated = {folder: read_object(path) for folder, path in manifests.items() if path.is_file()}
-        if key != there:
-            before = read_record(str(self.record)).get("entries", {})
-            self.record.unlink(missing_ok=True)
-            # What install scripts keep at home, such as a browser, belongs to the packages that they installed.
-            old = [self.home, *(self.work / name for name in before if name.endswith("/node_modules"))]
-            lock = manager.lock_file(self.tree)
-            if lock is None or not manager.pinned(lock):
-                # The package manager would believe what its cache says, and scripts can write to that.
-                old.append(self.packages)
-            installed.remove(map(str, old))
-            for folder in self.folders:
-                folder.mkdir(exist_ok=True)
-            self._hand_over()
-            words = manager.install(lock is not None, spec.install_scripts)
-            self._run(words, self.tree, environment, f"'{' '.join(words)}'")
-            entries = installed.record(self.work, self.tree.name, [self.home.name])
-            self.record.write_text(json.dumps({"key": key, "entries": entries}))
-        packages = dict(manager.installed_packages(self.tree) or {})
+    def _packages(self) -> dict[str, Any]:
+        """Return the installed packages."""
+        spec = self.spec
+        packages = dict(self.manager.installed_packages(self.tree) or {})
         if spec.app and spec.app not in packages:
             raise BuildError(
                 f"{spec.app} is not a workspace of {spec.root / 'package.json'}. Add it to `workspaces` there, or "
                 "remove build.workspace if the service has its own lock file."
             )
-        return {**packages, **stated}
+        # What the source says, whatever an install script wrote there.
+        manifests = {folder: spec.root / folder / "package.json" for folder in ("", spec.app)}
+        return {**packages, **{folder: read_object(path) for folder, path in manifests.items() if path.is_file()}}
 
     def _install_key(self, plan: dict[str, Any]) -> str:
-        """Return a key that changes whenever the installed packages might."""
-        manager = self.manager
-        manifests = [self.tree / "package.json", *(self.tree / file.path for file in plan["files"])]
+        """Return a key that changes whenever what is installed might; empty if there is nothing to install."""
+        root, manager = self.spec.root, self.manager
+        if not (root / "package.json").is_file():
+            return ""
         relevant: dict[str, Any] = {}
         scripted = False
-        for path in manifests:
+        for path in {root / "package.json", *(root / file.path for file in plan["files"])}:
             if path.name == "package.json":
                 content = read_object(path)
-                relevant[path.relative_to(self.tree).as_posix()] = {
+                relevant[path.relative_to(root).as_posix()] = {
                     name: content.get(name) for name in (*node_modules.NEEDED_TO_BUILD, "overrides", "workspaces")
                 }
                 scripted = scripted or any(name in (content.get("scripts") or {}) for name in manager.install_scripts)
-            elif path.name in manager.settings or (path.parent == self.tree and path.name in manager.lock_files):
-                relevant[path.relative_to(self.tree).as_posix()] = file_sha256(path)
+            elif path.name in manager.settings or (path.parent == root and path.name in manager.lock_files):
+                relevant[path.relative_to(root).as_posix()] = file_sha256(path)
         if scripted and self.spec.install_scripts:
-            # The project's own install scripts may read any of its files.
+            # The project's own install scripts may read any of its files and variables.
             relevant["source"] = plan["inputs"]["source"]
+            relevant["environment"] = plan["inputs"]["environment"]
         relevant["node"] = self.runtime.version
         relevant["user"] = self.isolation.user if self.isolation else os.geteuid()
         relevant["scripts"] = self.spec.install_scripts
@@ -406,3 +421,8 @@ class Builder:
             if status:
                 raise BuildError(f"Compressing with brotli failed with status {status}: {text}")
             return [Path(folder, f"{number}.br").read_bytes() for number in range(len(contents))]
+
+
+def _seen(files: Mapping[str, SourceFile], paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return mode and digest of the source's files at these paths."""
+    return {path: [files[path].mode, files[path].digest] for path in paths if path in files}

@@ -1,10 +1,11 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""What an installation left in a work folder, recorded, so that the next build starts with nothing else.
+"""What an installation left in a work folder, recorded, so that the next build starts with that, and nothing else.
 
 Builds may write to all of their work folder. What one adds is removed before the next, and where one changed what was
-installed, that is installed again.
+installed, that is installed again. An installation leaves more than packages: a project's own scripts generate files,
+and a workspace's program becomes executable.
 """
 
 from __future__ import annotations
@@ -22,20 +23,28 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.archi
 DEEPEST, LONGEST = 200, 2000
 
 
-def record(work: Path, tree: str, homes: Iterable[str]) -> dict[str, str]:
+def states(work: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the state of these files below the work folder; files that do not exist are left out."""
+    return {name: _state(work / name) for name in names if os.path.lexists(work / name)}
+
+
+def record(work: Path, tree: str, homes: Iterable[str], source: Mapping[str, str]) -> dict[str, str]:
     """Return the state of what is installed, by its path below the work folder.
 
-    :param tree: the folder with the project, of which packages count, and the folders that they are in.
+    :param tree: the folder with the project, of which all counts that is not as in the source, and the folders that it
+        is in.
     :param homes: folders of which everything counts.
+    :param source: the states of the source's files before the installation.
     """
     found = {name: state for home in homes for name, state in _below(work, home)}
+    folders = {parent for name in source for parent in parents(name)}
     for name, state in _below(work, tree):
-        if "node_modules" in name.split("/"):
+        if source.get(name) != state and not (name in folders and state.startswith("d ")):
             found[name] = state
-            folder = os.path.dirname(name)
-            while folder != tree and folder not in found:
+            for folder in parents(name):
+                if folder == tree or folder in found:
+                    break
                 found[folder] = _state(work / folder)
-                folder = os.path.dirname(folder)
     return found
 
 
@@ -81,6 +90,13 @@ def check_depth(top: Path, folder: str) -> None:
         raise BuildError(
             f"{top} has folders nested too deep: {folder:.80}…. Find out what makes them, and remove them."
         )
+
+
+def parents(name: str) -> Iterator[str]:
+    """Yield the folders above a path, without the root."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
 
 
 def _below(work: Path, top: str) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import below, keep_out
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.entries import check_commands
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import check_depth
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import check_depth, parents
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_modules import (
     ArrangeError,
     arrange,
@@ -174,13 +174,6 @@ def walk(folder: Path, skip: Callable[[str], bool] | None = None) -> Iterator[tu
                 stack.append(path)
             elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 yield path, Path(entry.path)
-
-
-def parents(name: str) -> Iterator[str]:
-    """Yield the folders above a path, without the root."""
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
 
 
 def read(source: Path | bytes) -> bytes:

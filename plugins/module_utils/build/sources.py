@@ -19,7 +19,8 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build import node_modules
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import parents, walk
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import parents
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import walk
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import (
     LOCK_FILES,
     MANAGERS,

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, parents, read
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import parents
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, read
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import SIGNATURE, Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
 

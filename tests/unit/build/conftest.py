@@ -103,6 +103,15 @@ PACKAGES: dict[str, dict[str, tuple[dict[str, Any], dict[str, str]]]] = {
             },
         )
     },
+    "beside": {
+        "1.0.0": (
+            {"scripts": {"install": "node install.js"}},
+            {
+                "install.js": 'const fs = require("fs"); process.chdir(process.env.INIT_CWD);\n'
+                'fs.mkdirSync("generated", {recursive: true}); fs.writeFileSync("generated/made.js", "42;\\n");\n'
+            },
+        )
+    },
     "hostile": {"1.0.0": ({"scripts": {"install": "node install.js"}}, {"install.js": HOSTILE})},
     "private": {"1.0.0": ({}, {})},
     "impostor": {
