@@ -326,6 +326,8 @@ def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
         words = "was built before, and is the latest again" if outcome["changed"] else "unchanged"
     if outcome["built"] and manifest and manifest["left_out"]:
         words += f", without {', '.join(manifest['left_out'])} (build.include packs them)"
+    if builder.spec.note:
+        words += f", {builder.spec.note}"
     if manifest:
         words += f", {size(manifest['archive_size'])}, {manifest['files_count']} files"
     return {

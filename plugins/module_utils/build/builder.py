@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.build import installed, node_modules
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import installed
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import (
     BuildError,
     explain,
@@ -44,6 +44,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.layout
     make_layout,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import manager_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.packages import installed_packages
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import (
     Runtime,
     fetch_runtime,
@@ -71,6 +72,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
 #: package manager: enough to reach a registry.
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 PASSED_ON = rf"LANG|LC_.*|TZ|{'|'.join(CERTIFICATES)}|(?i:(?:https?|no|all)_proxy)"
+#: What Node.js runs; other programs of package managers run by themselves.
+SCRIPTS = (".js", ".cjs", ".mjs")
 #: Node.js includes brotli, Python does not. The argument is the folder of numbered files to compress.
 BROTLI = """
 const { readdirSync, promises: { readFile, writeFile } } = require("fs");
@@ -276,7 +279,7 @@ class Builder:
 
     def _isolation(self, program: Path, environment: Mapping[str, str]) -> Isolation:
         """Return how commands are isolated. Raises BuildError if they cannot be."""
-        scripts = [script.parents[1] for script in self.manager.programs(program).values()]
+        scripts = [script.parents[1] for script in self.manager.programs(program, self.cache).values()]
         headers = program.resolve().parents[1] / "include" / "node"
         stated = [environment.get(name) for name in (*CERTIFICATES, *self.manager.certificates)]
         certificates = [Path(path) for path in stated if path]
@@ -303,9 +306,10 @@ class Builder:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         (folder / "node").symlink_to(program.resolve())
-        for name, script in self.manager.programs(program).items():
+        for name, script in self.manager.programs(program, self.cache).items():
             path = folder / name
-            path.write_text(f'#!/bin/sh\nexec "{folder / "node"}" "{script}" "$@"\n')
+            node = f'"{folder / "node"}" ' if script.suffix in SCRIPTS else ""
+            path.write_text(f'#!/bin/sh\nexec {node}"{script}" "$@"\n')
             path.chmod(0o755)
         folders = [folder, self.app / "node_modules/.bin", self.tree / "node_modules/.bin"]
         passed_on = re.compile(f"{PASSED_ON}|{self.manager.passed_on}")
@@ -328,7 +332,9 @@ class Builder:
         """Install from the lock file, and record what that left."""
         manager, top = self.manager, self.tree.name
         source = installed.states(self.work, (f"{top}/{path}" for path in files))
-        words = manager.install(manager.lock_file(self.tree) is not None, self.spec.install_scripts)
+        manifests = [path for path in files if os.path.basename(path) == "package.json"]
+        manager.check(self.spec.root, {path: read_object(self.tree / path) for path in manifests})
+        words = manager.install(manager.lock_file(self.tree) is not None, self.spec.install_scripts, self.spec.app)
         self._run(words, self.tree, environment, f"'{' '.join(words)}'")
         entries = installed.record(self.work, top, [self.home.name], source)
         now = installed.states(self.work, source)
@@ -336,17 +342,11 @@ class Builder:
         self.record.write_text(json.dumps({"key": key, "entries": entries, "changed": _seen(files, changed)}))
 
     def _packages(self) -> dict[str, Any]:
-        """Return the installed packages."""
+        """Return the installed packages, with what the source says of its own, whatever an install script wrote."""
         spec = self.spec
-        packages = dict(self.manager.installed_packages(self.tree) or {})
-        if spec.app and spec.app not in packages:
-            raise BuildError(
-                f"{spec.app} is not a workspace of {spec.root / 'package.json'}. Add it to `workspaces` there, or "
-                "remove build.workspace if the service has its own lock file."
-            )
-        # What the source says, whatever an install script wrote there.
         manifests = {folder: spec.root / folder / "package.json" for folder in ("", spec.app)}
-        return {**packages, **{folder: read_object(path) for folder, path in manifests.items() if path.is_file()}}
+        stated = {folder: read_object(path) for folder, path in manifests.items() if path.is_file()}
+        return {**installed_packages(self.tree, spec.app), **stated}
 
     def _install_key(self, plan: dict[str, Any]) -> str:
         """Return a key that changes whenever what is installed might; empty if there is nothing to install."""
@@ -354,20 +354,21 @@ class Builder:
         if not (root / "package.json").is_file():
             return ""
         relevant: dict[str, Any] = {}
-        scripted = False
+        manifests = []
+        deciding = {*manager.settings, *manager.configuration}
         for path in {root / "package.json", *(root / file.path for file in plan["files"])}:
             if path.name == "package.json":
-                content = read_object(path)
-                relevant[path.relative_to(root).as_posix()] = {
-                    name: content.get(name) for name in (*node_modules.NEEDED_TO_BUILD, "overrides", "workspaces")
-                }
-                scripted = scripted or any(name in (content.get("scripts") or {}) for name in manager.install_scripts)
-            elif path.name in manager.settings or (path.parent == root and path.name in manager.lock_files):
+                manifests.append(read_object(path))
+                relevant[path.relative_to(root).as_posix()] = manifests[-1] | {"scripts": None}
+            elif path.name in deciding or path.suffix == ".patch" or path == manager.lock_file(root):
                 relevant[path.relative_to(root).as_posix()] = file_sha256(path)
-        if scripted and self.spec.install_scripts:
-            # The project's own install scripts may read any of its files and variables.
+        scripts = {name for about in manifests for name in about.get("scripts") or {}}
+        scripted = self.spec.install_scripts and not scripts.isdisjoint(manager.install_scripts)
+        if scripted or manager.copies(root, manifests):
+            # The project's own install scripts may read any of its files, and variables.
             relevant["source"] = plan["inputs"]["source"]
             relevant["environment"] = plan["inputs"]["environment"]
+        relevant["manager"] = [manager.name, manager.version]
         relevant["node"] = self.runtime.version
         relevant["user"] = self.isolation.user if self.isolation else os.geteuid()
         relevant["scripts"] = self.spec.install_scripts

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import parents
 
 if TYPE_CHECKING:
     from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
@@ -34,7 +35,8 @@ def check_commands(spec: Spec, packed: Collection[str], left_out: Sequence[str],
     for key, words in (("start", spec.start), ("migrate", spec.migrate), ("migrations", spec.migrations)):
         command = f"{key} of {spec.name} is '{' '.join(words)}'"
         program = _program(words)
-        if program and not any(program + ending in packed for ending in ENDINGS):
+        linked = any(folder in packed for folder in parents(program))
+        if program and not linked and not any(program + ending in packed for ending in ENDINGS):
             raise BuildError(f"{command}, but {_missing(program, packed, left_out, key)}")
         for name in _arguments(words):
             if name != program and name not in packed and any((folder / name).is_file() for folder in folders):

@@ -27,6 +27,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_m
     ArrangeError,
     arrange,
     programs,
+    stored,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import SETTINGS
 
@@ -292,7 +293,7 @@ def next_standalone(built: Built, layout: Layout) -> None:
         # Traced packages are needed, whether or not a package.json lists them.
         traced = {key.rpartition("node_modules/")[2] for key in packages if "node_modules/" in key}
         packages[nested] = {"dependencies": dict.fromkeys(traced, "*")}
-        for place, key in arrange(packages, nested).items():
+        for place, key in arrange(packages, nested)[0].items():
             layout.add_tree(standalone / key, place, skip_nested)
     else:
         layout.add_tree(own if own.is_dir() else shared, "node_modules")
@@ -315,18 +316,24 @@ def next_app(built: Built, layout: Layout) -> None:
 
 def add_modules(built: Built, layout: Layout) -> None:
     """Add the installed packages that the application needs to run."""
-    placed = arrange(built.packages, built.spec.app)
+    placed, links = arrange(built.packages, built.spec.app)
     for place, key in placed.items():
         local = "node_modules" not in key.split("/")
         skip = (lambda path: path.split("/")[0] == "node_modules" or skip_private(path)) if local else skip_nested
         layout.add_tree(built.tree / key, place, skip)
-    for link, target in programs(built.packages, placed).items():
+    for link, target in links.items():
+        layout.add_link(link, os.path.relpath(target, os.path.dirname(link)))
+    for link, target in programs(built.packages, placed, links).items():
         layout.add_link(link, target)
-    # Files that install scripts generate next to packages, such as a database client.
-    for base in dict.fromkeys((built.tree, built.app)):
-        for path in sorted((base / "node_modules").glob(".*")):
-            if path.is_dir() and path.name not in (".bin", ".cache") and not path.name.startswith(".vite"):
-                layout.add_tree(path, f"node_modules/{path.name}")
+    # Files that install scripts generate next to packages, such as a database client. Packages are in hidden folders
+    # too, of which only those that are needed go along.
+    apart = {key.split("/")[1] for key in built.packages if stored(key)} | {".bin", ".cache"}
+    beside = [key[: key.rindex("node_modules/")] for key in placed.values() if stored(key)]
+    for base in dict.fromkeys(["", f"{built.spec.app}/".lstrip("/"), *beside]):
+        to = "" if base == f"{built.spec.app}/" else base
+        for path in sorted((built.tree / base / "node_modules").glob(".*")):
+            if path.is_dir() and path.name not in apart and not path.name.startswith(".vite"):
+                layout.add_tree(path, f"{to}node_modules/{path.name}")
 
 
 def skip_private(path: str) -> bool:

@@ -12,7 +12,7 @@ import platform
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.instal
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import walk
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import (
     LOCK_FILES,
-    MANAGERS,
+    PROGRAMS,
     SETTINGS,
-    UNSUPPORTED,
+    holds_token,
     lock_file,
     manager_of,
 )
@@ -40,6 +40,7 @@ class Spec:
     """What to build. Paths are absolute; see the module ``build`` for their meaning.
 
     command: None runs the script with the project's package manager; an empty string builds nothing.
+    note: which of several lock files counts; empty if there is only one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Spec:
     migrations: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def app(self) -> str:
@@ -180,7 +182,7 @@ def source_names(spec: Spec) -> list[str]:
             for name in always(root / folder)
         ]
     output = f"{spec.app}/{spec.output}".strip("/") if spec.builds and spec.output not in ("", ".") else None
-    apart = unneeded_workspaces(spec)
+    apart = unneeded_workspaces(spec, names)
     tracked = None if listed is None else git_tracks(root)
     kept = []
     for name in sorted(set(names)):
@@ -209,7 +211,7 @@ def may_hold_settings(spec: Spec, path: Path, name: str, tracked: frozenset[str]
         return True
     if tracked is not None and tracked.isdisjoint(parents(name)):
         return False
-    if path.is_file() and manager_of(spec.root).holds_token(path.read_text(errors="replace")):
+    if path.is_file() and holds_token(path.name, path.read_text(errors="replace")):
         raise BuildError(
             f"{path} holds a token, which every install script could read. Name it in build.secrets, and write "
             "${NAME} in its place, with the name that you gave it."
@@ -234,12 +236,40 @@ def always(folder: Path) -> list[str]:
     return [name for name in ("package.json", *SETTINGS, *LOCK_FILES) if (folder / name).is_file()]
 
 
-def unneeded_workspaces(spec: Spec) -> list[str]:
+def dependencies(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a package.json depends on, of all kinds, with what it says where that comes from."""
+    return [
+        (name, str(value))
+        for kind in node_modules.NEEDED_TO_BUILD
+        for name, value in (manifest.get(kind) or {}).items()
+    ]
+
+
+def project_packages(spec: Spec, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the packages of a monorepo by folder, with links as if they were installed. Empty without a monorepo.
+
+    :param names: the source's files.
+    """
+    patterns = manager_of(spec.root).workspaces(spec.root) if spec.app else []
+    if not patterns:
+        return {}
+    folders = [os.path.dirname(name) for name in names if os.path.basename(name) == "package.json"]
+    folders = [folder for folder in folders if not folder or node_modules.is_workspace(folder, patterns)]
+    packages = {folder: read_object(spec.root / folder / "package.json") for folder in dict.fromkeys(["", *folders])}
+    links: dict[str, dict[str, Any]] = {}
+    for folder, about in packages.items():
+        if folder:
+            links[f"node_modules/{about.get('name')}"] = {"resolved": folder, "link": True}
+        for name, value in dependencies(about):
+            target = node_modules.beside(folder, value, packages)
+            if target is not None:
+                links[f"{folder}/node_modules/{name}".lstrip("/")] = {"resolved": target, "link": True}
+    return {**packages, **links}
+
+
+def unneeded_workspaces(spec: Spec, names: Iterable[str]) -> list[str]:
     """Return a monorepo's packages that the service does not depend on; they must not change its id."""
-    lock = lock_file(spec.root)
-    if not spec.app or not lock:
-        return []
-    packages = manager_of(spec.root).locked_packages(lock)
+    packages = project_packages(spec, names)
     if spec.app not in packages:
         return []
     needed = node_modules.reachable(packages, spec.app) | node_modules.reachable(packages, "")
@@ -289,7 +319,7 @@ def check_source(spec: Spec) -> None:
     manifest = spec.source / "package.json"
     if not manifest.is_file():
         command = build_command(spec)
-        if command and command.split()[0] in {manager.name for manager in MANAGERS}:
+        if command and command.split()[0] in PROGRAMS:
             raise BuildError(
                 f"{spec.source} has no package.json, so '{command}' cannot run. Correct build.source, or set "
                 "build.command to '' if there is nothing to build."
@@ -299,24 +329,27 @@ def check_source(spec: Spec) -> None:
     manager = manager_of(spec.root)
     lock = manager.lock_file(spec.root)
     if lock is None and spec.lockfile == "required":
-        other = next((tool for name, tool in UNSUPPORTED.items() if (spec.root / name).is_file()), "")
-        where = f" (only a lock file of {other}, and this build uses {manager.name})" if other else ""
         wanted = manager.lock_files[-1]
         below = next((folder for folder in spec.root.parents if lock_file(folder)), None)
         fix = f"Run `{manager.lock_command}` in {spec.root} and commit {wanted}"
         if below is not None and below != spec.root and not spec.app:
             fix += f"; or, if it belongs to the monorepo in {below}, set build.workspace to that folder"
         raise BuildError(
-            f"{spec.root} has no {wanted}{where}, so builds of it are not reproducible. {fix}; or set "
+            f"{spec.root} has no {wanted}, so builds of it are not reproducible. {fix}; or set "
             "build.lockfile: optional to accept that."
         )
-    if lock is not None:
-        outside = [key for key in manager.locked_packages(lock) if key.startswith("../")]
-        if outside:
-            raise BuildError(
-                f"{lock} refers to {outside[0]}, outside {spec.root}, where the build has no access. Make both "
-                "packages workspaces of one package.json, and set build.workspace to its folder."
-            )
+    for path in dict.fromkeys((spec.root / "package.json", manifest)):
+        for name, value in dependencies(read_object(path) if path.is_file() else {}):
+            if node_modules.beside(path.parent.relative_to(spec.root).as_posix(), value, {}) == "..":
+                raise BuildError(
+                    f"{path} refers to {value} as {name}, outside {spec.root}, where the build has no access. Make "
+                    "both packages workspaces of one package.json, and set build.workspace to its folder."
+                )
+    if lock is not None and spec.app and not node_modules.is_workspace(spec.app, manager.workspaces(spec.root)):
+        raise BuildError(
+            f"{spec.app} is not a workspace of {spec.root / manager.workspace_file}. Add it there, or remove "
+            "build.workspace if the service has its own lock file."
+        )
 
 
 # --- identity -------------------------------------------------------------------
@@ -329,7 +362,9 @@ def digest_of(value: Any) -> str:
 
 def inputs(spec: Spec, files: list[SourceFile], node: str, tracked: frozenset[str] | None) -> dict[str, str]:
     """Return everything that an artifact depends on, as digests or plain values."""
+    manager = manager_of(spec.root)
     return {
+        **({"package manager": f"{manager.name} {manager.version}"} if manager.version else {}),
         "format": str(FORMAT),
         "platform": f"{sys.platform}-{platform.machine()}",
         "node": node,
@@ -382,6 +417,11 @@ def spec_of(service: Mapping[str, Any]) -> Spec:
             f"build.workspace of {service['name']} is {root}, but its source {source} is not below it. Set it to the "
             "folder with the lock file of the monorepo."
         )
+    # The lock file that is nearest to the source is the one that its packages are installed from.
+    folders = [folder for folder in (source, *source.parents) if root in (folder, *folder.parents)]
+    locks = [lock for folder in folders if (lock := lock_file(folder))]
+    note = f"{locks[0]} counts, {' and '.join(map(str, locks[1:]))} not" if locks[1:] else ""
+    root = locks[0].parent if locks else root
     return Spec(
         name=str(service["name"]),
         layout=str(service["layout"]),
@@ -397,6 +437,7 @@ def spec_of(service: Mapping[str, Any]) -> Spec:
         standalone=service.get("standalone") is not False,
         exported=str(service.get("exported") or ""),
         node=str(service.get("node") or "24"),
+        note=note,
         **{
             key: tuple(str(word) for word in service.get(key) or ())
             for key in ("start", "migrate", "migrations", "include", "exclude")

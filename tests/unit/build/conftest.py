@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import wheel
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import Npm
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import npm_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import node_version
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
 
@@ -209,7 +209,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 def run_npm(registry: dict[str, str], folder: Path, *words: str) -> None:
     done = subprocess.run(
-        [str(NODE), str(Npm().programs(NODE)["npm"]), *words, "--no-audit", "--no-fund"],
+        [str(NODE), str(npm_of(NODE)), *words, "--no-audit", "--no-fund"],
         cwd=folder,
         text=True,
         capture_output=True,

