@@ -1,7 +1,10 @@
 # Copyright (c) Five Pointers
 # MIT License (see LICENSE or https://opensource.org/license/mit)
 # SPDX-License-Identifier: MIT
-"""A migration that takes something away: refused, allowed, failed, applied; and then there is no way back behind it."""
+"""A migration that takes something away: refused, allowed, failed, applied; and then there is no way back behind it.
+
+A release that changes the schema by itself when it starts is stopped.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,9 @@ def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     text = options.read_text()
     assert known in text
     text = f"import {{ {NAME} }} from './migrations/1764000000000-drop-leftovers.js';\n{text}"
-    options.write_text(text.replace(known, f"{known}, {NAME}"))
+    synchronized = "synchronize: process.env.SYNCHRONIZE === 'yes'"
+    assert "synchronize: false" in text
+    options.write_text(text.replace(known, f"{known}, {NAME}").replace("synchronize: false", synchronized))
     latest = ROOT / ".artifacts/api/latest.json"
     before = latest.read_bytes()
     try:
@@ -104,3 +109,13 @@ def test_mended_it_is_applied_and_nothing_leads_back_behind_it(stack: Stack) -> 
     said = refused(stack.deploy("-e", f"artifact=api:{older}", *ALLOW))
     assert f"the database has moved past release {before['api']}" in said
     assert stack.live() == after
+
+
+def test_a_release_that_changes_the_schema_when_it_starts_is_stopped(stack: Stack) -> None:
+    before = stack.live()
+    stack.sandbox.sql("alter table app.pages add column draft int")
+    changed = {"environment": {"SYNCHRONIZE": "yes"}}
+    said = refused(stack.deploy(*ALLOW, "-e", "service=api", api=changed))
+    assert "changed the schema when it started, and not by `migrate` (changed: database.pages" in said
+    assert f"Release {before['api']} is still serving, with the schema as it is now." in said
+    assert stack.live() == before and len(stack.running("api")) == 1

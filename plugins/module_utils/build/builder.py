@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.build import installed
+from ansible_collections.fivepointers.platform.plugins.module_utils.build import findings, installed
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import (
     BuildError,
     explain,
@@ -226,6 +226,7 @@ class Builder:
             "node": self.runtime.version,
             "inputs": plan["inputs"],
             "left_out": layout.left_out,
+            "changes_schema": [] if spec.layout == "static" else findings.schema_changes(layout),
         }
         if commit:
             about["commit"] = commit

@@ -249,15 +249,8 @@ def stage(wanted: Wanted, source: str, archive: str | None, secrets: Mapping[str
             link_tree(os.path.join(release_path(wanted.name, source), "app"), app)
         for directory in wanted.writable:
             os.makedirs(os.path.join(app, directory), 0o755, exist_ok=True)
-        texts = {"front.conf": wanted.front, **wanted.files}
-        if wanted.process:
-            texts["unit"] = wanted.unit
-        if wanted.migration:
-            texts["migration"] = wanted.migration
-        if wanted.listing:
-            texts["listing"] = wanted.listing
-        if wanted.check:
-            texts["check"] = wanted.check
+        texts = {file: text for key, file in releases.TEXTS.items() if (text := getattr(wanted, key)) or key == "front"}
+        texts.update(wanted.files)
         texts["release.json"] = json.dumps(record(wanted), indent=2, sort_keys=True) + "\n"
         for name, text in texts.items():
             write_file(os.path.join(temporary, name), text, 0o644)

@@ -85,6 +85,29 @@ def remembered(stored: Iterable[Migration], listing: Iterable[Migration]) -> lis
     ]
 
 
+def parse_schema(lines: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each table, by "database.table", that a fingerprint printed.
+
+    Raises MigrationError with its problem, or with what came instead.
+    """
+    values = [value for value in map(_json, lines) if isinstance(value, dict)]
+    problems = [str(value["problem"]) for value in values if "problem" in value]
+    found = [value["schema"] for value in values if isinstance(value.get("schema"), dict)]
+    if problems or not found:
+        raise MigrationError(problems[-1] if problems else "it printed none")
+    return {str(name): str(digest) for part in found for name, digest in part.items()}
+
+
+def schema_changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Return the tables that are new, changed or gone, in words; empty if there are none."""
+    found = {
+        "new": [name for name in after if name not in before],
+        "changed": [name for name in after if before.get(name, after[name]) != after[name]],
+        "gone": [name for name in before if name not in after],
+    }
+    return "; ".join("%s: %s" % (word, ", ".join(sorted(names))) for word, names in found.items() if names)
+
+
 def _json(text: str) -> Any:
     """Return the value of a JSON text; None where it is none."""
     try:

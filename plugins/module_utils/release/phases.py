@@ -54,8 +54,10 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.migr
     MigrationError,
     obstacles,
     parse_listing,
+    parse_schema,
     pending_contracts,
     remembered,
+    schema_changes,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import (
     Plan,
@@ -429,11 +431,13 @@ def prepare(job: Job) -> bool:
     processes = [(item, step.slot) for item, step in todo if item.process and not alone(item, job.seen[item.name])]
     try:
         _fill_slots(job, [(item, step.slot) for item, step in todo])
+        schemas = _schemas(job, processes)
         if processes:
             systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
         failures = wait_until_healthy(processes)
-        if failures:
-            texts = [failure.text(job.host, job.plans[failure.wanted.name].serving) for failure in failures]
+        texts = [failure.text(job.host, job.plans[failure.wanted.name].serving) for failure in failures]
+        texts += _changed_schemas(job, processes, schemas)
+        if texts:
             raise ReleaseError("\n".join(texts))
         apply_fronts(job, _new_fronts(job), check=True)
     except BaseException:
@@ -624,6 +628,51 @@ def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
         # What the database has now, and which migrations this release knows.
         write_file(_schema_path(item.name), text, 0o644)
         write_file(os.path.join(releases.release_path(item.name, item.release), "schema.json"), text, 0o644)
+
+
+def _schemas(job: Job, processes: Sequence[tuple[Wanted, str]]) -> dict[str, dict[str, str]]:
+    """Return what the databases of candidates look like, by service, where that is known."""
+    found = {}
+    for item, slot in processes:
+        if not item.fingerprint:
+            continue
+        unit = once_unit(item.name, "fingerprint", slot)
+        begun = time.time()
+        failed = _run_once(item, slot, "fingerprint", item.fingerprint)
+        try:
+            found[item.name] = parse_schema(failed.lines if failed else systemd.journal(unit, begun, 200))
+        except MigrationError as error:
+            job.warnings.append(
+                "%s: whether it changes the schema when it starts is not known: %s. With schema_at_start: ignore, "
+                "nobody asks." % (item.name, error)
+            )
+    return found
+
+
+def _changed_schemas(
+    job: Job, processes: Sequence[tuple[Wanted, str]], before: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    """Return what is wrong with candidates that changed a schema when they started; where they may, warn."""
+    known = [(item, slot) for item, slot in processes if item.name in before]
+    after = _schemas(job, known)
+    problems = []
+    for item, _slot in known:
+        changes = schema_changes(before[item.name], after.get(item.name, before[item.name]))
+        if not changes:
+            continue
+        found = "release %s changed the schema when it started, and not by `migrate` (%s)" % (item.release, changes)
+        serving = job.plans[item.name].serving
+        # Nothing that serves can miss what the first release changed.
+        if item.schema_at_start == "report" or not serving:
+            job.warnings.append("%s: %s." % (item.name, found))
+            continue
+        problems.append(
+            "%s on %s, step prepare: %s. It was stopped. Release %s is still serving, with the schema as it is now.\n"
+            "  What to do: turn off what does it (synchronize, migrationsRun, sequelize.sync, prisma db push), compare "
+            "the schema with what the code needs, and leave changes to `migrate`. If it may change the schema, set "
+            "schema_at_start: report." % (item.name, job.host, found, serving)
+        )
+    return problems
 
 
 def _schema_path(name: str) -> str:

@@ -83,6 +83,8 @@ class Wanted:
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
     handover: what moves to the new slot at a switch: requests, or documents with their open sockets. Without a front it
     says whether the old process ends first (ALONE), or overlaps the new one.
+    fingerprint: the unit that describes the schemas of its databases, on the first of its hosts. schema_at_start: what
+    is done about a candidate that changes them when it starts: refuse or report.
     commit: {id, time (seconds since 1970)} of the code, if it comes from git.
     of: the kept release that this one is, except for its secrets, which are newer.
 
@@ -114,6 +116,8 @@ class Wanted:
     writable: list[str] = dataclasses.field(default_factory=list)
     handover: str = "requests"
     check: str = ""
+    fingerprint: str = ""
+    schema_at_start: str = "refuse"
     commit: dict[str, Any] = dataclasses.field(default_factory=dict)
     of: str = ""
 
@@ -134,7 +138,14 @@ def parse_wanted(requests: Sequence[Mapping[str, Any]]) -> list[Wanted]:
 
 
 #: Fields that a release keeps as files next to its release.json, and fields that it does not keep.
-TEXTS = {"unit": "unit", "migration": "migration", "listing": "listing", "check": "check", "front": "front.conf"}
+TEXTS = {
+    "unit": "unit",
+    "migration": "migration",
+    "listing": "listing",
+    "check": "check",
+    "fingerprint": "fingerprint",
+    "front": "front.conf",
+}
 PASSING = ("migrate", "environment", "files")
 
 

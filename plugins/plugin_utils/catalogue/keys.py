@@ -143,6 +143,7 @@ SERVICE_KEYS: dict[str, Key] = {
     "start": Key(values.command),
     "migrate": Key(values.command),
     "migrations": Key(values.command),
+    "schema_at_start": Key(choice(("refuse", "report", "ignore"), "a valid schema_at_start setting"), "refuse"),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
     "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to secret names"), {}),
     "cors": Key(choice(("edge", "application"), "a valid cors setting"), "edge"),

@@ -16,14 +16,18 @@ import jinja2
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import render
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import engines
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import process_title
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.realpath(__file__)), "templates")
 
 HANDOFF = "handoff.cjs"
+# Describes the schemas of the databases of a service.
+FINGERPRINT = "fingerprint.cjs"
 
 # Seconds that a command may take that runs once.
 ONCE_TIMEOUT = 900
+FINGERPRINT_TIMEOUT = 60
 
 RUNTIMES = "/opt/fivepointers/node"
 
@@ -105,6 +109,24 @@ def unit_text(
     )
 
 
+def fingerprint_files(spec: Mapping[str, t.Any]) -> dict[str, str]:
+    """Return the files of a release that describe the schemas of its databases; none if they are not compared."""
+    if not spec["schemas"]:
+        return {}
+    paths = {FINGERPRINT: os.path.join(TEMPLATES, FINGERPRINT)}
+    for database in spec["schemas"]:
+        engine = database["engine"] + ".cjs"
+        paths["engine-" + engine] = os.path.join(os.path.dirname(engines.__file__), engine)
+    texts = {}
+    for name, path in paths.items():
+        with open(path, encoding="utf-8") as handle:
+            texts[name] = handle.read()
+    # A package of a workspace has its own packages.
+    program = next((word for word in spec["start"][1:] if not word.startswith("-")), "")
+    settings = {"databases": spec["schemas"], "from": os.path.dirname(program)}
+    return {**texts, "fingerprint.json": json.dumps(settings, indent=1) + "\n"}
+
+
 def front_text(spec: Mapping[str, t.Any]) -> str:
     """Return a service's front, the same for all releases with the same settings."""
     home = os.path.join(releases.HOME, spec["name"])
@@ -163,6 +185,7 @@ def compose(
         if spec["hand_off"] == "bridge":
             with open(os.path.join(TEMPLATES, HANDOFF), encoding="utf-8") as handle:
                 files[HANDOFF] = handle.read()
+        files.update(fingerprint_files(spec))
         environment = dict(spec["environment"])
         if HANDOFF in files and "NODE_OPTIONS" in environment:
             # It replaces the unit's. The process runs in the directory of the code.
@@ -177,7 +200,8 @@ def compose(
         files["runtime-config.js"] = runtime_config(spec["environment"])
         variables = digest(files["runtime-config.js"])
     once = {"migration": spec["migrate"], "listing": spec["migrations"], "check": spec["health"].get("command")}
-    limits = {"check": spec["health"]["timeout"]}
+    once["fingerprint"] = ["node", "../" + FINGERPRINT] if FINGERPRINT in files else []
+    limits = {"fingerprint": FINGERPRINT_TIMEOUT, "check": spec["health"]["timeout"]}
     texts = {"unit": unit_text(spec, runtime, RELEASE) if process else ""}
     for what, argv in once.items():
         limit = limits.get(what, ONCE_TIMEOUT)
@@ -192,6 +216,9 @@ def compose(
         "runtime": node,
     }
     release = environments.release_id(parts)
+    first = host == next(iter(spec["hosts"]), host)
+    if not first:
+        texts["fingerprint"] = ""
     return {
         "name": spec["name"],
         "kind": spec["kind"],
@@ -212,7 +239,7 @@ def compose(
         "runtime": runtime,
         **{key: text.replace(RELEASE, release) for key, text in texts.items()},
         # Once per deployment, by the first of the service's hosts.
-        "migrate": bool(texts["migration"]) and host == next(iter(spec["hosts"]), host),
+        "migrate": bool(texts["migration"]) and first,
         "front": front,
         "environment": environment,
         "files": files,
@@ -222,5 +249,6 @@ def compose(
         "keep": spec["keep"],
         "writable": [spec["writable"]] if spec["writable"] else [],
         "handover": spec["handover"],
+        "schema_at_start": spec["schema_at_start"],
         "commit": manifest.get("commit") or {},
     }

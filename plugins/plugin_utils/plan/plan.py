@@ -15,6 +15,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     secret_names,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import (
@@ -22,6 +23,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names i
     log_group,
     log_groups,
     process_pattern,
+    variable_name,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.notices import notices
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.order import deploy_order
@@ -148,6 +150,8 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "start": list(service["start"]),
         "migrate": list(service["migrate"]),
         "migrations": list(service["migrations"]),
+        "schemas": schemas(model, name),
+        "schema_at_start": service["schema_at_start"],
         "environment": environment,
         "secrets": sorted(secrets),
         "cors": service["cors"],
@@ -167,6 +171,24 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "log_group": log_group(model, name),
         "user": "fp-" + name,
     }
+
+
+def schemas(model: Model, name: str) -> list[dict[str, str]]:
+    """Return the databases whose schemas are compared before and after a candidate of a service starts.
+
+    Each has its name, the prefix of its variables, its engine, and the query that describes its schema.
+    """
+    service = model.services[name]
+    if not KINDS[service["kind"]].process or service["schema_at_start"] == "ignore":
+        return []
+    engines = {
+        other: ENGINES[model.databases[other]["engine"]] for other in service["needs"] if other in model.databases
+    }
+    return [
+        {"name": other, "prefix": variable_name(other), "engine": engine.name, "query": engine.schema_query}
+        for other, engine in engines.items()
+        if engine.schema_query
+    ]
 
 
 def journey_steps(model: Model) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "start": [] if files else ["node", "dist/main.js"],
         "migrate": [],
         "migrations": [],
+        "schemas": [],
+        "schema_at_start": "refuse",
         "environment": {"A": "1"} if files else {"PORT": "${self.port}", "TOKEN": "${secret.jwt}", "A": "1"},
         "secrets": [] if files else ["jwt"],
         "spa": True,

@@ -14,7 +14,9 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.migr
     MigrationError,
     obstacles,
     parse_listing,
+    parse_schema,
     pending_contracts,
+    schema_changes,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +109,20 @@ def test_contract_migrations_that_are_still_to_come_are_named() -> None:
 )
 def test_a_release_that_does_not_know_a_contract_migration_cannot_come_back(known: list[str], found: list[str]) -> None:
     assert obstacles(LISTING, known) == found
+
+
+def test_a_schema_is_read_in_parts_and_compared_by_table() -> None:
+    before = parse_schema(["(node:7) a warning", '{"schema": {"db.a": "1"}}', '{"schema": {"db.b": "1"}}'])
+    assert before == {"db.a": "1", "db.b": "1"}
+    assert parse_schema(['{"schema": {}}']) == {}, "an empty database has no tables"
+    assert schema_changes(before, before) == ""
+    assert schema_changes(before, {"db.b": "2", "db.c": "1"}) == "new: db.c; changed: db.b; gone: db.a"
+
+
+@pytest.mark.parametrize("lines", [[], ["{"], ['{"schema": 1}']])
+def test_what_is_no_schema_is_none(lines: list[str]) -> None:
+    with pytest.raises(MigrationError, match="it printed none"):
+        parse_schema(lines)
 
 
 MIGRATIONS = st.lists(

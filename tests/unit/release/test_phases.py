@@ -28,6 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.migrations import Migration
 from ansible_collections.fivepointers.platform.plugins.modules import release as release_module
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import DEFAULT
 
 from .conftest import SECRETS, make_archive, make_manifest, make_request, make_spec
 
@@ -602,6 +603,68 @@ def test_code_that_the_database_has_moved_past_is_refused_ever_after(
     unknown = harmless._replace(known=False)
     made = release(migrating(job, "knows-two-again", monkeypatch, one, two, unknown))
     assert played.serving() == made
+
+
+SYNCHRONIZED = ("database.notes", "one"), ("database.notes", "two")
+
+
+def comparing(
+    job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch, *printed: str, **changes: Any
+) -> phases.Job:
+    """A job for a service whose schema is asked for: once before the start of the candidate, and once after it."""
+    asked = iter(printed)
+    journal = lambda unit, since, lines: [next(asked) if "_fingerprint@" in unit else "the last words"]  # noqa: E731
+    monkeypatch.setattr(systemd, "journal", journal)
+    database = {"name": "database", "prefix": "DATABASE", "engine": DEFAULT, "query": "select 1"}
+    return job(f"of {len(printed)}", schemas=[database], **changes)
+
+
+def schema(*tables: tuple[str, str]) -> str:
+    return json.dumps({"schema": dict(tables)})
+
+
+def test_a_candidate_that_changes_the_schema_when_it_starts_is_stopped_before_it_serves(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = release(job("old"))
+    before, after = SYNCHRONIZED
+    new = comparing(job, monkeypatch, schema(before, ("database.gone", "x")), schema(after, ("database.tags", "x")))
+    with pytest.raises(releases.ReleaseError, match="changed the schema when it started") as error:
+        release(new)
+    for words in (
+        "new: database.tags; changed: database.notes; gone: database.gone",
+        f"Release {old} is still serving",
+    ):
+        assert words in str(error.value)
+    assert "schema_at_start: report" in str(error.value)
+    assert played.serving() == old and units_of("green")[0] not in played.running
+
+
+def test_where_it_may_change_the_schema_or_nothing_serves_that_is_reported(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = SYNCHRONIZED
+    release(comparing(job, monkeypatch, schema(), schema(before)))
+    new = comparing(job, monkeypatch, schema(before), schema(after), schema(), schema_at_start="report")
+    assert release(new) == played.serving()
+    assert [warning for warning in new.warnings if "changed: database.notes" in warning] == new.warnings[:1]
+    assert releases.load_wanted("orders", played.serving()).fingerprint, "a way back to it asks again"
+
+
+def test_a_schema_that_cannot_be_asked_for_stops_nobody(
+    played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = comparing(job, monkeypatch, '{"problem": "the release has none of the packages"}')
+    assert release(new) == played.serving()
+    assert "not known: the release has none of the packages" in new.warnings[0]
+
+
+def test_only_the_first_of_its_hosts_compares_and_all_have_the_same_release() -> None:
+    database = {"name": "database", "prefix": "DATABASE", "engine": DEFAULT, "query": "select 1"}
+    first, second = (make_request(make_spec(schemas=[database]), host=host) for host in ("api-1", "api-2"))
+    assert "fingerprint.cjs" in first["fingerprint"] and second["fingerprint"] == ""
+    assert first["release"] == second["release"]
+    assert {"fingerprint.cjs", "fingerprint.json", f"engine-{DEFAULT}.cjs"} <= set(first["files"])
 
 
 def test_writes_of_a_deployment_that_another_one_followed_are_refused(host: Path) -> None:

@@ -78,6 +78,9 @@ class Engine(Server):
     parameters: set in every created parameter group.
     tls_parameter: the parameter that rejects connections without TLS, if its value is in `tls_values`.
     max_connections_query: the statement that returns how many connections the server allows.
+    schema_query: the statement that describes the schema: one row (t, d) per column, index and constraint, where t is
+    the table and d the description, in any order. It is asked by <name>.cjs in this folder, with the application's own
+    driver. Empty if schemas of the engine are not compared.
     bytes_per_connection: RDS allows one connection per this many bytes of the instance class's memory.
     client: the command with which a person connects to 127.0.0.1, line by line. {port}, {user} and {schema} are filled
     in, quoted for a shell.
@@ -97,6 +100,7 @@ class Engine(Server):
     max_connections_query: str
     bytes_per_connection: int
     client: tuple[str, ...]
+    schema_query: str = ""
 
     def url(self, login: str, host: str, port: str, schema: str, tls: bool) -> str:
         """Return scheme://user:password@host:port/name, without the driver's options."""

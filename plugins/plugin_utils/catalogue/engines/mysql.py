@@ -32,6 +32,14 @@ ENGINE = Engine(
     tls_parameter="require_secure_transport",
     tls_values=("1", "ON"),
     max_connections_query="select @@max_connections",
+    schema_query="""
+select table_name t, concat_ws(' ', column_name, column_type, is_nullable, column_default, extra, collation_name) d
+  from information_schema.columns where table_schema = database()
+union all select table_name, concat_ws(' ', index_name, seq_in_index, column_name, non_unique)
+  from information_schema.statistics where table_schema = database()
+union all select table_name, concat_ws(' ', constraint_name, constraint_type)
+  from information_schema.table_constraints where table_schema = database()
+""".strip(),
     bytes_per_connection=12582880,
     client=("mysql --host=127.0.0.1 --port={port} --user={user} --password \\", "  --ssl-mode=REQUIRED {schema}"),
 )

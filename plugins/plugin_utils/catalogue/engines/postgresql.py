@@ -28,6 +28,14 @@ ENGINE = Engine(
     tls_parameter="rds.force_ssl",
     tls_values=("1",),
     max_connections_query="show max_connections",
+    schema_query="""
+select table_name::text t, concat_ws(' ', column_name, udt_name, character_maximum_length, numeric_precision,
+                                     numeric_scale, is_nullable, column_default, is_generated) d
+  from information_schema.columns where table_schema = any(current_schemas(false))
+union all select tablename::text, indexdef from pg_indexes where schemaname = any(current_schemas(false))
+union all select table_name::text, concat_ws(' ', constraint_name, constraint_type)
+  from information_schema.table_constraints where table_schema = any(current_schemas(false))
+""".strip(),
     bytes_per_connection=9531392,
     client=(
         "PGSSLMODE=require psql --host=127.0.0.1 --port={port} --username={user} \\",

@@ -18,6 +18,7 @@ PROCESS_KEYS = frozenset(
         "start",
         "migrate",
         "migrations",
+        "schema_at_start",
         "writes",
         "pool",
         "secrets",
