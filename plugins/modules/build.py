@@ -332,17 +332,19 @@ def report(builder: Builder, check_mode: bool) -> dict[str, Any]:
         words += f", {size(manifest['archive_size'])}, {manifest['files_count']} files"
     return {
         **outcome,
-        "warnings": [f"{builder.spec.name}: {builder.told}"] if builder.told else [],
+        "warnings": [
+            *([f"{builder.spec.name}: {builder.told}"] if builder.told else []),
+            *(
+                f"{builder.spec.name} may change the schema by itself when it starts ({place}). A deployment compares "
+                "the schema before and after, and stops a release that does; see schema_at_start in docs/catalogue.md."
+                for place in (manifest or {}).get("changes_schema", [])
+            ),
+        ],
         "id": name,
         "reason": why,
         "archive": str(builder.store.folder / f"{name}.tar.gz"),
         "manifest": {key: value for key, value in (manifest or {}).items() if key not in ("files", "links")},
         "seconds": seconds,
-        "warnings": [
-            f"{builder.spec.name} may change the schema by itself when it starts ({place}). A deployment compares the "
-            "schema before and after, and stops a release that does; see schema_at_start in docs/catalogue.md."
-            for place in (manifest or {}).get("changes_schema", [])
-        ],
         "summary": f"{builder.spec.name} {name}: {words}" + (f" ({why})" if why else ""),
         "diff": {
             "before": f"{builder.spec.name} {(before or {}).get('id', 'none')}\n",
