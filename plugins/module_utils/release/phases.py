@@ -1081,7 +1081,8 @@ def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:
         if seen.slots[slot].state.stopped or seen.held == slot:
             continue
         since = float(seen.pending.get("since") or 0)
-        until = since + item.hold
+        # A request may take longer than the old release is kept for a rollback.
+        until = since + (max(item.hold, item.drain) if item.hold else 0)
         if until > now + 1:
             hold(item.name, slot, until)
             _retire_later(item.name, unit, until)

@@ -34,11 +34,12 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.en
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.headers import HEADER_KEYS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import TIMEOUT
 
 # Keys of a service that an environment may override.
 OVERRIDABLE = (
-    "pool", "node", "memory", "drain", "hold", "keep", "body_limit", "rate_limits", "sockets_per_client", "environment",
-    "health", "public", "csp", "csp_report_only", "headers",
+    "pool", "node", "memory", "timeout", "drain", "hold", "keep", "body_limit", "rate_limits", "sockets_per_client",
+    "environment", "health", "public", "csp", "csp_report_only", "headers",
 )  # fmt: skip
 
 HEALTH_KEYS: dict[str, Key] = {
@@ -158,6 +159,7 @@ SERVICE_KEYS: dict[str, Key] = {
     "csp_report_only": Key(boolean, False),
     "headers": Key(keys(HEADER_KEYS, "a mapping such as {Permissions-Policy: microphone=(self)}"), {}),
     "spa": Key(boolean, True),
+    "timeout": Key(integer(1, 3600), TIMEOUT),
     "drain": Key(integer(0, 3600), 10),
     "hold": Key(integer(0, 86400)),
     "handover": Key(choice(("stop-first", "overlap"), "a valid handover setting")),

@@ -222,6 +222,8 @@ def _read_service(
     if kind:
         _refuse_unsupported(report, path, entry, kind)
         _apply_kind(report, path, entry, service, kind)
+    if "timeout" in entry and service["timeout"] and service["drain"] is not None:
+        _drain_requests(report, path, entry, service)
     for key in ("start", "migrate", "migrations"):
         service[key] = service[key] or []
     if service["migrations"] and not service["migrate"] and "migrate" not in service["broken"]:
@@ -275,6 +277,16 @@ def _check_health_type(report: Report, path: str, value: Any, of: str, kind: Kin
     if silent == (of in PORT_CHECKS):
         fix = f"Write {PORTLESS_HEALTH}." if silent else "Write a path such as /health, or {tcp: true}."
         report.add(path, value, f"{kind.name} {'has no' if silent else 'is checked at its'} port", fix)
+
+
+def _drain_requests(report: Report, path: str, entry: Mapping[str, Any], service: dict[str, Any]) -> None:
+    """Give the old release as long as a request may take, if the catalogue says how long that is."""
+    if "drain" not in entry:
+        service["drain"] = max(service["drain"], service["timeout"])
+    elif service["drain"] < service["timeout"]:
+        problem = f"a request may take {service['timeout']} s, and a deployment would end it after {service['drain']} s"
+        fix = f"Write {service['timeout']} or more, remove 'drain' (it is then as long as 'timeout'), or shorten that."
+        report.add(f"{path}.drain", service["drain"], problem, fix)
 
 
 def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:

@@ -144,6 +144,7 @@ def front_text(spec: Mapping[str, t.Any]) -> str:
         "slots_directory": os.path.join(home, "slots"),
         "websocket": spec["listens"] == "websocket",
         "body_limit": spec["body_limit"],
+        "timeout": spec["timeout"],
         "spa": spec["spa"],
         # A prefix may begin with another one.
         "prefixes": {path: re.escape(path) for path in sorted(sorted(paths - {"/"}), key=len, reverse=True)},

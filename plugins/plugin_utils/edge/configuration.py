@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.headers import HEADERS, value
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import TIMEOUT
 
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -291,9 +292,9 @@ def edge_configuration(
     servers, key, keepalive}), C(limits) (of each service, see limits_of), C(headers) (see headers_of), C(servers)
     ({name, title, wildcard, redirect (the name that it only leads to, or empty), locations: [{match, service, upstream,
     answers, headers (a snippet), values (the service's own headers, by variable), flags (the names whose maintenance
-    mode closes it), cors, body_limit, limits, websocket, streams, uploads (large bodies of one client at once), nonce
-    (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the edge),
-    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    mode closes it), cors, body_limit, timeout, limits, websocket, streams, uploads (large bodies of one client at
+    once), nonce (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the
+    edge), C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -329,6 +330,7 @@ def edge_configuration(
                     "flags": ["edge", service],
                     "cors": location["cors"],
                     "body_limit": location["body_limit"],
+                    "timeout": location.get("timeout", TIMEOUT),
                     "limits": limits[service],
                     "websocket": location["websocket"],
                     "sticky_cookie": location.get("sticky") == "cookie",

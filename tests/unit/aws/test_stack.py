@@ -95,6 +95,13 @@ def test_wrong_settings_are_refused(load: Load, aws: dict[str, Any], words: tupl
         assert word in str(caught.value)
 
 
+def test_the_load_balancer_waits_as_long_as_a_service_may_take(load: Load, services: dict[str, Any]) -> None:
+    services["services"]["api"]["timeout"] = 600
+    assert derived(load(), "load_balancer")["idle_timeout"] == 3600
+    with pytest.raises(catalogue.CatalogueError, match=r"(?s)idle_timeout: 300.*'api' may take 600 s.*Write 600"):
+        load(load_balancer={"idle_timeout": 300})
+
+
 def test_the_load_balancers_name_fits(load: Load, environment: dict[str, Any]) -> None:
     """AWS takes 32 characters."""
     environment["name"] = "e" * 28

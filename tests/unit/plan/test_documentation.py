@@ -90,7 +90,7 @@ def test_every_example_is_accepted(number: int, stack: Any) -> None:
     [
         ("node", '`"24"`'),
         ("pool", "10"),
-        ("drain", "10"),
+        ("timeout", "60"),
         ("body_limit", "`1m`"),
         ("memory", "`1G`"),
         ("cors", "`edge`"),

@@ -247,6 +247,7 @@ def test_the_edge_serves_each_public_name(stack: Any) -> None:
             "kind": "yjs_websocket",
             "cors": "edge",
             "body_limit": "1m",
+            "timeout": 60,
             "rate_limits": [],
             "sockets_per_client": 300,
             "sticky": None,
@@ -450,6 +451,29 @@ def test_several_databases_of_one_service(stack: Any) -> None:
     assert (variables["DATABASE_PORT"], variables["EVENTS_PORT"]) == ("3306", "5432")
     assert variables["DATABASE_CA_FILE"] == variables["EVENTS_CA_FILE"] == CA_FILE
     assert {name: budget["allowed"] for name, budget in plan["budget"].items()} == {"database": 120, "events": 72}
+
+
+@pytest.mark.parametrize(
+    ("stated", "timeout", "drain"),
+    [
+        ({}, 60, 10),
+        ({"timeout": 5}, 5, 10),
+        ({"timeout": 300}, 300, 300),
+        ({"timeout": 300, "drain": 400}, 300, 400),
+        ({"drain": 3}, 60, 3),
+    ],
+)
+def test_a_request_may_take_as_long_on_all_hops_and_the_drain_is_no_shorter(
+    stack: Any, stated: dict[str, int], timeout: int, drain: int
+) -> None:
+    for key, value in stated.items():
+        stack.set(f"c.services.api.{key}", value)
+    plan = stack.plan()
+    spec = plan["services"]["api"]
+    assert (spec["timeout"], spec["drain"]) == (timeout, drain)
+    (api,) = (host for host in plan["edge"]["virtual_hosts"] if host["server_name"] == "api.example.com")
+    calls = [call for host in plan["hosts"].values() for call in host["internal"] if call["service"] == "api"]
+    assert {api["locations"][0]["timeout"], *(call["timeout"] for call in calls)} == {timeout} and calls
 
 
 def test_an_environment_overrides_a_few_keys(stack: Any) -> None:

@@ -509,6 +509,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "POST /Login/",
         ("already has a limit",),
     ),
+    "no time at all": ({f"{API}.timeout": 0}, "services.api.timeout", "0", ("from 1 to 3600",)),
+    "time for files": ({f"{FRONTEND}.timeout": 9}, "services.frontend.timeout", "timeout", ("static_frontend",)),
+    "time for sockets": ({f"{COLLAB}.timeout": 9}, "services.collab.timeout", "timeout", ("yjs_websocket",)),
+    "deployments that end requests": (
+        {f"{API}.timeout": 300, "e.services": {"api": {"drain": 20}}},
+        "platform_environment.services.api.drain",
+        "20",
+        ("may take 300 s", "end it after 20 s", "Write 300 or more"),
+    ),
     "no socket at all": ({f"{COLLAB}.sockets_per_client": 0}, "services.collab.sockets_per_client", "0", ("from 1",)),
     "sockets of files": (
         {f"{FRONTEND}.sockets_per_client": 9},

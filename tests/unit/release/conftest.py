@@ -45,6 +45,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "environment": {"A": "1"} if files else {"PORT": "${self.port}", "TOKEN": "${secret.jwt}", "A": "1"},
         "secrets": [] if files else ["jwt"],
         "spa": True,
+        "timeout": 60,
         "drain": 10,
         "hold": 0,
         "hand_off": "bridge" if kind == "yjs_websocket" else "",

@@ -338,6 +338,12 @@ def test_a_replaced_release_goes_on_running_for_its_hold_time(played: Played, jo
     assert not new.plans["orders"].changed
 
 
+def test_a_replaced_release_is_held_until_its_requests_are_done(played: Played, job: Callable[..., phases.Job]) -> None:
+    release(job("old", hold=300, drain=900))
+    release(job("new", hold=300, drain=900))
+    assert 898 < played.due - time.time() <= 900
+
+
 def test_a_held_slot_that_is_live_again_is_not_stopped_by_its_timer(
     played: Played, job: Callable[..., phases.Job]
 ) -> None:

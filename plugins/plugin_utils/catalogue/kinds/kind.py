@@ -11,6 +11,8 @@ from typing import Any
 
 # Seconds: long enough to notice a problem and roll back without starting a process.
 HOLD = 300
+# Seconds that a response may take to begin, and a pause in it.
+TIMEOUT = 60
 # Service keys that need a kind with pages, or a kind with a process.
 PAGE_KEYS = frozenset({"csp", "csp_report_only", "headers", "spa"})
 PROCESS_KEYS = frozenset(
@@ -22,6 +24,7 @@ PROCESS_KEYS = frozenset(
         "writes",
         "pool",
         "secrets",
+        "timeout",
         "drain",
         "hold",
         "memory",
@@ -32,7 +35,7 @@ PROCESS_KEYS = frozenset(
 )
 # Service keys that need a port, and those that nothing with a port has.
 PORT_KEYS = frozenset(
-    {"port", "public", "cors", "body_limit", "rate_limits", "sockets_per_client", "sticky", "hold", "hand_off"}
+    "port public cors timeout body_limit rate_limits sockets_per_client sticky hold hand_off".split()
 )
 PORTLESS_KEYS = frozenset({"handover"})
 # The types of health checks that need a port. Without one there are the others.

@@ -21,7 +21,7 @@ KIND = Kind(
     hand_off="bridge",
     # An office shares one address: a hundred people with three documents each.
     sockets_per_client=300,
-    # The bridge needs the signal itself.
-    unsupported=PAGE_KEYS | {"build.standalone", "live_signal"},
+    # The bridge needs the signal itself. A socket may be silent for an hour.
+    unsupported=PAGE_KEYS | {"timeout", "build.standalone", "live_signal"},
     checks=("websocket",),
 )

@@ -115,6 +115,7 @@ def host_plans(model: Model) -> dict[str, dict[str, Any]]:
                     "service": other,
                     "port": INTERNAL + model.services[other]["port"],
                     "servers": fronts[other],
+                    "timeout": model.services[other]["timeout"],
                     "keepalive": other not in reloaded,
                 }
                 for other in called_services(model, names)
