@@ -480,7 +480,7 @@ def check_journeys(report: Report, model: Model) -> None:
         for index, step in enumerate(journey["steps"] or []):
             path = f"journeys[{number}].steps[{index}]"
             _check_step(report, model, path, step)
-            for key in ("host", "request", "json", "headers", "contains", "room"):
+            for key in ("host", "request", "stream", "json", "headers", "contains", "room"):
                 for where, value in _strings(f"{path}.{key}", step[key]):
                     _check_step_text(report, where, value, known)
             known.update(step["save"] or {})
@@ -499,14 +499,18 @@ def _check_step(report: Report, model: Model, path: str, step: Mapping[str, Any]
     elif service is not None and service["public"][0]["wildcard"] and not step["host"]:
         problem = f"'{name}' answers on every subdomain"
         report.add(f"{path}.host", None, problem, "Choose one with host: a label, or ${variable}.")
-    elif service is not None and step["request"]:
-        asked = step["request"].partition(" ")[2]
+    elif service is not None and (request := (step["stream"] or step)["request"]):
+        asked = request.partition(" ")[2]
         if not any(below(address["path"], asked) for address in service["public"]):
+            where = f"{path}.stream.request" if step["stream"] else f"{path}.request"
             fix = f"Write the full path, such as {service['public'][0]['path']}{asked}."
-            report.add(f"{path}.request", step["request"], f"users cannot send this request to '{name}'", fix)
-    if bool(step["request"]) == bool(step["websocket"]):
-        fix = "Write request: GET /path, or websocket: yjs with a room."
-        report.add(path, step["name"], "a step is either a request or a websocket", fix)
+            report.add(where, request, f"users cannot send this request to '{name}'", fix)
+    if sum(bool(step[key]) for key in ("request", "stream", "websocket")) != 1:
+        fix = "Write request: GET /path, stream: {request: GET /path}, or websocket: yjs with a room."
+        report.add(path, step["name"], "a step is either a request, a stream or a websocket", fix)
+    elif step["stream"] and step["save"]:
+        problem = "what a stream sends cannot be saved"
+        report.add(f"{path}.save", listed(step["save"]), problem, "Save it from a request.")
     elif step["websocket"] == "yjs" and not step["room"]:
         report.add(f"{path}.room", None, "'room' is missing", "Add the name of the document to edit.")
 

@@ -9,11 +9,13 @@ Standard library only, Python 3.9 or later: this runs on hosts as well as on the
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -87,6 +89,17 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body.decode("utf-8", "replace")
+
+    def retry_after(self, now: float | None = None) -> float | None:
+        """Return the seconds after which to ask again, from a number or a date; None if the response says nothing."""
+        text = self.header("retry-after").strip()
+        if text.isdigit():
+            return float(text)
+        try:
+            when = email.utils.parsedate_to_datetime(text).timestamp()
+        except (TypeError, ValueError):
+            return None
+        return max(0.0, when - (time.time() if now is None else now))
 
     def describe(self) -> str:
         """Return one line: status, and the redirect's location or the beginning of the body."""
@@ -213,11 +226,12 @@ def ask(
     body: bytes | None = None,
     timeout: float = 5.0,
     context: ssl.SSLContext | None = None,
+    read: Callable[[http.client.HTTPResponse], bytes] | None = None,
 ) -> Answer:
     """Send one HTTP request, without following redirects, within ``timeout`` seconds in total.
 
     ``connect_to`` (``host[:port]``) is where to connect; name, SNI and Host header remain those of the URL, as if DNS
-    pointed there.
+    pointed there. ``read`` reads the body, which then need not be complete.
     """
     parts = urlsplit(url)
     try:
@@ -268,10 +282,10 @@ def ask(
             target += f"?{parts.query}"
         connection.request(method, target, body=body, headers=sent)
         response = connection.getresponse()
-        content = response.read(BODY_LIMIT)
+        content = (read or _read)(response)
         if late.is_set():
             raise TimeoutError
-        if response.length and len(content) < BODY_LIMIT:
+        if not read and response.length and len(content) < BODY_LIMIT:
             raise http.client.IncompleteRead(content, response.length)
         return Answer(
             status=response.status,
@@ -290,6 +304,10 @@ def ask(
     finally:
         timer.cancel()
         stream.close()
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    return response.read(BODY_LIMIT)
 
 
 def certificate_of(

@@ -209,13 +209,20 @@ STORE_KEYS: dict[str, Key] = {
     "port": Key(integer(1, 65535)),
 }
 
+REQUEST = text(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /\S*", "a method and a path, such as GET /api/health")
+
+STREAM_KEYS: dict[str, Key] = {
+    "request": Key(REQUEST, required=True, hint="Add method and path, such as GET /api/events."),
+    "events": Key(integer(1, 1000), 1),
+    "within": Key(integer(1, 300), 5),
+}
+
 STEP_KEYS: dict[str, Key] = {
     "name": Key(values.line, required=True, hint="Add name: what the user does."),
     "service": Key(text(None, "the name of a service"), required=True, hint="Add service: a name from the catalogue."),
     "host": Key(text(r"[^\s/]+", "one label, for a service with a wildcard address")),
-    "request": Key(
-        text(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /\S*", "a method and a path, such as GET /api/health")
-    ),
+    "request": Key(REQUEST),
+    "stream": Key(keys(STREAM_KEYS, "a mapping such as {request: GET /api/events, events: 3, within: 2}")),
     "json": Key(anything),
     "headers": Key(table(text(r"[A-Za-z0-9-]+", "the name of a header"), values.template, "a mapping of headers"), {}),
     "status": Key(values.status),

@@ -135,7 +135,6 @@ def front_text(spec: Mapping[str, t.Any]) -> str:
         "id": "fp_" + re.sub(r"[^a-z0-9]", "_", spec["name"]),
         "name": spec["name"],
         "pages": spec["pages"],
-        "streams": spec["streams"],
         "hashed": spec["hashed"],
         "port": spec["port"],
         "slots": spec["slots"],

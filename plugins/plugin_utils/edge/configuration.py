@@ -293,8 +293,8 @@ def edge_configuration(
     ({name, title, wildcard, redirect (the name that it only leads to, or empty), locations: [{match, service, upstream,
     answers, headers (a snippet), values (the service's own headers, by variable), flags (the names whose maintenance
     mode closes it), cors, body_limit, timeout, limits, websocket, streams, uploads (large bodies of one client at
-    once), nonce (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on the
-    edge), C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    once), nonce (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on
+    the edge), C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: MIT
 """What must be true at the front door, derived from the plan and the catalogue's journeys. Pure functions.
 
-A check is a dict: `name`, `service`, `do` (http, certificate, refused, websocket, journey), what to request, what to
-expect, and `where` to look when it fails. `run` runs the checks; this module formats their results.
+A check is a dict: `name`, `service`, `do` (http, stream, certificate, refused, websocket, journey), what to request,
+what to expect, and `where` to look when it fails. `run` runs the checks; this module formats their results.
 """
 
 from __future__ import annotations
@@ -363,7 +363,8 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
         raise JourneyError(f"unknown service '{step.get('service')}'; use one of {', '.join(plan['services'])}")
     if not service["public"]:
         raise JourneyError(f"'{service['name']}' has no public address; add one with public: [{{host: ...}}]")
-    path = (step.get("request") or "").partition(" ")[2]
+    stream = step.get("stream") or {}
+    method, _space, path = ((stream or step).get("request") or "").partition(" ")
     address = next((item for item in service["public"] if below(item["path"], path)), service["public"][0])
     if address["wildcard"] and not step.get("host"):
         raise JourneyError(
@@ -391,9 +392,12 @@ def journey_step(plan: Mapping[str, Any], step: Mapping[str, Any]) -> Check:
             check["status"] = listed(step["status"])
         return check
     root = base.removesuffix(address["path"].rstrip("/"))
+    if stream:
+        check.update(events=stream["events"], within=stream["within"])
+        check["send"] = {"Accept": "text/event-stream", **check["send"]}
     check.update(
-        do="http",
-        method=step["request"].partition(" ")[0],
+        do="stream" if stream else "http",
+        method=method,
         url=http_url(root) + path,
         status=listed(step.get("status") or 200),
         contains=listed(step.get("contains") or []),
@@ -520,6 +524,8 @@ def expected_text(check: Mapping[str, Any]) -> str:
             "broadcast": "what one client sends reaches the other",
         }.get(check["mode"], f"{check.get('clients')} clients see each other's edits")
     words = [f"status {statuses(check['status'])}"]
+    if check["do"] == "stream":
+        words.append(f"{check['events']} events within {check['within']} s, each as it happens")
     words += [f"body with {text!r}" for text in check.get("contains", [])]
     words += [f"body without {text.replace(chr(92) + 'b', '')!r}" for text in check.get("lacks", [])]
     for rule in check.get("headers", []):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import http.cookies
 import json
 import re
@@ -47,6 +48,15 @@ FAILS_FOR_ORIGIN = (
 # What a page would be blocked by counts as well while it is tried.
 POLICIES = ("content-security-policy-report-only", "content-security-policy")
 MOST_SHEETS = 20
+#: The status of a rate limit, and the seconds that a step waits for it in total. Others may have the same address.
+TOO_MANY = 429
+LONGEST_WAIT = 60
+#: Seconds between things that came together.
+TOGETHER = 0.05
+COLLECTED = (
+    "the service sends them later, or something collects what it sends: compression in the application, or nginx, "
+    "which is told neither by text/event-stream nor by X-Accel-Buffering: no"
+)
 
 
 class StepError(Exception):
@@ -138,6 +148,35 @@ class Walk:
                 self.secrets.add(text)
 
 
+class Stream:
+    """Reads so many events of a response while they come: of text/event-stream; of anything else, lines."""
+
+    def __init__(self, events: int) -> None:
+        self.wanted = events
+        #: When each came, in seconds since the response began.
+        self.times: list[float] = []
+        self.text = ""
+        #: Whether several events and the end came together, as what was collected on the way does.
+        self.at_once = False
+
+    def read(self, response: http.client.HTTPResponse) -> bytes:
+        """Read until there are enough events, or the response ends."""
+        begun = time.monotonic()
+        named = "text/event-stream" in (response.getheader("content-type") or "")
+        data = False
+        while line := response.readline(http_client.BODY_LIMIT).decode("utf-8", "replace"):
+            self.text += line
+            data = data or line.startswith("data") or not named
+            if data and bool(line.strip()) != named:
+                self.times.append(time.monotonic() - begun)
+                data = False
+            # Those that came together are the beginning of a stream that stays open, or all of one that was collected.
+            if len(self.times) >= self.wanted and (self.wanted == 1 or self.times[-1] - self.times[0] > TOGETHER):
+                return self.text.encode()
+        self.at_once = len(self.times) > 1 and time.monotonic() - begun - self.times[0] <= TOGETHER
+        return self.text.encode()
+
+
 class Walker:
     """Runs checks through one front door."""
 
@@ -203,7 +242,11 @@ class Walker:
 
     # Each of these returns the level, what was received, and the likely cause, or raises.
 
-    def _http(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+    def _ask(self, check: Check, walk: Walk, **how: Any) -> tuple[http_client.Answer, str]:
+        """Ask as a browser would; where that is too often, once more after the time that the response says.
+
+        Return the response, and how long that was in words.
+        """
         host = urlsplit(check["url"]).hostname or ""
         send = {key: str(value) for key, value in check.get("send", {}).items()}
         body = None
@@ -213,8 +256,19 @@ class Walker:
         cookie = walk.cookies.header(host)
         if cookie:
             send.setdefault("Cookie", cookie)
-        answer = self._ask(check, send, body)
-        walk.cookies.keep(host, answer.all("set-cookie"))
+        options = {"method": check.get("method", "GET"), "headers": send, "body": body, "timeout": self.timeout, **how}
+        waited = 0.0
+        while True:
+            answer = http_client.ask(check["url"], connect_to=self.connect_to, context=self.context, **options)
+            pause = answer.retry_after() if answer.status == TOO_MANY and not fits(TOO_MANY, check["status"]) else None
+            if pause is None or waited + max(pause, 1) > LONGEST_WAIT:
+                walk.cookies.keep(host, answer.all("set-cookie"))
+                return answer, f", after waiting {waited:.0f} s as {TOO_MANY} asked" if waited else ""
+            waited += max(pause, 1)
+            time.sleep(max(pause, 1))
+
+    def _http(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+        answer, waited = self._ask(check, walk)
         wrong = []
         if not fits(answer.status, check["status"]):
             wrong.append("unexpected status")
@@ -226,9 +280,15 @@ class Walker:
         if wrong:
             reason = http_client.likely(answer.status) if not fits(answer.status, check["status"]) else ""
             # Asked again only where that changes nothing.
-            if answer.status >= 500 and send.pop("Origin", "") and not body and check.get("method", "GET") == "GET":
-                reason = FAILS_FOR_ORIGIN if self._ask(check, send).status < 500 else reason
-            return "failed", f"{answer.describe()} ({'; '.join(wrong)})", reason
+            plain = {**check, "send": {key: value for key, value in check.get("send", {}).items() if key != "Origin"}}
+            if (
+                answer.status >= 500
+                and plain["send"] != check.get("send", {})
+                and "json" not in check
+                and check.get("method", "GET") == "GET"
+            ):
+                reason = FAILS_FOR_ORIGIN if self._ask(plain, walk)[0].status < 500 else reason
+            return "failed", f"{answer.describe()} ({'; '.join(wrong)}){waited}", reason
         walk.save(check.get("save", {}), answer)
         if check.get("scripts") and (blocked := blocked_scripts(answer.headers, answer.text)):
             came = f"{check['url']} has {blocked} inline scripts without the nonce of its policy, which browsers block"
@@ -236,7 +296,7 @@ class Walker:
         if check.get("scripts") and (found := self._blocked(check["url"], answer)):
             came = "; ".join(f"{directive} blocks {what}" for directive, _source, what in found)
             return self.blocked, f"{check['url']}: {came}", f"if the page is to use them: {page.line(found)}"
-        return "ok", f"{answer.status} {answer.reason}".rstrip(), ""
+        return "ok", f"{answer.status} {answer.reason}".rstrip() + waited, ""
 
     def _blocked(self, url: str, answer: http_client.Answer) -> list[tuple[str, str, str]]:
         """What the policy of a page blocks, in its HTML and in the style sheets of its own name."""
@@ -246,19 +306,31 @@ class Walker:
         needs = page.page_needs(answer.text, url)
         sheets = [need.url for need in needs if need.directive == "style-src" and page.matches("'self'", need.url, url)]
         for sheet in sheets[:MOST_SHEETS]:
-            needs += page.style_needs(self._ask({"url": sheet}, {}).text, sheet)
+            needs += page.style_needs(self._ask({"url": sheet, "status": [200]}, Walk())[0].text, sheet)
         return page.blocked(policy, needs, url)
 
-    def _ask(self, check: Check, send: dict[str, str], body: bytes | None = None) -> http_client.Answer:
-        return http_client.ask(
-            check["url"],
-            connect_to=self.connect_to,
-            method=check.get("method", "GET"),
-            headers=send,
-            body=body,
-            timeout=self.timeout,
-            context=self.context,
-        )
+    def _stream(self, check: Check, walk: Walk) -> tuple[str, str, str]:
+        stream = Stream(check["events"])
+        until, waited = f"within {check['within']} s", ""
+        try:
+            answer, waited = self._ask(check, walk, timeout=check["within"], read=stream.read)
+            if not fits(answer.status, check["status"]):
+                likely = http_client.likely(answer.status)
+                return "failed", f"{answer.describe()} (unexpected status){waited}", likely
+            until = "before the response ended"
+        except http_client.ProbeError as error:
+            # A stream may stay open: what counts is what came.
+            if error.kind != "answer_timeout":
+                raise
+        came = f"{len(stream.times)} of {check['events']} events"
+        if len(stream.times) < check["events"]:
+            return "failed", f"{came} {until}{waited}", COLLECTED
+        if stream.at_once:
+            return "failed", f"{came} came at once, with the end of the response{waited}", COLLECTED
+        missing = [repr(text) for text in check["contains"] if text not in stream.text]
+        if missing:
+            return "failed", f"{came}, without {', '.join(missing)}{waited}", ""
+        return "ok", f"{came} in {stream.times[-1]:.1f} s{waited}", ""
 
     def _certificate(self, check: Check, walk: Walk) -> tuple[str, str, str]:
         certificate = http_client.certificate_of(

@@ -48,14 +48,14 @@ def request(method: str, size: int = 0, end: bool = True, path: str = "/x", **he
     return {"headers": {":method": method, ":path": path, **headers}, "size": size, "end": end}
 
 
-def on_disk(prefix: Path) -> int:
-    """Return the size of the bodies in files, which have no names."""
+def on_disk(prefix: Path, what: str = "client_body") -> int:
+    """Return the size of the bodies in files, which have no names; or, of "proxy", of the responses."""
     master = (prefix / "nginx.pid").read_text().strip()
     size = 0
     for worker in Path(f"/proc/{master}/task/{master}/children").read_text().split():
         for file in Path(f"/proc/{worker}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if "/temp_client_body/" in str(file.readlink()):
+                if f"/temp_{what}/" in str(file.readlink()):
                     size += file.stat().st_blocks * 512
     return size
 

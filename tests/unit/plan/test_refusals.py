@@ -988,6 +988,34 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "read the page",
         ("websocket",),
     ),
+    "step with a request and a stream": (
+        {"c.journeys.0.steps.1.stream": {"request": "GET /events"}},
+        "journeys[0].steps[1]",
+        "read the page",
+        ("stream: {request: GET /path}",),
+    ),
+    "stream without a request": (
+        {"c.journeys.0.steps.1.stream": {"events": 3}},
+        "journeys[0].steps[1].stream.request",
+        "null",
+        ("GET /api/events",),
+    ),
+    "variable in a stream that nothing saved": (
+        {"c.journeys.0.steps.1.request": REMOVE, "c.journeys.0.steps.1.stream": {"request": "GET /${tokn}"}},
+        "journeys[0].steps[1].stream.request",
+        "${tokn}",
+        (),
+    ),
+    "stream of which something is saved": (
+        {
+            "c.journeys.0.steps.1.request": REMOVE,
+            "c.journeys.0.steps.1.stream": {"request": "GET /events"},
+            "c.journeys.0.steps.1.save": {"token": "a"},
+        },
+        "journeys[0].steps[1].save",
+        "token",
+        ("cannot be saved", "from a request"),
+    ),
     "bad request": ({"c.journeys.0.steps.1.request": "/x"}, "journeys[0].steps[1].request", "/x", ("GET /api/health",)),
     "variable that nothing saved": (
         {"c.journeys.0.steps.0.json": {"a": ["${tokn}"]}},

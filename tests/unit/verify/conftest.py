@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -261,7 +262,36 @@ class Visitor(BaseHTTPRequestHandler):
             return self.answer(502, "<h1>502 Bad Gateway</h1>")
         if self.path == "/api/health":
             return self.answer(200, {"status": "ok"})
+        if self.path.startswith("/api/limited/"):
+            return self.limited(*self.path.removeprefix("/api/limited/").split("/"))
+        if self.path.startswith("/api/events"):
+            return self.events()
         return self.account()
+
+    def limited(self, times: str, after: str) -> None:
+        """Answer 429 so many times, with this Retry-After."""
+        before = sum(self.path in line for line in self.server.asked) - 1
+        again = {"Retry_After": unquote(after)} if after else {}
+        return self.answer(429, "slow down", **again) if before < int(times) else self.answer(200, "welcome")
+
+    def events(self) -> None:
+        parts = [": hello\n\n", "retry: 100\n\n", *(f"id: {n}\ndata: {n}\ndata: more\n\n" for n in range(3))]
+        kind = "text/event-stream"
+        if "lines" in self.path:
+            kind, parts = "application/x-ndjson", [f'{{"n": {n}}}\n' for n in range(3)]
+        if self.fault("events are collected"):
+            time.sleep(0.3)
+            parts = ["".join(parts)]
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part.encode()))
+            time.sleep(0 if "burst" in self.path or len(parts) == 1 else 0.1)
+        if self.fault("events do not end") or "burst" in self.path:
+            time.sleep(1.5)
+        self.wfile.write(b"0\r\n\r\n")
 
     def account(self) -> None:
         users, given = self.server.users, self.content

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     explanations,
     journey_checks,
@@ -294,3 +295,68 @@ def test_steps_that_do_not_fit(walk: Walking, change: dict[str, Any], words: str
     (result,) = walk(journey_checks(plan_of(catalogue()), [{"name": "j", "steps": [login]}]))
     assert result["level"] == "failed"
     assert words in result["came"]
+
+
+# --- streams, and limits ------------------------------------------------------------------
+
+
+def step_of(**what: Any) -> list[dict[str, Any]]:
+    """The checks of a journey of one step."""
+    step = {"name": "step", "service": "api", **what}
+    return journey_checks(plan_of(catalogue()), [{"name": "j", "steps": [step]}])
+
+
+@pytest.mark.parametrize("fault", ["", "events do not end"])
+@pytest.mark.parametrize("path", ["/api/events", "/api/events/lines", "/api/events/burst"])
+def test_a_stream_is_read_event_by_event(walk: Walking, door: FrontDoor, path: str, fault: str) -> None:
+    door.faults.add(fault)
+    (result,) = walk(step_of(stream={"request": f"GET {path}", "events": 3, "within": 1}))
+    assert (result["level"], result["expected"]) == ("ok", "status 200; 3 events within 1 s, each as it happens")
+    assert result["came"].startswith("3 of 3 events in 0.")
+
+
+@pytest.mark.parametrize(
+    ("events", "more", "fault", "words"),
+    [
+        (3, {}, "events are collected", "3 of 3 events came at once, with the end of the response"),
+        (4, {}, "", "3 of 4 events before the response ended"),
+        (4, {}, "events do not end", "3 of 4 events within 1 s"),
+        (1, {"contains": "absent"}, "", "1 of 1 events, without 'absent'"),
+        (1, {}, "slot down", "502 Bad Gateway"),
+    ],
+)
+def test_a_stream_that_does_not_come_event_by_event_fails(
+    walk: Walking, door: FrontDoor, events: int, more: dict[str, Any], fault: str, words: str
+) -> None:
+    door.faults.add(fault)
+    (result,) = walk(step_of(stream={"request": "GET /api/events", "events": events, "within": 1}, **more))
+    assert result["level"] == "failed" and words in result["came"], result
+
+
+def test_who_asks_too_often_waits_as_long_as_the_response_says(walk: Walking, door: FrontDoor) -> None:
+    (result,) = walk(step_of(request="GET /api/limited/1/1"))
+    assert (result["level"], result["came"]) == ("ok", "200 OK, after waiting 1 s as 429 asked")
+    assert 1 <= result["seconds"] < 3
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level"),
+    [
+        # No time is said, or one that is too long, or the limit is what the step expects.
+        ("/api/limited/1/", 200, "failed"),
+        ("/api/limited/1/3600", 200, "failed"),
+        ("/api/limited/1/soon", 200, "failed"),
+        ("/api/limited/1/60", 429, "ok"),
+    ],
+)
+def test_a_limit_is_not_waited_for_without_end(walk: Walking, path: str, status: int, level: str) -> None:
+    (result,) = walk(step_of(request=f"GET {path}", status=status))
+    assert (result["level"], result["seconds"] < 1) == (level, True), result
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7), ("Thu, 01 Jan 1970 00:01:40 GMT", 90), ("Thu, 01 Jan 1970 00:00:00 GMT", 0), ("", None), ("-1", None)],
+)
+def test_a_time_to_wait_is_a_number_or_a_date(text: str, seconds: float | None) -> None:
+    assert http_client.Answer(429, [("retry-after", text)], b"", 0).retry_after(now=10) == seconds

@@ -34,9 +34,7 @@ PROCESS_KEYS = frozenset(
     }
 )
 # Service keys that need a port, and those that nothing with a port has.
-PORT_KEYS = frozenset(
-    "port public cors timeout body_limit rate_limits sockets_per_client sticky hold hand_off".split()
-)
+PORT_KEYS = frozenset("port public cors timeout body_limit rate_limits sockets_per_client sticky hold hand_off".split())
 PORTLESS_KEYS = frozenset({"handover"})
 # The types of health checks that need a port. Without one there are the others.
 PORT_CHECKS = ("http", "tcp")
