@@ -94,6 +94,13 @@ def check_tls(report: Report, model: Model) -> None:
             f"the edge (on {listed(edges, 5)}) has no trusted proxies",
             "Add the networks of the load balancer, such as [10.0.0.0/20].",
         )
+    if tls.get("client_header") and not stated.get("trusted"):
+        report.add(
+            "platform_environment.tls.client_header",
+            tls["client_header"],
+            "anybody can send this header, and no trusted proxy is listed from which it would count",
+            "Add trusted: the networks of the CDN that sends it; with mode load_balancer, beside the load balancer's.",
+        )
     _check_trusted(report, tls.get("trusted") or [])
     if tls["mode"] != "files":
         return

@@ -266,6 +266,7 @@ TLS_KEYS: dict[str, Key] = {
     "email": Key(values.email),
     "ca": Key(values.pem_file),
     "trusted": Key(items(values.network, "a list of networks such as [10.0.0.0/20]"), []),
+    "client_header": Key(text(r"[A-Za-z][A-Za-z0-9-]*", "the name of a header such as CF-Connecting-IP")),
 }
 
 ACCESS_KEYS: dict[str, Key] = {

@@ -970,6 +970,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("a list",),
     ),
     # journeys
+    "header of a proxy that is not said": (
+        {"e.tls.client_header": "CF-Connecting-IP", "e.tls.trusted": []},
+        "platform_environment.tls.client_header",
+        "CF-Connecting-IP",
+        ("anybody can send this header", "Add trusted"),
+    ),
+    "header that is none": (
+        {"e.tls.client_header": "$http_x;"},
+        "platform_environment.tls.client_header",
+        "$http_x;",
+        ("CF-Connecting-IP",),
+    ),
     "journey to an unknown service": (
         {"c.journeys.0.steps.0.service": "apis"},
         "journeys[0].steps[0].service",
