@@ -13,10 +13,12 @@ import zlib
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
 from ansible.template import trust_as_template
 
 ATTRIBUTES = ("mode", "sensitive", "user", "group")
-FILE_KEYS = {"path", "content", "source", *ATTRIBUTES}
+ORIGINS = ("content", "source", "secret")
+FILE_KEYS = {"path", *ORIGINS, *ATTRIBUTES}
 TEMPLATE_KEYS = {"src", "dest", *ATTRIBUTES}
 
 
@@ -37,7 +39,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         args = dict(self._task.args)
         files = [self._rendered(entry, variables) for entry in args.pop("templates", None) or []]
-        files += [self._plain(entry) for entry in args.pop("files", None) or []]
+        files += [self._plain(entry, variables) for entry in args.pop("files", None) or []]
         result: dict[str, t.Any] = self._execute_module(
             module_name="fivepointers.platform.config_tree",
             module_args={**args, "payload": pack(files)},
@@ -71,14 +73,18 @@ class ActionModule(ActionBase):
             **{key: entry[key] for key in ATTRIBUTES if entry.get(key) is not None},
         }
 
-    def _plain(self, entry: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _plain(self, entry: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         self._check(entry, FILE_KEYS, required=("path",))
-        if (entry.get("content") is None) == (entry.get("source") is None):
+        if sum(entry.get(key) is not None for key in ORIGINS) != 1:
             raise AnsibleActionFail(
-                f"config_tree: {entry['path']} needs either content or source, a file on the controller"
+                f"config_tree: {entry['path']} needs either content, source (a file on the controller) or secret"
             )
         if entry.get("content") is not None:
             content = str(entry["content"]).encode()
+        elif entry.get("secret") is not None:
+            lookup = lookup_loader.get("fivepointers.platform.secrets", loader=self._loader, templar=self._templar)
+            (found,) = lookup.run([{**entry["secret"], "name": entry["path"]}], variables)
+            content = found[entry["path"]].encode()
         else:
             try:
                 real = self._loader.get_real_file(self._find_needle("files", entry["source"]))

@@ -89,6 +89,9 @@ options:
       source:
         description: File on the controller to copy. May be encrypted with Ansible Vault.
         type: str
+      secret:
+        description: Reference to a secret, as P(fivepointers.platform.secrets#lookup) takes it without its name.
+        type: dict
       mode:
         description: Permissions, as quoted octal digits. Defaults to V(0644), or V(0600) for sensitive files.
         type: str

@@ -130,6 +130,23 @@ def _check_trusted(report: Report, trusted: list[str]) -> None:
             )
 
 
+def check_domains(report: Report, model: Model) -> None:
+    """Further domains are not the environment's own, and bring certificates only where they are files."""
+    mode = model.environment["tls"]["mode"]
+    for domain, settings in model.environment["domains"].items():
+        path = f"platform_environment.domains.{domain}"
+        if domain == model.environment["domain"]:
+            report.add(path, domain, "this is the environment's own domain", "Remove it: list the other ones only.")
+        stated = [key for key in ("certificate", "key") if settings[key]]
+        if stated and mode in ("acme", "load_balancer"):
+            fix = "Remove it, or write tls.mode: files."
+            report.add(f"{path}.{stated[0]}", HIDDEN, f"with tls.mode {mode}, no certificate is given", fix)
+        elif len(stated) == 1:
+            (lacking,) = {"certificate", "key"} - set(stated)
+            fix = "Add both, or neither if the environment's certificate has the names of this domain too."
+            report.add(f"{path}.{lacking}", None, f"'{lacking}' is missing beside '{stated[0]}'", fix)
+
+
 def check_artifacts(report: Report, model: Model) -> None:
     """Artifacts from a store are signed: what is in one runs on every host."""
     store = model.environment["artifacts"]
@@ -548,6 +565,7 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 CHECKS: tuple[Callable[[Report, Model], None], ...] = (
     check_tls,
+    check_domains,
     check_artifacts,
     check_origins,
     check_servers,

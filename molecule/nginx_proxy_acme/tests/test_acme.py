@@ -90,6 +90,11 @@ def test_every_name_is_answered_with_the_authoritys_certificate(address: str, na
     assert "Pebble" in certificate.issuer.rfc4514_string()
 
 
+def test_a_further_domain_has_a_certificate_of_its_own(address: str) -> None:
+    assert names(shown(address, "www.brand.test")) == {"www.brand.test"}
+    assert names(shown(address, "acme.test")) == {"acme.test", "*.acme.test"}
+
+
 def test_the_key_is_nobodys_to_read(host: Host) -> None:
     with host.sudo():
         assert host.file(f"{LIVE}/privkey.pem").exists

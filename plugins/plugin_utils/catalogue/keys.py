@@ -300,6 +300,27 @@ def access_keys(engine: str) -> dict[str, Key]:
     return {**ACCESS_KEYS, "max_connections": ACCESS_KEYS["max_connections"]._replace(hint=hint)}
 
 
+DOMAIN_KEYS: dict[str, Key] = {
+    "certificate": Key(values.pem),
+    "key": Key(values.pem),
+    "zone": Key(values.zone),
+}
+
+
+def domains(report: Report, path: str, value: Any) -> dict[str, dict[str, Any]] | None:
+    """Further domains: a mapping of each to its settings, or a list of those that need none."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = dict.fromkeys(value)
+    settings = keys(DOMAIN_KEYS, "a mapping such as {zone: Z0123456789ABCDEFGHIJ}")
+
+    def entry(report: Report, path: str, value: Any) -> Any:
+        return settings(report, path, {} if value is None else value)
+
+    wanted = "a list such as [other-brand.com], or a mapping such as {other-brand.com: {zone: Z0123456789ABCDEFGHIJ}}"
+    checked: dict[str, dict[str, Any]] | None = table(values.domain, entry, wanted)(report, path, value)
+    return checked
+
+
 CORS_KEYS: dict[str, Key] = {
     "extra_origins": Key(items(values.origin, "a list of origins"), []),
     "http_origins": Key(boolean, False),
@@ -354,6 +375,7 @@ ENVIRONMENT_KEYS: dict[str, Key] = {
         hint="Write sandbox, development, staging or production.",
     ),
     "domain": Key(values.domain, required=True, hint="Add the domain under which users reach the services."),
+    "domains": Key(domains, {}),
     "region": Key(
         text(r"[a-z]{2}(?:-[a-z]+)+-\d", "an AWS region such as ap-northeast-2"),
         required=True,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
@@ -79,7 +79,7 @@ def _read_environment(
     settings["stated"] = environment if isinstance(environment, dict) else {}
     settings["tls"] = settings["tls"] or {"mode": None}
     settings["cors"] = {key: (settings["cors"] or {}).get(key) or field.default for key, field in CORS_KEYS.items()}
-    for key in ("databases", "stores", "secrets", "services", "nodejs"):
+    for key in ("databases", "domains", "stores", "secrets", "services", "nodejs"):
         settings[key] = settings[key] or {}
     settings["deployment"] = settings["deployment"] or {key: field.default for key, field in DEPLOYMENT_KEYS.items()}
     settings["synthetic"] = settings["synthetic"] or {key: field.default for key, field in SYNTHETIC_KEYS.items()}
@@ -145,7 +145,7 @@ def _read_hosts(report: Report, hosts: Any) -> dict[str, dict[str, Any]]:
                 f"{path}.services",
                 services,
                 "a list of strings",
-                "platform_services, a list of names (tag Services)",
+                "platform_services, a list of names, or put the host into groups service_<name> (tag Services in AWS)",
             )
             services = []
         stripped = [item.strip() for item in services]
@@ -230,7 +230,8 @@ def _read_service(
         problem = "'migrations' is set without 'migrate', the command that runs them"
         report.add(f"{path}.migrations", shlex.join(service["migrations"]), problem, "Add migrate with that command.")
     service["keep"] = service["keep"] or {key: field.default for key, field in KEEP_KEYS.items()}
-    _expand_public(report, path, service, settings["domain"] or "domain.invalid", kind.scheme if kind else "https")
+    domains = [settings["domain"] or "domain.invalid", *settings["domains"]]
+    _expand_public(report, path, service, domains, kind.scheme if kind else "https")
     _check_workspace(report, path, service["build"])
     return service
 
@@ -289,7 +290,7 @@ def _drain_requests(report: Report, path: str, entry: Mapping[str, Any], service
         report.add(f"{path}.drain", service["drain"], problem, fix)
 
 
-def _expand_public(report: Report, path: str, service: dict[str, Any], domain: str, scheme: str) -> None:
+def _expand_public(report: Report, path: str, service: dict[str, Any], domains: list[str], scheme: str) -> None:
     """Append the domain to the public hosts. A broken host gets a unique name, so that it is reported once.
 
     Names that only lead to another one are `redirects`: nothing is served there, so they are no public addresses.
@@ -298,9 +299,9 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
     stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
     for index, address in enumerate(stated):
         where = f"{path}.public[{index}]"
-        fqdn = _public_name(report, f"{where}.host", address["host"], domain) or f"broken-{index}.{path}"
+        fqdn = _public_name(report, f"{where}.host", address["host"], domains) or f"broken-{index}.{path}"
         if address.get("redirect"):
-            target = _public_name(report, f"{where}.redirect", address["redirect"], domain)
+            target = _public_name(report, f"{where}.redirect", address["redirect"], domains)
             redirects.append({"fqdn": fqdn, "wildcard": fqdn.startswith("*."), "to": target})
             if address["path"] not in ("/", None):
                 fix = "Remove it: the whole name leads to the other one, and each request keeps its path."
@@ -314,20 +315,30 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domain: s
     service["url"] = expanded[0]["url"] if expanded else None
 
 
-def _public_name(report: Report, path: str, host: str | None, domain: str) -> str | None:
-    """Return a host's full name: `@` is the domain, one label is below it, and more are a full name already."""
+def _public_name(report: Report, path: str, host: str | None, domains: list[str]) -> str | None:
+    """Return a host's full name: `@` is the domain, one label is below it, and more are a full name already.
+
+    domains: the environment's, and the others that full names may be below.
+    """
     if host is None:
         return None
+    domain = domains[0]
     name = host.removesuffix("@") + domain if host.endswith("@") else host if "." in host else f"{host}.{domain}"
-    if host == domain or host.endswith(f".{domain}"):
+    within = domain_of(name, domains)
+    if within == domain and not host.endswith("@") and "." in host:
         problem = f"hosts are relative to the domain '{domain}'"
         report.add(path, host, problem, f"Write '{_relative_name(host, domain)}'.")
-    elif name != domain and not name.endswith(f".{domain}"):
-        fix = f"Write '{host}.@' if you mean {host}.{domain}. An environment has the names of its domain only."
-        report.add(path, host, f"'{host}' is not below {domain}", fix)
+    elif not within:
+        fix = f"Add its domain to platform_environment.domains, or write '{host}.@' if you mean {host}.{domain}."
+        report.add(path, host, f"'{host}' is not below {' or '.join(domains)}", fix)
     elif len(name) > 253:
         report.add(path, host, "the full host name is longer than 253 characters", "Shorten it.")
     return name
+
+
+def domain_of(name: str, domains: Iterable[str]) -> str:
+    """Return the longest of the domains that a name is or is below; empty if there is none."""
+    return max((domain for domain in domains if f".{name}".endswith(f".{domain}")), key=len, default="")
 
 
 def _relative_name(name: str, domain: str) -> str:

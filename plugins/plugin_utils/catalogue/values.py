@@ -54,6 +54,7 @@ pem_file = text(r"[^\x00-\x1f\x7f]+", "the path of a PEM file on the controller"
 server = text(r"[A-Za-z0-9.-]+", "a host name or address")
 email = text(r"[^\s@]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", "an e-mail address")
 acme_directory = text(r"https://[^\s\x00-\x1f\x7f]+", "the https address of an ACME directory")
+zone = text(r"Z[A-Z0-9]{5,31}", "the id of a hosted zone, such as Z0123456789ABCDEFGHIJ")
 html_file = text(r"[^\x00-\x1f\x7f]+", "the path of an HTML file on the controller")
 shell = text(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line for the shell, or an empty string for no command")
 

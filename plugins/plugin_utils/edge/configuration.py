@@ -35,17 +35,14 @@ STICKY = {"cookie": "$edge_sticky", "address": "$remote_addr"}
 UPLOADED_BYTES = 2**30
 UPLOADS = 100
 
-# Where nginx reads the certificate with its chain, and the key. certbot writes those of mode acme.
+# Where nginx reads a certificate with its chain, and its key. certbot writes those of mode acme.
 CERTIFICATES = {
-    "files": {
-        "certificate": "/etc/nginx/fivepointers/tls/edge.crt",
-        "key": "/etc/nginx/fivepointers/tls/edge.key",
-    },
-    "acme": {
-        "certificate": "/etc/letsencrypt/live/fivepointers-edge/fullchain.pem",
-        "key": "/etc/letsencrypt/live/fivepointers-edge/privkey.pem",
-    },
-    "load_balancer": {},
+    "files": ("/etc/nginx/fivepointers/tls/{}.crt", "/etc/nginx/fivepointers/tls/{}.key"),
+    "acme": (
+        "/etc/letsencrypt/live/fivepointers-{}/fullchain.pem",
+        "/etc/letsencrypt/live/fivepointers-{}/privkey.pem",
+    ),
+    "load_balancer": ("", ""),
 }
 
 
@@ -241,6 +238,26 @@ def check_tls(tls: Mapping[str, Any]) -> None:
             raise EdgeError(f"nginx_proxy_tls.{key} is missing, but mode {mode} requires it; add {reasons[key]}")
 
 
+def certificates(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the certificates for these virtual hosts, each with its C(name) on the edge and its C(names)."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for host in hosts:
+        found.setdefault(host.get("certificate", "edge"), []).append(host)
+    return [{"name": name, "names": certificate_names(found[name])} for name in sorted(found)]
+
+
+def certificate_files(tls: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the files of certificates and keys below /etc/nginx: from the controller, or from a secret."""
+    brought = {"edge": tls, **(tls.get("domains") or {})} if tls["mode"] == "files" else {}
+    found = []
+    for name, pair in brought.items():
+        for key, path in zip(("certificate", "key"), CERTIFICATES["files"], strict=True):
+            origin = "secret" if isinstance(pair[key], Mapping) else "source"
+            entry = {"path": path.format(name).removeprefix("/etc/nginx/"), origin: pair[key]}
+            found.append({**entry, **({"sensitive": True} if key == "key" else {})})
+    return found
+
+
 def certificate_names(hosts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the sorted names for a certificate: wildcards, and the names that they do not cover.
 
@@ -290,11 +307,12 @@ def edge_configuration(
 
     Keys: C(origins) (patterns), C(credentialed) (patterns of those that may send cookies), C(upstreams) ({name,
     servers, key, keepalive}), C(limits) (of each service, see limits_of), C(headers) (see headers_of), C(servers)
-    ({name, title, wildcard, redirect (the name that it only leads to, or empty), locations: [{match, service, upstream,
-    answers, headers (a snippet), values (the service's own headers, by variable), flags (the names whose maintenance
-    mode closes it), cors, body_limit, timeout, limits, websocket, streams, uploads (large bodies of one client at
-    once), nonce (whether the application is told one), policy, policy_report}]}), C(certificate) and C(key) (paths on
-    the edge), C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    ({name, title, wildcard, redirect (the name that it only leads to, or empty), certificate, key (paths on the edge),
+    locations: [{match, service, upstream, answers, headers (a snippet), values (the service's own headers, by
+    variable), flags (the names whose maintenance mode closes it), cors, body_limit, timeout, limits, websocket, streams,
+    uploads (large bodies of one client at once), nonce (whether the application is told one), policy, policy_report}]}),
+    C(certificates) ([{name, names}]), C(files) (of certificates, for config_tree), C(http2_directive) and C(curves).
+    C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -356,6 +374,8 @@ def edge_configuration(
             for stated, location in zip(host["locations"], locations, strict=True)
             if (location["match"], location["answers"]) == ("/", "page")
         ]
+        certificate, key = CERTIFICATES[tls["mode"]]
+        name = host.get("certificate", "edge")
         servers.append(
             {
                 "name": server_name(host),
@@ -364,6 +384,8 @@ def edge_configuration(
                 "redirect": server_name({"server_name": host["redirect"], "wildcard": False})
                 if host.get("redirect")
                 else "",
+                "certificate": certificate.format(name),
+                "key": key.format(name),
                 "locations": locations,
             }
         )
@@ -385,6 +407,7 @@ def edge_configuration(
         "limits": list(limits.values()),
         "headers": headers_of(hosts),
         "servers": servers,
-        **CERTIFICATES[tls["mode"]],
+        "certificates": certificates(hosts),
+        "files": certificate_files(tls),
         **nginx_features(nginx),
     }

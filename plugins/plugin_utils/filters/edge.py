@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -23,13 +22,6 @@ def edge_configuration(edge: Any, tls: Any, csp: Any = None, nginx: str = "") ->
         raise AnsibleFilterError(
             f"nginx_proxy_edge has no key {error}; pass `edge` from the result of the filter plan"
         ) from None
-
-
-def certificate_names(virtual_hosts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names for the edge's certificate."""
-    from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge import configuration
-
-    return configuration.certificate_names(virtual_hosts)
 
 
 def error_page(page: str, brand: str = "") -> dict[str, Any]:

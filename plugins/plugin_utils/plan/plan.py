@@ -18,6 +18,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue im
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.read import domain_of
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import (
     aws_name,
     log_group,
@@ -259,16 +260,37 @@ def virtual_hosts(model: Model) -> list[dict[str, Any]]:
             }
     for host in found.values():
         host["locations"].sort(key=lambda location: (-len(location["path"]), location["path"]))
+        host["certificate"] = certificate_of(model, host["server_name"])
     return sorted(found.values(), key=lambda host: (host["wildcard"], host["server_name"]))
 
 
+def certificate_of(model: Model, name: str) -> str:
+    """Return which certificate a public name has at the edge: C(edge), or that of one of the further domains.
+
+    The edge requests one for each domain. From files, a domain has the environment's unless it brings its own.
+    """
+    domain = domain_of(name, [model.environment["domain"], *model.environment["domains"]])
+    settings = model.environment["domains"].get(domain)
+    requested = model.environment["tls"]["mode"] == "acme"
+    return domain if settings is not None and (requested or settings["certificate"]) else "edge"
+
+
 def tls_settings(model: Model) -> dict[str, Any]:
-    """Return the environment's TLS settings; references to secrets include their region."""
-    settings = {key: value for key, value in model.environment["tls"].items() if value}
-    for key in ("certificate", "key"):
-        if isinstance(settings.get(key), dict):
-            settings[key] = located(model, settings[key])
-    return settings
+    """Return the environment's TLS settings; references to secrets include their region.
+
+    C(domains) has the certificates of the further domains that bring their own.
+    """
+    settings = _pem(model, model.environment["tls"])
+    own = {domain: _pem(model, item) for domain, item in model.environment["domains"].items() if item["certificate"]}
+    return {**settings, **({"domains": own} if own else {})}
+
+
+def _pem(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: located(model, value) if key in ("certificate", "key") and isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value and key != "zone"
+    }
 
 
 def plan(model: Model) -> dict[str, Any]:

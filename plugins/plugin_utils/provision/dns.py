@@ -17,14 +17,16 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     text,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY, tagged_services
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.read import domain_of
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import names
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import load_balancer as aws_load_balancer
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ownership import FoundError
 
 KEYS: dict[str, Key] = {
-    "zone": Key(optional(text(r"Z[A-Z0-9]{5,31}", "the id of a hosted zone, such as Z0123456789ABCDEFGHIJ"))),
+    "zone": Key(optional(values.zone)),
     "replace": Key(items(text(r"(?:\*\.)?[a-z0-9.-]+", "a name such as api.example.com"), "a list of names"), []),
     "ttl": Key(integer(1, 86400), 300),
 }
@@ -32,14 +34,28 @@ CHECK = keys(KEYS, "a mapping such as {zone: Z0123456789ABCDEFGHIJ}")
 
 
 def derive(model: Model) -> dict[str, Any]:
-    """Return the C(zone) (an id, or empty if one is created) and the C(names) that point to the edges."""
+    """Return the C(zones), one for each domain: C(zone) (an id, or empty if one is created) and C(domain).
+
+    Each has the C(names) below its domain, which point to the edges.
+    """
     settings = model.environment["aws"]["dns"]
+    further = model.environment["domains"]
+    zones = {model.environment["domain"]: settings["zone"], **{name: item["zone"] for name, item in further.items()}}
+    root = "platform_environment"
+    public = [host["server_name"] for host in plans.virtual_hosts(model)]
     return {
-        "zone": settings["zone"] or "",
-        "domain": model.environment["domain"],
+        "zones": [
+            {
+                "zone": stated or "",
+                # Where the id is stated.
+                "key": f"{root}.domains.{domain}.zone" if domain in further else f"{root}.aws.dns.zone",
+                "domain": domain,
+                "names": [name for name in public if domain_of(name, zones) == domain],
+            }
+            for domain, stated in zones.items()
+        ],
         # Identifies zones that were created here: AWS includes the comment in the list of zones.
         "comment": f"{model.environment['name']}, made by {MANAGED_BY}",
-        "names": [host["server_name"] for host in plans.virtual_hosts(model)],
         "replace": settings["replace"],
         "ttl": settings["ttl"],
         "load_balancer": model.environment["tls"]["mode"] == "load_balancer",
@@ -48,12 +64,14 @@ def derive(model: Model) -> dict[str, Any]:
 
 
 def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the C(zone) and, once its records are looked up, the C(records) and which of them to C(write).
+    """Return a domain's C(zone) and, once its records are looked up, the C(records) and which of them to C(write).
 
-    there: C(zones) that route53_info found; then the C(records) of the zone, the environment's C(instances), the
-    C(certificates) of the region, and the C(load_balancer) (empty if there is none).
+    there: the C(domain), C(zones) that route53_info found for it; then the C(records) of the zone, the environment's
+    C(instances), the C(certificates) of the region, and the C(load_balancer) (empty if there is none).
     """
-    found: dict[str, Any] = {"zone": zone(there["zones"], derived)}
+    (own,) = (item for item in derived["zones"] if item["domain"] == there["domain"])
+    wanted = {**derived, **own}
+    found: dict[str, Any] = {"zone": zone(there["zones"], wanted)}
     if "records" in there:
         edges = [
             item
@@ -62,7 +80,7 @@ def changes(derived: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
         ]
         pending = [item for item in there["certificates"] if item["status"] == "PENDING_VALIDATION"]
         balanced = derived["load_balancer"]
-        found["records"] = records(derived, there["load_balancer"], [] if balanced else edges, pending)
+        found["records"] = records(wanted, there["load_balancer"], [] if balanced else edges, pending)
         found["write"] = differing_records(found["records"], there["records"], derived["ttl"])
     return found
 
@@ -93,8 +111,8 @@ def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         name = str(found["HostedZone"]["Name"]).rstrip(".")
         if domain != name and not domain.endswith(f".{name}"):
             raise FoundError(
-                f"platform_environment.aws.dns.zone is {wanted['zone']}, the zone of {name}, but the domain is "
-                f"{domain}: write the id of the zone that contains it."
+                f"{wanted['key']} is {wanted['zone']}, the zone of {name}, but the domain is {domain}: write the id of "
+                "the zone that contains it."
             )
         return {"id": wanted["zone"], "name": name, "ours": False}
     zones = [
@@ -109,8 +127,7 @@ def zone(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         return {"id": made[0]["Id"].rsplit("/", 1)[-1], "name": domain, "ours": True}
     ids = ", ".join(item["Id"].rsplit("/", 1)[-1] for item in zones)
     raise FoundError(
-        f"A zone for {domain} already exists that was not created here: {ids}. Set which one to use: "
-        "platform_environment.aws.dns.zone."
+        f"A zone for {domain} already exists that was not created here: {ids}. Set which one to use: {wanted['key']}."
     )
 
 

@@ -26,7 +26,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.tags import MANAGED_BY
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge.configuration import certificate_names
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge.configuration import certificates
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows import EDGE
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import aws_name, aws_tags
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import (
@@ -185,7 +185,8 @@ def _policy(model: Model, services: Sequence[str], reads: Iterable[str] | None) 
     read them from AWS, unless the settings allow it."""
     statements = _basics(model)
     if EDGE in services and model.environment["tls"]["mode"] == "acme":
-        names = {f"_acme-challenge.{name.removeprefix('*.')}" for name in certificate_names(virtual_hosts(model))}
+        certified = [name for item in certificates(virtual_hosts(model)) for name in item["names"]]
+        names = {f"_acme-challenge.{name.removeprefix('*.')}" for name in certified}
         record_names = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
         only = {
             "ForAllValues:StringEquals": {

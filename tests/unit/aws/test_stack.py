@@ -472,12 +472,20 @@ def test_drift_of_the_target_group_is_told(load: Load) -> None:
 
 # --- dns ---------------------------------------------------------------------------
 
+
+def of_domain(model: Model, domain: str = "example.com") -> dict[str, Any]:
+    """Return what the layer derives for one domain."""
+    everything = derived(model, "dns")
+    (own,) = [item for item in everything["zones"] if item["domain"] == domain]
+    return {**everything, **own}
+
+
 BALANCER = {"dns_name": "Staging-Edge-1.elb.amazonaws.com", "canonical_hosted_zone_id": "Z1"}
 
 
 def test_all_names_lead_to_the_load_balancer(load: Load) -> None:
     """Apex, fixed hosts and the wildcard, as aliases; and ACM's questions are answered."""
-    wanted = derived(load(), "dns")
+    wanted = of_domain(load())
     record = {"name": "_a.example.com.", "type": "CNAME", "value": "_b.acm-validations.aws."}
     waiting = [
         {"domain_validation_options": [{"domain_name": name, "resource_record": record}]}
@@ -501,7 +509,7 @@ def test_all_names_lead_to_the_load_balancer(load: Load) -> None:
 
 def test_only_records_that_differ_are_written(load: Load) -> None:
     """As Route 53 tells them: a name with its last dot, and a wildcard's star by its number."""
-    wanted = aws_dns.records(derived(load(), "dns"), BALANCER, [], [])
+    wanted = aws_dns.records(of_domain(load()), BALANCER, [], [])
     wanted.append({"name": "_a.example.com", "type": "CNAME", "value": ["_b."], "alias": False})
     alias = {"dns_name": wanted[0]["value"][0], "hosted_zone_id": "Z1", "evaluate_target_health": True}
     there: list[dict[str, Any]] = [
@@ -523,9 +531,43 @@ def test_only_records_that_differ_are_written(load: Load) -> None:
         assert aws_dns.differing_records(wanted, changed, 60) == [wanted[index]], drift
 
 
+def test_each_domain_has_a_zone_with_its_names(load: Load, environment: dict[str, Any]) -> None:
+    """The zone of a further domain is stated beside it."""
+    environment["domains"] = {"other-brand.com": {"zone": "ZOTHER00"}, "eu.example.com": {}}
+    environment["services"] = {
+        "frontend": {"public": [{"host": "@"}, {"host": "other-brand.com"}, {"host": "a.eu.@"}]},
+    }
+    model = load()
+    zones = {item["domain"]: item for item in derived(model, "dns")["zones"]}
+    assert {domain: item["names"] for domain, item in zones.items()} == {
+        "example.com": ["api.example.com", "example.com", "ws.example.com", "*.example.com"],
+        "other-brand.com": ["other-brand.com"],
+        "eu.example.com": ["a.eu.example.com"],
+    }
+    record = {"name": "_a.other-brand.com.", "type": "CNAME", "value": "_b.acm-validations.aws."}
+    waiting = {"domain_validation_options": [{"domain_name": "other-brand.com", "resource_record": record}]}
+    there = {
+        "domain": "other-brand.com",
+        "zones": {"HostedZone": {"Name": "other-brand.com."}},
+        "records": [],
+        "instances": [],
+        "certificates": [{**waiting, "status": "PENDING_VALIDATION"}],
+        "load_balancer": BALANCER,
+    }
+    found = aws_dns.changes(derived(model, "dns"), there)
+    assert found["zone"] == {"id": "ZOTHER00", "name": "other-brand.com", "ours": False}
+    assert [item["name"] for item in found["write"]] == ["other-brand.com", "_a.other-brand.com"]
+    with pytest.raises(
+        FoundError, match=r"platform_environment\.domains\.other-brand\.com\.zone is ZOTHER00, the zone of"
+    ):
+        aws_dns.changes(derived(model, "dns"), {**there, "zones": {"HostedZone": {"Name": "example.com."}}})
+    names = derived(model, "load_balancer")["names"]
+    assert {"*.example.com", "example.com", "other-brand.com", "a.eu.example.com"} == set(names)
+
+
 def test_without_a_load_balancer_names_lead_to_the_edges(load: Load) -> None:
     """To public addresses; with none, no name is written."""
-    wanted = derived(load(), "dns")
+    wanted = of_domain(load())
     edges = [{"public_ip_address": "192.0.2.2"}, {"public_ip_address": "192.0.2.1"}, {"private_ip_address": "10.0.0.1"}]
     records = aws_dns.records(wanted, {}, edges, [])
     assert {tuple(item["value"]) for item in records} == {("192.0.2.1", "192.0.2.2")}
@@ -534,7 +576,7 @@ def test_without_a_load_balancer_names_lead_to_the_edges(load: Load) -> None:
 
 def test_the_zone_is_ours_or_is_stated(load: Load) -> None:
     """A zone of the same name that others made is not written into by guess."""
-    wanted = derived(load(), "dns")
+    wanted = of_domain(load())
 
     def zone(name: str, number: str, comment: str, private: bool = False) -> dict[str, Any]:
         return {"Name": name, "Id": f"/hostedzone/{number}", "Config": {"Comment": comment, "PrivateZone": private}}

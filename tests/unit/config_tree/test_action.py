@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,6 +81,26 @@ def test_all_files_go_in_one_call_and_come_back_out(run: Any, tmp_path: Path) ->
     ]
 
 
+def test_a_secret_is_looked_up_where_its_file_is_written(tmp_path: Path) -> None:
+    """By Ansible itself, which finds the lookup. In check mode, since the module's own state has one place."""
+    files = [{"path": "key.pem", "secret": {"variable": "vaulted"}, "sensitive": True}]
+    arguments = {"owner": "test", "root": str(tmp_path / "etc"), "files": files}
+    command = [
+        "ansible",
+        "localhost",
+        "--check",
+        "--diff",
+        "-m",
+        "fivepointers.platform.config_tree",
+        "-a",
+        json.dumps(arguments),
+    ]
+    said = subprocess.run([*command, "-e", "vaulted=canary"], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert f"{tmp_path}/etc/key.pem" in said.stdout
+    assert "canary" not in said.stdout + said.stderr
+
+
 def test_what_is_sent_shows_nothing_and_the_result_does_not_repeat_it(run: Any) -> None:
     sent, result = run(files=[{"path": "key.pem", "content": "very secret", "sensitive": True}])
     assert "very secret" not in str(sent)
@@ -96,8 +118,9 @@ WRONG = [
     ({"templates": [{"src": "none.j2"}]}, "dest of a file is missing"),
     ({"templates": [{"src": "a", "dest": "b", "modes": "0644"}]}, "unknown key 'modes' in a file; known keys: dest,"),
     ({"files": ["a"]}, "'a' is not a file; give a mapping with"),
-    ({"files": [{"path": "a"}]}, "a needs either content or source, a file on the controller"),
-    ({"files": [{"path": "a", "content": "", "source": "b"}]}, "needs either content or source"),
+    ({"files": [{"path": "a"}]}, "a needs either content, source (a file on the controller) or secret"),
+    ({"files": [{"path": "a", "content": "", "source": "b"}]}, "needs either content, source"),
+    ({"files": [{"path": "a", "content": "", "secret": {"variable": "b"}}]}, "needs either content, source"),
     ({"files": [{"path": "a", "source": "none.pem"}]}, "the source 'none.pem' of a cannot be read on the controller"),
     ({"files": [{"content": "a"}]}, "path of a file is missing"),
 ]

@@ -69,6 +69,28 @@ def test_a_certificate_has_the_names_that_no_wildcard_covers(hosts: list[str], n
     assert derivation.certificate_names([virtual_host(host) for host in hosts]) == names
 
 
+def test_each_domain_has_a_certificate_of_its_own_names() -> None:
+    """A wildcard does not cover a name that is in another certificate."""
+    hosts = [virtual_host(f"*.{DOMAIN}"), virtual_host(f"api.{DOMAIN}"), virtual_host(DOMAIN)]
+    hosts += [{**virtual_host(name), "certificate": f"eu.{DOMAIN}"} for name in (f"eu.{DOMAIN}", f"*.eu.{DOMAIN}")]
+    assert derivation.certificates(hosts) == [
+        {"name": "edge", "names": [f"*.{DOMAIN}", DOMAIN]},
+        {"name": f"eu.{DOMAIN}", "names": [f"*.eu.{DOMAIN}", f"eu.{DOMAIN}"]},
+    ]
+
+
+def test_certificates_come_from_files_and_secrets() -> None:
+    secret = {"secretsmanager": "other", "key": "pem"}
+    tls = {**FILES, "domains": {"other-brand.com": {"certificate": "y.pem", "key": secret}}}
+    assert derivation.certificate_files(tls) == [
+        {"path": "fivepointers/tls/edge.crt", "source": "x"},
+        {"path": "fivepointers/tls/edge.key", "source": "y", "sensitive": True},
+        {"path": "fivepointers/tls/other-brand.com.crt", "source": "y.pem"},
+        {"path": "fivepointers/tls/other-brand.com.key", "secret": secret, "sensitive": True},
+    ]
+    assert derivation.certificate_files({"mode": "acme"}) == []
+
+
 @pytest.mark.parametrize(
     ("path", "match"), [("/", "/"), ("/docs", '~ "^/docs(?:/|$)"'), ("/a.b/", '~ "^/a\\.b(?:/|$)"')]
 )

@@ -313,11 +313,14 @@ def test_every_template_is_used(role: str) -> None:
 
 
 def test_with_acme_nginx_reads_what_certbot_writes() -> None:
-    text = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": {"mode": "acme"}, "nginx_proxy_edge": edge_plan()})
+    plan = edge_plan()
+    plan["virtual_hosts"].append({**virtual_host("other-brand.test"), "certificate": "other-brand.test"})
+    text = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": {"mode": "acme"}, "nginx_proxy_edge": plan})
     edge = text["fivepointers/edge.conf"]
-    names = set(re.findall(r"/etc/letsencrypt/live/([a-z-]+)/(?:fullchain|privkey)\.pem", edge))
+    names = set(re.findall(r"/etc/letsencrypt/live/([a-z.-]+)/(?:fullchain|privkey)\.pem", edge))
     defined = yaml.safe_load((ROOT / "roles/nginx_proxy/vars/main.yml").read_text())
-    assert names == {defined["__nginx_proxy_acme_name"]}
+    prefix = defined["__nginx_proxy_acme_prefix"]
+    assert names == {f"{prefix}edge", f"{prefix}other-brand.test"}
     assert "fivepointers/tls/" not in edge
     hook = (ROOT / "roles/nginx_proxy/files/certificate-renewed").read_text()
-    assert f"*/{defined['__nginx_proxy_acme_name']})" in hook
+    assert f"*/{prefix}*)" in hook

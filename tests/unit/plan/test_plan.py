@@ -291,10 +291,42 @@ def test_a_redirect_is_a_name_of_the_edge_and_of_nothing_else(stack: Any) -> Non
         {"fqdn": "www.example.com", "wildcard": False, "to": "example.com"}
     ]
     (own,) = [host for host in after["edge"]["virtual_hosts"] if host["server_name"] == "www.example.com"]
-    assert own == {"server_name": "www.example.com", "wildcard": False, "locations": [], "redirect": "example.com"}
+    own_name = {"server_name": "www.example.com", "wildcard": False, "locations": [], "certificate": "edge"}
+    assert own == {**own_name, "redirect": "example.com"}
     after["edge"]["virtual_hosts"].remove(own)
     after["services"]["frontend"]["redirects"] = []
     assert after == before, "no origin, no address of its own, nothing that a release is made of"
+
+
+PAIR = {"certificate": {"secretsmanager": "other"}, "key": "/other.key"}
+
+
+@pytest.mark.parametrize(
+    ("tls", "domains", "certificates"),
+    [
+        ({"mode": "files", "certificate": "/a", "key": "/b"}, ["other-brand.com"], ("edge", "edge")),
+        ({"mode": "files", "certificate": "/a", "key": "/b"}, {"other-brand.com": PAIR}, ("edge", "other-brand.com")),
+        ({"mode": "acme"}, {"other-brand.com": {"zone": "Z0123456789"}}, ("edge", "other-brand.com")),
+        ({"mode": "acme"}, ["other-brand.com", "www.other-brand.com"], ("edge", "www.other-brand.com")),
+        ({"mode": "load_balancer", "trusted": ["10.9.0.0/16"]}, {"other-brand.com": None}, ("edge", "edge")),
+    ],
+)
+def test_a_further_domain_has_names_and_a_certificate(
+    stack: Any, tls: Any, domains: Any, certificates: tuple[str, str]
+) -> None:
+    stack.set("e.tls", tls).set("e.domains", domains)
+    stack.set("c.services.frontend.public", [{"host": "@"}, {"host": "www.other-brand.com"}])
+    stack.set("c.services.sites.public", [{"host": "*"}, {"host": "*.other-brand.com"}])
+    plan = stack.plan()
+    found = {host["server_name"]: host for host in plan["edge"]["virtual_hosts"]}
+    assert (found["example.com"]["certificate"], found["www.other-brand.com"]["certificate"]) == certificates
+    assert found["*.other-brand.com"]["wildcard"]
+    origins = plan["edge"]["origins"]
+    assert origins["exact"] == ["https://example.com", "https://www.other-brand.com"]
+    assert origins["wildcards"] == ["https://*.example.com", "https://*.other-brand.com"]
+    assert plan["services"]["frontend"]["environment"]["PUBLIC_URL"] == "https://example.com"
+    own = {"certificate": {"secretsmanager": "other", "region": "ap-northeast-2"}, "key": "/other.key"}
+    assert plan["tls"].get("domains") == ({"other-brand.com": own} if domains == {"other-brand.com": PAIR} else None)
 
 
 def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any) -> None:
