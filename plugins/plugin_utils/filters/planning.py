@@ -51,8 +51,8 @@ def build_specs(
 def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return {name: {address, services}} for these hosts of the inventory.
 
-    Reads the raw variables, which is fast, and only renders those that are templates. Missing values are None here, and
-    the plan rejects them.
+    Reads the raw variables, which is fast, and only renders those that are templates. Services are those of the groups
+    C(service_…), unless variables or tags name them. Missing values are None here, and the plan rejects them.
     """
     raw_get = getattr(hostvars, "raw_get", hostvars.__getitem__)
     hosts = {}
@@ -61,8 +61,13 @@ def platform_hosts(hostvars: Any, names: Sequence[str]) -> dict[str, dict[str, A
         if "{{" in f"{found.get('platform_address')}{found.get('platform_services')}":
             found = hostvars[name]
         tag = plain(found.get("aws_tags") or {}).get("Services")
+        # Groups cannot have hyphens, nor services underscores.
+        groups = [
+            group[len("service_") :] for group in plain(found.get("group_names") or []) if group.startswith("service_")
+        ]
+        grouped = [group.replace("_", "-") for group in groups] or None
         hosts[str(plain(name))] = {
             "address": plain(found.get("platform_address", found.get("aws_private_ip_address"))),
-            "services": plain(found.get("platform_services", tag.split(",") if tag else None)),
+            "services": plain(found.get("platform_services", tag.split(",") if tag else grouped)),
         }
     return hosts

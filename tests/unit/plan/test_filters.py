@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,11 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError, AnsibleUndefinedVariable
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
 from ansible.template import trust_as_template
+from ansible.vars import hostvars as hostvars_of_ansible
+from ansible.vars.manager import VariableManager
 from ansible_collections.fivepointers.platform.plugins.filter.platform import FilterModule
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import planning, selection
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import releases as release_filters
@@ -168,17 +173,35 @@ def test_platform_hosts(template: Any) -> None:
                 "aws_tags": {"Services": "web"},
                 "platform_services": ["api"],
             },
-            "bare-1": {},
+            # What the host says goes before its groups.
+            "both-1": {"platform_services": ["api"], "group_names": ["platform", "service_web"]},
+            "bare-1": {"group_names": ["platform", "services"]},
         },
         template,
     )
-    assert planning.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "bare-1"]) == {
+    assert planning.platform_hosts(hostvars, ["api-1", "web-1", "ec2-1", "ec2-2", "both-1", "bare-1"]) == {
         "api-1": {"address": "10.0.0.1", "services": ["api"]},
         "web-1": {"address": "10.0.0.2", "services": ["web"]},
         # The plan strips names.
         "ec2-1": {"address": "10.0.0.3", "services": ["edge", " web"]},
         "ec2-2": {"address": "10.0.0.4", "services": ["api"]},
+        "both-1": {"address": None, "services": ["api"]},
         "bare-1": {"address": None, "services": None},
+    }
+
+
+def test_a_static_inventory_names_each_service_once(tmp_path: Path) -> None:
+    """Read by Ansible itself: the example of docs/inventory.md."""
+    text = (ROOT / "docs/inventory.md").read_text()
+    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if block.startswith("platform:")]
+    (tmp_path / "hosts.yml").write_text(example)
+    loader = DataLoader()
+    inventory = InventoryManager(loader=loader, sources=[str(tmp_path / "hosts.yml")])
+    hostvars = hostvars_of_ansible.HostVars(inventory, VariableManager(loader=loader, inventory=inventory), loader)
+    assert planning.platform_hosts(hostvars, inventory.get_groups_dict()["platform"]) == {
+        "web-1": {"address": "10.0.0.1", "services": ["edge", "frontend"]},
+        "api-1": {"address": "10.0.0.2", "services": ["my-api"]},
+        "api-2": {"address": "10.0.0.3", "services": ["my-api"]},
     }
 
 
