@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import files
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import end
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import end, readable
 
 TAIL = 30
 LOCK_SECONDS = 1800
@@ -154,8 +154,7 @@ def _without(secrets: Iterable[str], log: Path, position: int) -> str:
 
 def tail(text: str, noise: re.Pattern[str], lines: int = TAIL) -> str:
     """Return the last lines of an output, without colours and noise."""
-    clean = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
-    kept = [line.rstrip() for line in noise.sub("", clean).splitlines() if line.strip()]
+    kept = [line for line in noise.sub("", readable(text)).splitlines() if line.strip()]
     return "\n".join(kept[-lines:])
 
 

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+
+# Sequences of a terminal: colours and the cursor, titles and links, single commands.
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+# What YAML does not print as it is: one such character turns a whole message into one escaped line.
+UNPRINTABLE = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]")
 
 TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
 
@@ -54,6 +60,16 @@ def run(
 
 def _text(output: bytes | None) -> str:
     return (output or b"").decode("utf-8", "replace").strip()
+
+
+def readable(text: str) -> str:
+    """Return what a program said as it can stand in a message: without colours, and without trailing spaces.
+
+    A character that would have the message escaped as a whole, such as an emoji, becomes its number: <U+1F680>.
+    """
+    plain = ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
+    plain = UNPRINTABLE.sub(lambda found: "<U+%04X>" % ord(found[0]) if found[0] > "\x7f" else "", plain)
+    return "\n".join(line.rstrip() for line in plain.split("\n"))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

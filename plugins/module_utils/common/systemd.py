@@ -212,7 +212,7 @@ def journal(unit: str, since: float, lines: int) -> list[str]:
     for match in ("_SYSTEMD_UNIT=" + unit, "UNIT=" + unit):
         status, output = run([*command, match], 20)
         if output and not status:
-            return different(output.splitlines())[:lines][::-1]
+            return different(processes.readable(output).splitlines())[:lines][::-1]
     return []
 
 

@@ -10,6 +10,7 @@ import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import readable
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.report import ENDINGS
 
 
@@ -140,4 +141,4 @@ def message_of(outcome: str, steps: Sequence[Mapping[str, t.Any]], failures: Seq
             "host that is running takes its own switch back within a minute. Fix the errors above, then run deploy.yml "
             "again: it continues from the current state. releases.yml shows what is live."
         )
-    return "\n\n".join([*texts, *failures, end])
+    return readable("\n\n".join([*texts, *failures, end]))

@@ -23,6 +23,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     encode,
     parse,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import readable
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import page, yjs_client
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import (
     SECRET_KEY,
@@ -426,6 +427,7 @@ def make_result(
     hidden: Sequence[str] | set[str] = (),
 ) -> Result:
     """One line of the report."""
+    came, likely = readable(came), readable(likely)
     return {
         "check": check["name"],
         "service": check["service"],
