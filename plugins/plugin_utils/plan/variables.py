@@ -222,7 +222,7 @@ def own_environment(model: Model, name: str) -> dict[str, str]:
         {
             "NODE_ENV": "production",
             "LOG_FORMAT": "json",
-            # NestJS and others colour their logs without a terminal too.
+            # Some frameworks colour their logs without a terminal too.
             "NO_COLOR": "1",
             "ALLOWED_ORIGINS": resolve(model, name, "${origins}"),
         }
