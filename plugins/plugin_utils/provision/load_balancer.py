@@ -51,8 +51,8 @@ CHECK = keys(KEYS, "a mapping such as {certificate: arn:aws:acm:…}")
 def problems(report: Report, model: Model) -> None:
     """Require a load balancer that waits as long as services may take, and a name that AWS allows."""
     idle = model.environment["aws"]["load_balancer"]["idle_timeout"]
-    slow = {name: service["timeout"] for name, service in model.services.items() if service["public"]}
-    if model.environment["tls"]["mode"] == "load_balancer" and max(slow.values(), default=0) > idle:
+    slow = {name: service["timeout"] or 0 for name, service in model.services.items() if service["public"]}
+    if model.environment["tls"]["mode"] == "load_balancer" and idle and max(slow.values(), default=0) > idle:
         name = max(slow, key=lambda name: int(slow[name]))
         problem = f"a request to '{name}' may take {slow[name]} s, and the load balancer would end it after {idle} s"
         fix = f"Write {slow[name]} or more, or remove it: the default is {IDLE_TIMEOUT}."

@@ -339,7 +339,13 @@ def test_hosts_reach_what_their_services_call_over_private_addresses(stack: Any)
         "node_versions": ["24"],
         "reserved_ports": [33001],
         "internal": [
-            {"service": "api", "port": 33001, "servers": ["10.0.0.3:3001", "10.0.0.4:3001"], "keepalive": True}
+            {
+                "service": "api",
+                "port": 33001,
+                "servers": ["10.0.0.3:3001", "10.0.0.4:3001"],
+                "timeout": 60,
+                "keepalive": True,
+            }
         ],
     }
     assert hosts["web-1"]["internal"] == [], "browsers call the API, not the host of the files"
@@ -363,7 +369,9 @@ def test_everything_fits_on_one_host(stack: Any) -> None:
     host = plan["hosts"]["dev-1"]
     assert host["edge"] is True
     assert plan["edge"]["beside"] == list(plan["services"]), "one nginx: what it reloads for closes its connections"
-    assert host["internal"] == [{"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"], "keepalive": False}]
+    assert host["internal"] == [
+        {"service": "api", "port": 33001, "servers": ["10.0.0.1:3001"], "timeout": 60, "keepalive": False}
+    ]
 
 
 def test_two_versions_of_node_on_one_host(stack: Any) -> None:
