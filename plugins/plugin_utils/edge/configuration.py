@@ -309,10 +309,10 @@ def edge_configuration(
     servers, key, keepalive}), C(limits) (of each service, see limits_of), C(headers) (see headers_of), C(servers)
     ({name, title, wildcard, redirect (the name that it only leads to, or empty), certificate, key (paths on the edge),
     locations: [{match, service, upstream, answers, headers (a snippet), values (the service's own headers, by
-    variable), flags (the names whose maintenance mode closes it), cors, body_limit, timeout, limits, websocket, streams,
-    uploads (large bodies of one client at once), nonce (whether the application is told one), policy, policy_report}]}),
-    C(certificates) ([{name, names}]), C(files) (of certificates, for config_tree), C(http2_directive) and C(curves).
-    C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    variable), flags (the names whose maintenance mode closes it), cors, body_limit, timeout, limits, websocket,
+    streams, uploads (large bodies of one client at once), nonce (whether the application is told one), policy,
+    policy_report}]}), C(certificates) ([{name, names}]), C(files) (of certificates, for config_tree),
+    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]

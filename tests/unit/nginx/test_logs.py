@@ -79,7 +79,9 @@ def failing(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: P
     files = render(given, version(nginx))
     for setting in ("client_header_timeout 15s;", "client_body_timeout 30s;"):
         files["nginx.conf"] = files["nginx.conf"].replace(setting, setting.split()[0] + " 300ms;")
-    files["nginx.conf"] = files["nginx.conf"].replace("http {", "http {\n    proxy_read_timeout 300ms;", 1)
+    files = {
+        path: re.sub(r"proxy_read_timeout \d+s;", "proxy_read_timeout 300ms;", text) for path, text in files.items()
+    }
     files["nginx.conf"] = re.sub(r"worker_connections \d+;", "worker_connections 150;", files["nginx.conf"])
     prefix.write(files)
     put_certificate(prefix.path, certificate)

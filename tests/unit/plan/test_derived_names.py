@@ -80,7 +80,7 @@ def of(name: str) -> Names:
     for kind in ("nestjs_api", "static_frontend"):
         front = compose.front_text(make_spec(kind, name=name))
         found |= {("zone", word) for word in re.findall(r"^upstream (\S+)", front, re.MULTILINE)}
-        found |= {("variable", word) for word in re.findall(r"^map \S+ \$(\S+)", front, re.MULTILINE)}
+        found |= {("variable", word) for word in re.findall(r'^map (?:"[^"]*"|\S+) \$(\S+)', front, re.MULTILINE)}
     text = template("roles/nginx/templates/internal.conf.j2").replace("{{ call.service }}", name)
     found |= {("zone", word) for word in re.findall(r"^upstream (\S+)", text, re.MULTILINE)}
     found |= {("label", word) for word in re.findall(r"\$platform_service (\S+);", text)}

@@ -302,7 +302,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("'api'",),
     ),
     "same address after normalising": (
-        {f"{API}.public": [{"host": "@", "path": "/docs/"}], f"{SITES}.public": [{"host": "@", "path": "/docs"}]},
+        {
+            f"{API}.public": [{"host": "api"}, {"host": "@", "path": "/docs/"}],
+            f"{SITES}.public": [{"host": "*"}, {"host": "@", "path": "/docs"}],
+        },
         "services.sites.public",
         "example.com/docs",
         ("'api'", "another host or path"),

@@ -112,4 +112,5 @@ def test_deep_links_are_the_page_only_in_an_application_of_one_page(front: Any, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_headers_for_browsers_are_the_edges(front: Any, kind: str) -> None:
     names = {args[0].lower() for args in directives(front(kind), "add_header", deep=True)}
-    assert names <= {"cache-control"}
+    # What passes event by event is marked for the proxy before it.
+    assert names <= {"cache-control", "x-accel-buffering"}

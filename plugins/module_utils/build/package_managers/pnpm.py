@@ -79,10 +79,10 @@ class Pnpm(PackageManager):
         program = fetch(node, cache, f"@pnpm/exe.linux-{machine}", self.version) / "pnpm"
         for name in ("pnpm", "pn", "pnpx", "pnx"):
             if not (folder / name).exists() or (folder / name).stat().st_size != program.stat().st_size:
-                copy = folder / f".{name}.{os.getpid()}"
-                shutil.copy(program, copy)
-                copy.chmod(0o755)
-                copy.replace(folder / name)
+                made = folder / f".{name}.{os.getpid()}"
+                shutil.copy(program, made)
+                made.chmod(0o755)
+                os.replace(made, folder / name)
 
     def environment(self, node: Path, cache: Path) -> dict[str, str]:
         """No questions, no other version of itself, no links out of the project, and nothing installed on the side."""
