@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.harness import ROOT, Run, Sandbox
+from tests.integration.harness import ROOT, Run, Sandbox, podman
 from tests.integration.test_25_deployments import Stack
 
 NAME = "DropLeftovers1764000000000"
@@ -111,6 +111,16 @@ def test_mended_it_is_applied_and_nothing_leads_back_behind_it(stack: Stack) -> 
     assert stack.live() == after
 
 
+@pytest.fixture
+def restored(stack: Stack) -> Iterator[None]:
+    """The database as it was: what changes a schema by itself takes defaults and indexes away, too."""
+    database = ("exec", f"{stack.sandbox.name}.database", "sh", "-ec")
+    assert podman(*database, "mariadb-dump app > /tmp/app.sql").returncode == 0
+    yield
+    assert podman(*database, "mariadb app < /tmp/app.sql").returncode == 0
+
+
+@pytest.mark.usefixtures("restored")
 def test_a_release_that_changes_the_schema_when_it_starts_is_stopped(stack: Stack) -> None:
     before = stack.live()
     stack.sandbox.sql("alter table app.pages add column draft int")
