@@ -44,6 +44,11 @@ def test_a_second_run_changes_nothing(awkward: Sandbox) -> None:
     awkward.playbook("playbooks/site.yml").unchanged()
 
 
+def test_what_is_written_beside_the_code_is_kept_outside_of_the_release(awkward: Sandbox) -> None:
+    lines = awkward.ssh("old-1", "sudo cat /var/lib/fivepointers-relay/write/logs/relay.log").splitlines()
+    assert lines[0].endswith(" started") and len(lines) > 1
+
+
 def test_two_services_of_one_host_use_different_versions_of_node(awkward: Sandbox) -> None:
     commands = awkward.ssh("old-1", "pgrep -f ^fivepointers- | sudo xargs -I @ readlink /proc/@/exe").splitlines()
     versions = {line.split("/")[4].split(".")[0] for line in commands}

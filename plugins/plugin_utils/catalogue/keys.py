@@ -145,6 +145,8 @@ SERVICE_KEYS: dict[str, Key] = {
     "migrate": Key(values.command),
     "migrations": Key(values.command),
     "schema_at_start": Key(choice(("refuse", "report", "ignore"), "a valid schema_at_start setting"), "refuse"),
+    "state": Key(boolean, False),
+    "write": Key(items(values.folder_of_code, "a list of folders of the code, such as [uploads]"), []),
     "environment": Key(table(values.variable, values.template, "a mapping of variables"), {}),
     "secrets": Key(table(values.variable, values.secret_name, "a mapping of variables to secret names"), {}),
     "cors": Key(choice(("edge", "application"), "a valid cors setting"), "edge"),

@@ -229,11 +229,26 @@ def _read_service(
     if service["migrations"] and not service["migrate"] and "migrate" not in service["broken"]:
         problem = "'migrations' is set without 'migrate', the command that runs them"
         report.add(f"{path}.migrations", shlex.join(service["migrations"]), problem, "Add migrate with that command.")
+    _check_write(report, path, service)
     service["keep"] = service["keep"] or {key: field.default for key, field in KEEP_KEYS.items()}
     domains = [settings["domain"] or "domain.invalid", *settings["domains"]]
     _expand_public(report, path, service, domains, kind.scheme if kind else "https")
     _check_workspace(report, path, service["build"])
     return service
+
+
+def _check_write(report: Report, path: str, service: dict[str, Any]) -> None:
+    """A folder that is written to hides what the code has there: no program, and no other such folder."""
+    service["write"] = service["write"] or []
+    programs = [posixpath.normpath(word) for key in ("start", "migrate", "migrations") for word in service[key]]
+    for index, folder in enumerate(service["write"]):
+        inside = [item for item in [*programs, *service["write"]] if f"{item}/".startswith(f"{folder}/")]
+        inside.remove(folder)
+        if inside or folder.split("/")[0] == "node_modules":
+            hidden = inside[0] if inside else "the packages"
+            problem = f"it would hide {hidden}: in its place is a folder that outlives releases"
+            fix = "Name the folder with the files that the application writes, and only it."
+            report.add(f"{path}.write[{index}]", folder, problem, fix)
 
 
 def _refuse_unsupported(report: Report, path: str, entry: Mapping[str, Any], kind: Kind) -> None:

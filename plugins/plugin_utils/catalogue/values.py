@@ -166,6 +166,16 @@ def path_below(report: Report, path: str, value: Any) -> str | None:
     return checked.rstrip("/")
 
 
+def folder_of_code(report: Report, path: str, value: Any) -> str | None:
+    """A folder below the code, as a unit of systemd can name it."""
+    found = text(
+        r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)*/?",
+        "a folder of the code such as uploads",
+    )
+    checked: str | None = found(report, path, value)
+    return checked.rstrip("/") if checked else None
+
+
 def domain(report: Report, path: str, value: Any) -> str | None:
     """A domain of at least two labels."""
     wanted = "a lowercase domain such as example.com, without scheme, port or trailing dot"

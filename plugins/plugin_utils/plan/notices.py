@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import keeps_state
 
 
 def notices(model: Model) -> list[str]:
     """Return one line for each thing to know; none contains a secret."""
-    return [*_rotated(model), *_unverified(model), *_addresses(model)]
+    return [*_rotated(model), *_unverified(model), *_addresses(model), *_unshared(model)]
 
 
 def _addresses(model: Model) -> Iterator[str]:
@@ -23,6 +24,19 @@ def _addresses(model: Model) -> Iterator[str]:
             yield (
                 f"services.{name}.public: {service['url']} is the first of {len(service['public'])} addresses, "
                 f"so it is PUBLIC_URL and ${{{name}.url}}."
+            )
+
+
+def _unshared(model: Model) -> Iterator[str]:
+    """Files of a service are on each of its hosts alone."""
+    for name, service in model.services.items():
+        hosts = model.placement.get(name, [])
+        if len(hosts) > 1 and keeps_state(model, name):
+            key = "write" if service["write"] else "state"
+            yield (
+                f"services.{name}.{key}: {', '.join(hosts)} do not share these files, so that a file that one of them "
+                "writes is missing on the others. Keep what users upload in S3 (docs/catalogue.md, Files that outlive "
+                "releases), or run the service on one host."
             )
 
 

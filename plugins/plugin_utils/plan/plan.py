@@ -153,6 +153,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "migrations": list(service["migrations"]),
         "schemas": schemas(model, name),
         "schema_at_start": service["schema_at_start"],
+        "write": list(service["write"]),
         "environment": environment,
         "secrets": sorted(secrets),
         "cors": service["cors"],

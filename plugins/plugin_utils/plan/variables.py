@@ -19,7 +19,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue im
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import SERVERS, Driver, Engine
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import variable_name
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import state_directory, variable_name
 
 # Longer than the 60 s for which load balancers and nginx keep an idle connection.
 KEEP_ALIVE_MS = "75000"
@@ -39,7 +39,7 @@ DATABASE_CA_FILE = "/etc/fivepointers-database-ca.pem"
 
 ENVIRONMENT_FACTS = ("name", "domain", "region")
 
-SELF_FACTS = ("slot_port", "url")
+SELF_FACTS = ("slot_port", "url", "state")
 # The port of a slot, and its name before 0.2.0. Hosts, and releases that they keep, know the older one.
 SLOT_PORT = ("self.slot_port", "self.port")
 
@@ -77,7 +77,7 @@ def public_value(model: Model, service: str, item: Placeholder) -> str:
     Raises UnknownFactError for everything else.
     """
     head, _dot, tail = item.name.partition(".")
-    if head == "secret" or head in model.servers or item.name in SLOT_PORT or tail == "internal_url":
+    if head == "secret" or head in model.servers or item.name in (*SLOT_PORT, "self.state") or tail == "internal_url":
         raise UnknownFactError(
             f"'{item}' must not reach browsers or builds",
             "Use public facts: ${self.url}, ${<service>.url}, ${<service>.host}, ${environment.…}.",
@@ -142,6 +142,10 @@ def _known_value(model: Model, service: str, item: Placeholder) -> str:
         return ",".join(dict.fromkeys([*model.origins["exact"], *model.origins["wildcards"], *unknown]))
     if head == "environment" and tail in ENVIRONMENT_FACTS:
         return model.environment[tail] or ""
+    if item.name == "self.state":
+        if not keeps_state(model, service):
+            raise UnknownFactError(f"'{service}' keeps no state", f"Add state: true to '{service}'.")
+        return state_directory(service)
     if item.name == "self.url":
         return _service_value(model, service, tail)
     if head in model.services and tail in SERVICE_FACTS:
@@ -164,8 +168,13 @@ def _ca_file(model: Model) -> str:
     return DATABASE_CA_FILE
 
 
+def keeps_state(model: Model, name: str) -> bool:
+    """Return whether a service has files that outlive its releases."""
+    return bool(model.services[name]["state"] or model.services[name]["write"])
+
+
 def _nonsense(model: Model, item: Placeholder, head: str) -> UnknownFactError:
-    known = {"self": SELF_FACTS, "environment": ENVIRONMENT_FACTS}
+    known: dict[str, tuple[str, ...]] = {"self": SELF_FACTS, "environment": ENVIRONMENT_FACTS}
     known.update(dict.fromkeys(model.services, SERVICE_FACTS))
     known.update({name: _facts(model, name) for name in model.servers})
     if head in known:
@@ -229,6 +238,9 @@ def own_environment(model: Model, name: str) -> dict[str, str]:
     )
     if kind.listens != "nothing":
         variables.update({"PORT": "${self.port}", "HOST": "127.0.0.1", "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS})
+    if keeps_state(model, name):
+        # systemd would name all directories of the unit.
+        variables["STATE_DIRECTORY"] = state_directory(name)
     if model.environment["sentry"]:
         variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
         variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])

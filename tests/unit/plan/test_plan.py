@@ -426,6 +426,24 @@ def test_a_secret_that_rds_manages_is_used_with_a_notice(stack: Any, place: str,
     assert "database user of their own" in notice
 
 
+def test_files_that_outlive_releases_have_a_path_and_a_notice_on_several_hosts(stack: Any) -> None:
+    assert "STATE_DIRECTORY" not in stack.plan()["services"]["api"]["environment"]
+    stack.set("c.services.api.state", True).set("c.services.api.environment", {"UPLOADS": "${self.state}/uploads"})
+    plan = stack.plan()
+    variables = plan["services"]["api"]["environment"]
+    assert variables["STATE_DIRECTORY"] == "/var/lib/fivepointers-api"
+    assert variables["UPLOADS"] == "/var/lib/fivepointers-api/uploads"
+    hosts = plan["services"]["api"]["hosts"]
+    told = [notice for notice in plan["notices"] if "do not share these files" in notice]
+    assert len(hosts) > 1 and [notice.partition(" do")[0] for notice in told] == [
+        f"services.api.state: {', '.join(hosts)}"
+    ]
+    # Of one host, there is nothing to tell.
+    stack.set("c.services.api.state", False).set("c.services.api.environment", {})
+    stack.set("c.services.collab.write", ["data"])
+    assert len(stack.plan()["services"]["collab"]["hosts"]) == 1 and stack.plan()["notices"] == []
+
+
 def test_a_database_of_another_engine_has_its_port_and_scheme(stack: Any) -> None:
     stack.set("c.databases.database.engine", "postgresql")
     stack.set("c.services.api.environment", {"DATABASE_URL": "${database.url}?schema=public"})

@@ -700,6 +700,32 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "not shown",
         ("looks like a secret", "secrets: {DB_PASSWORD: name}"),
     ),
+    "state that is not kept": (
+        {f"{API}.environment.A": "${self.state}"},
+        "services.api.environment.A",
+        "${self.state}",
+        ("keeps no state", "state: true"),
+    ),
+    "folder that hides the program": (
+        {f"{API}.start": "node ./dist/main.js", f"{API}.write": ["uploads", "dist"]},
+        "services.api.write[1]",
+        "dist",
+        ("would hide dist/main.js", "only it"),
+    ),
+    "folder in another that is written to": (
+        {f"{API}.write": ["public", "public/media"]},
+        "services.api.write[0]",
+        "public",
+        ("would hide public/media",),
+    ),
+    "folder that hides the packages": (
+        {f"{API}.write": ["node_modules/.cache"]},
+        "services.api.write[0]",
+        "node_modules/.cache",
+        ("would hide the packages",),
+    ),
+    "folder outside of the code": ({f"{API}.write": ["../data"]}, "services.api.write[0]", "../data", ("uploads",)),
+    "state of static files": ({f"{FRONTEND}.state": True}, "services.frontend.state", "state", ("not supported",)),
     "unknown placeholder": (
         {f"{API}.environment.A": "${nothing}"},
         "services.api.environment.A",

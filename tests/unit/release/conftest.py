@@ -41,6 +41,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "migrate": [],
         "migrations": [],
         "schemas": [],
+        "write": [],
         "schema_at_start": "refuse",
         "environment": {"A": "1"} if files else {"PORT": "${self.port}", "TOKEN": "${secret.jwt}", "A": "1"},
         "secrets": [] if files else ["jwt"],

@@ -106,6 +106,21 @@ def test_units_are_what_operators_rely_on(kind: str) -> None:
     assert ("BindPaths" in service) == (kind == "nextjs")
 
 
+def test_folders_that_are_written_to_outlive_the_release() -> None:
+    request = make_request(make_spec("nextjs", write=["uploads", "public/media"]))
+    service = systemd.parse_unit(request["unit"])["Service"]
+    app = f"/opt/fivepointers/orders/releases/{request['release']}/app"
+    kept = "fivepointers-orders/write"
+    assert service["StateDirectory"] == [f"fivepointers-orders {kept}/uploads {kept}/public/media"]
+    assert service["BindPaths"] == [
+        f"%S/{kept}/uploads:{app}/uploads",
+        f"%S/{kept}/public/media:{app}/public/media",
+        f"%C/fivepointers-orders/{request['release']}:{app}/.next/cache",
+    ]
+    # Nothing can be mounted where nothing is.
+    assert request["writable"] == [".next/cache", "uploads", "public/media"]
+
+
 def test_migrations_run_in_the_same_sandbox_once() -> None:
     request = make_request(make_spec(migrate=["node", "dist/migrate.js", "--all"]))
     unit, migration = systemd.parse_unit(request["unit"]), systemd.parse_unit(request["migration"])

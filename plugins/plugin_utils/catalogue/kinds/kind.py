@@ -21,6 +21,8 @@ PROCESS_KEYS = frozenset(
         "migrate",
         "migrations",
         "schema_at_start",
+        "state",
+        "write",
         "writes",
         "pool",
         "secrets",
