@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import flag_path
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.plan import kind_facts
 
 from sandbox import nodejs
 from tests.unit.nginx import live
+from tests.unit.release.conftest import make_spec
 
 FOLDER = Path(__file__).resolve().parent
 COLLAB = live.ROOT / "examples" / "collab"
@@ -150,15 +149,8 @@ class Stand:
         self.stack = contextlib.ExitStack()
 
     def __enter__(self) -> Stand:
-        spec = {
-            "name": "collab",
-            **kind_facts(KINDS["yjs_websocket"]),
-            "port": PORT,
-            "body_limit": "1m",
-            "spa": False,
-            "public": [],
-        }
-        front = front_text({**spec, "slots": self.ports}).replace(flag_path("collab"), str(self.flag))
+        spec = make_spec("yjs_websocket", name="collab", port=PORT, slots=self.ports)
+        front = front_text(spec).replace(flag_path("collab"), str(self.flag))
         files = live.render({})
         for log in ("access.log", "error.log"):
             (self.prefix.path / log).touch()
