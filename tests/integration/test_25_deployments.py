@@ -178,8 +178,9 @@ def test_the_stack_is_released_as_one_and_nobody_notices(stack: Stack, users: li
 
 def test_what_runs_already_is_left_alone(stack: Stack) -> None:
     run = stack.deploy(**memory("900M")).unchanged()
-    print(f"deploying what runs: {run.seconds:.1f} s")
-    assert run.seconds < 6 * float(os.environ.get("SLOW", 2))
+    print(f"deploying what runs: {run.seconds:.1f} s, of the processor {run.processor_seconds:.1f} s")
+    # By the clock it is what other work on the machine makes it.
+    assert run.processor_seconds < 12
 
 
 def test_the_stack_goes_back_in_two_seconds_while_the_old_releases_run(stack: Stack, users: list[str]) -> None:
