@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.edge.configuration import certificate_files
 
 from tests.unit.nginx.live import ROOT
 
@@ -22,14 +23,13 @@ def give(tmp_path: Path, tls: dict[str, Any], **variables: Any) -> tuple[int, st
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "vars_files": [str(ROOT / "roles/nginx_proxy/vars/main.yml")],
-        "vars": {"nginx_proxy_tls": tls, **variables},
+        "vars": variables,
         "tasks": [
             {
                 "fivepointers.platform.config_tree": {
                     "owner": "nginx_proxy",
                     "root": str(tmp_path / "root"),
-                    "files": "{{ __nginx_proxy_tls_files }}",
+                    "files": certificate_files({"mode": "files", **tls}),
                 }
             }
         ],
@@ -76,4 +76,7 @@ def test_a_key_by_reference_is_the_same_file_and_in_no_output(certificate: Path,
 def test_a_reference_that_leads_nowhere_is_named(certificate: Path, tmp_path: Path) -> None:
     status, said = give(tmp_path, {"certificate": str(certificate / "edge.crt"), "key": {"variable": "gone"}})
     assert status != 0
-    assert "The secret 'tls.key' (variable: gone) cannot be read: there is no such variable" in " ".join(said.split())
+    assert (
+        "The secret 'fivepointers/tls/edge.key' (variable: gone) cannot be read: there is no such variable"
+        in " ".join(said.split())
+    )

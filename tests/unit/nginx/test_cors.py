@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -86,8 +87,8 @@ def strained(tmp_path_factory: pytest.TempPathFactory, nginx: str, certificate: 
             }
         )
         # Nobody wants to wait a minute for each origin.
-        main = prefix.path / "nginx.conf"
-        main.write_text(main.read_text().replace("http {", "http {\n    proxy_read_timeout 20ms;", 1))
+        for path in prefix.path.rglob("*.conf"):
+            path.write_text(re.sub(r"proxy_read_timeout \d+s;", "proxy_read_timeout 20ms;", path.read_text()))
         put_certificate(prefix.path, certificate)
         yield from start(prefix, certificate)
 
