@@ -60,7 +60,8 @@ def built_services(catalogue: dict[str, Any], folder: Path) -> dict[str, Spec]:
     for name, entry in catalogue["services"].items():
         build = (entry or {}).get("build") or {}
         if build.get("source"):
-            about = {"name": name, "kind": entry.get("kind"), "node": entry.get("node"), "start": [], "build": build}
+            about = {"name": name, "kind": entry.get("kind"), "node": entry.get("node"), "build": build}
+            about.update({key: [] for key in ("start", "migrate", "migrations")})
             try:
                 found[str(name)] = spec_of(build_spec(about, str(folder)))
             except BuildError as error:
