@@ -236,6 +236,8 @@ def argument_spec() -> dict[str, t.Any]:
                 "path": {"type": "str", "required": True},
                 "content": {"type": "str"},
                 "source": {"type": "str"},
+                # Where the secret is, not what it is.
+                "secret": {"type": "dict", "no_log": False},
                 **attributes,
             },
         },
