@@ -11,10 +11,10 @@ from sandbox.paths import REPO, repository_path
 CATALOGUE = REPO / "inventories" / "services.yml"
 
 
-def model(environment: str, domain: str, region: str) -> Any:
-    """The catalogue as the collection reads it, or None.
+def services(environment: str, domain: str, region: str) -> dict[str, dict[str, Any]]:
+    """Address and port of each service of the catalogue, by name.
 
-    A wrong catalogue is told by `site.yml`, in full; here it only leaves out what it says.
+    A wrong catalogue is told by `site.yml`, in full; here it only leaves services out.
     """
     sys.path.insert(0, str(REPO / "collections"))
     try:
@@ -22,20 +22,15 @@ def model(environment: str, domain: str, region: str) -> Any:
         from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
 
         facts = {"name": environment, "domain": domain, "region": region, "tls": {"mode": "files"}}
-        return catalogue.read(read_catalogue(str(CATALOGUE)), facts)[0]
+        model, _problems = catalogue.read(read_catalogue(str(CATALOGUE)), facts)
     except Exception as error:  # whatever is wrong with it, the sandbox itself can be up
-        say(f"  {repository_path(CATALOGUE)} cannot be read, so its services and databases are not known: {error}")
-        return None
+        say(f"  {repository_path(CATALOGUE)} cannot be read, so endpoints.json names no services: {error}")
+        return {}
     finally:
         sys.path.remove(str(REPO / "collections"))
-
-
-def services(environment: str, domain: str, region: str) -> dict[str, dict[str, Any]]:
-    """Address and port of each service of the catalogue, by name."""
-    found = model(environment, domain, region)
     return {
         name: {"url": service["url"], "port": service["port"]}
-        for name, service in (found.services.items() if found else ())
+        for name, service in model.services.items()
         if service.get("url") and service.get("port")
     }
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import typing as t
 from collections.abc import Callable, Iterable
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.processes import ESCAPES
 
 #: Seconds between two lines.
 EVERY = 30
@@ -30,7 +30,7 @@ def last_line(log: str, secrets: Iterable[str]) -> str:
         return ""
     for secret in secrets:
         text = text.replace(secret, "********")
-    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").split("\n")]
+    lines = [line.strip() for line in ESCAPES.sub("", text).replace("\r", "\n").split("\n")]
     # The first one may have lost its beginning, and with it that of a secret.
     complete = lines if len(text) < END // 2 else lines[1:]
     return next((line for line in reversed(complete) if line), "")[:160]

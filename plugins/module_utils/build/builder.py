@@ -38,11 +38,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.isolat
     give,
     write_filter,
 )
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import (
-    LAYOUTS,
-    Built,
-    make_layout,
-)
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import LAYOUTS, Built, make_layout
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import manager_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.packages import installed_packages
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import (

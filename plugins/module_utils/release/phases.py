@@ -907,7 +907,7 @@ def _bridge(item: Wanted, todo: Plan) -> None:
     unit = unit_name(item.name, todo.live or "")
     if not todo.live or not _asked(unit, HAND_OFF):
         return
-    status = os.path.join(releases.DATA, "fivepointers-" + item.name, ".hand-off-%s" % todo.live)
+    status = os.path.join(releases.data_path(item.name), ".hand-off-%s" % todo.live)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(status)
     _signal(unit)

@@ -295,6 +295,11 @@ def environment_path(name: str, slot: str) -> str:
     return os.path.join(SETTINGS, name, slot + ".env")
 
 
+def data_path(name: str) -> str:
+    """Return the directory of a service whose files outlive its releases."""
+    return os.path.join(DATA, "fivepointers-" + name)
+
+
 def health_path(name: str, slot: str) -> str:
     """Return the file that the process in a slot touches to say that it works."""
     return os.path.join(RUN, "fivepointers-%s-%s" % (name, slot), HEALTH_FILE)

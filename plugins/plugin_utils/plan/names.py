@@ -53,8 +53,3 @@ def log_group(model: Model, name: str) -> str:
 def log_groups(model: Model) -> dict[str, str]:
     """Return each service's log group."""
     return {name: log_group(model, name) for name in model.services}
-
-
-def state_directory(service: str) -> str:
-    """Return the directory of a service on each of its hosts whose files outlive its releases."""
-    return f"/var/lib/fivepointers-{service}"

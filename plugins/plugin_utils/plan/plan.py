@@ -14,6 +14,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     parse,
     secret_names,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import ALONE
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import ENGINES
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
@@ -90,7 +91,7 @@ def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
     for name, service in model.services.items():
         if not service["pool"] or not model.is_process(name):
             continue
-        processes = (1 if service["handover"] == "stop-first" else 2) * len(model.placement.get(name, []))
+        processes = (1 if service["handover"] == ALONE else 2) * len(model.placement.get(name, []))
         for database in service["needs"]:
             if database in budget:
                 line = {

@@ -15,11 +15,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     escape,
     parse,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import data_path
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import SERVERS, Driver, Engine
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import state_directory, variable_name
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import variable_name
 
 # Longer than the 60 s for which load balancers and nginx keep an idle connection.
 KEEP_ALIVE_MS = "75000"
@@ -145,7 +146,7 @@ def _known_value(model: Model, service: str, item: Placeholder) -> str:
     if item.name == "self.state":
         if not keeps_state(model, service):
             raise UnknownFactError(f"'{service}' keeps no state", f"Add state: true to '{service}'.")
-        return state_directory(service)
+        return data_path(service)
     if item.name == "self.url":
         return _service_value(model, service, tail)
     if head in model.services and tail in SERVICE_FACTS:
@@ -240,7 +241,7 @@ def own_environment(model: Model, name: str) -> dict[str, str]:
         variables.update({"PORT": "${self.port}", "HOST": "127.0.0.1", "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_MS})
     if keeps_state(model, name):
         # systemd would name all directories of the unit.
-        variables["STATE_DIRECTORY"] = state_directory(name)
+        variables["STATE_DIRECTORY"] = data_path(name)
     if model.environment["sentry"]:
         variables["SENTRY_DSN"] = f"${{secret.{SENTRY_SECRET}}}"
         variables["SENTRY_ENVIRONMENT"] = escape(model.environment["name"])

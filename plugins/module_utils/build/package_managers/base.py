@@ -21,6 +21,8 @@ REGISTRY_VARIABLES = (
     r"|(?:store|state)[-_]dir)).*)"
 )
 REGISTRY_SETTINGS = ".npmrc"
+#: The name of a variable, where a file with settings could hold a credential.
+VARIABLE = r"\$\{\w+(?:\?|:?-)?\}"
 HINTS = (
     (
         r"ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ECONNRESET",
@@ -144,10 +146,9 @@ class PackageManager(ABC):
     @classmethod
     def holds_token(cls, settings: str) -> bool:
         """Return whether the text of a file with settings holds a credential, and not just the name of a variable."""
-        name = r"\$\{\w+(?:\?|:?-)?\}"
         key = r"""^\s*["']?(?:[^#;=\n]*:)?(?:_authToken|_auth|_?password|otp|key)["']?\s*"""
-        literal = rf"""=(?!\s*["']?{name}["']?\s*$)\s*\S"""
-        return bool(re.search(rf"(?m){key}{literal}|://[^/\s@:]*:(?!{name}@)[^/\s@]+@", settings))
+        literal = rf"""=(?!\s*["']?{VARIABLE}["']?\s*$)\s*\S"""
+        return bool(re.search(rf"(?m){key}{literal}|://[^/\s@:]*:(?!{VARIABLE}@)[^/\s@]+@", settings))
 
     @abstractmethod
     def pinned(self, lock: Path) -> bool:

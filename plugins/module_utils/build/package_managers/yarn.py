@@ -16,6 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.node_m
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.base import (
     HINTS,
     REGISTRY_VARIABLES,
+    VARIABLE,
     PackageManager,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import fetch, headers
@@ -70,9 +71,8 @@ class Yarn(PackageManager):
     @classmethod
     def holds_token(cls, settings: str) -> bool:
         """Look at its own settings, which are YAML, as well."""
-        name = r"\$\{\w+(?:\?|:?-)?\}"
         keys = r"npmAuthToken|npmAuthIdent|npmRegistryServerPassword"
-        literal = rf"""^\s*["']?(?:{keys})["']?\s*:(?!\s*["']?{name}["']?\s*$)\s*\S"""
+        literal = rf"""^\s*["']?(?:{keys})["']?\s*:(?!\s*["']?{VARIABLE}["']?\s*$)\s*\S"""
         return bool(re.search(literal, settings, re.MULTILINE)) or super().holds_token(settings)
 
     def pinned(self, lock: Path) -> bool:

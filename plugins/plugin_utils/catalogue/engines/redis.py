@@ -5,16 +5,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Store
+import dataclasses
 
-ENGINE = Store(
-    name="redis",
-    title="Redis",
-    port=6379,
-    # Clients of both know this one.
-    scheme="redis",
-    drivers={"node": Driver("", node=True)},
-    version="7.1",
-    # A queue must not lose jobs when memory is full: it is told instead.
-    parameters={"maxmemory-policy": "noeviction"},
-)
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import valkey
+
+ENGINE = dataclasses.replace(valkey.ENGINE, name="redis", title="Redis", version="7.1")
