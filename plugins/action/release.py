@@ -75,6 +75,9 @@ class ActionModule(ActionBase):
             "adopt": args.get("adopt", False),
             "described": args.get("described"),
             "catalogue": args.get("catalogue") or [],
+            "here": [
+                spec["name"] for spec in specs if spec.get("schedule") and host == next(iter(spec["hosts"]), host)
+            ],
         }
         if phase in ("look", "give_back", "retire", "purge"):
             return self._call({**call, "requests": [{"name": spec["name"]} for spec in specs]}, variables)

@@ -147,6 +147,12 @@ options:
     type: list
     elements: str
     default: []
+  here:
+    description:
+      - Services that run by a schedule, and do so on this host. Set by the action.
+    type: list
+    elements: str
+    default: []
   requests:
     description:
       - O(services) as the action prepared them. Not for use in playbooks.
@@ -299,6 +305,7 @@ needs:
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -317,6 +324,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
     phases,
     releases,
     retirement,
+    schedules,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
 
@@ -381,11 +389,13 @@ def would_change(job: phases.Job, phase: str) -> bool:
     if phase == "migrate":
         return any(step.migrate for _item, step in candidates)
     if phase == "take_back":
-        return any(seen.pending for seen in job.seen.values()) or bool(candidates)
+        stopped = any(seen.timer and not seen.ticking for seen in job.seen.values())
+        return any(seen.pending for seen in job.seen.values()) or bool(candidates) or stopped
     if phase == "give_back":
         return any(adoption.recorded(item.name) for item in job.wanted)
     if phase == "switch":
-        return bool(candidates) or any(step.changed and step.front for step in job.plans.values())
+        fronts = any(step.changed and step.front for step in job.plans.values())
+        return bool(candidates) or fronts or bool(phases.timers_to_stop(job))
     return any(step.changed for step in job.plans.values())
 
 
@@ -465,6 +475,7 @@ def look(names: list[str]) -> dict[str, dict[str, Any]]:
             "history": state.get("history", []),
             "kept": sorted(kept, key=lambda item: -item["staged"]),
             "schema": read_list(os.path.join(releases.STATE, name, "schema.json")),
+            "timer": schedules.look(name),
         }
     return found
 
@@ -511,6 +522,7 @@ def main() -> None:
             "allow_contract_migrations": {"type": "bool", "default": False},
             "allow_older": {"type": "list", "elements": "str", "default": []},
             "adopt": {"type": "bool", "default": False},
+            "here": {"type": "list", "elements": "str", "default": []},
             "described": {"type": "list", "elements": "str"},
             "catalogue": {"type": "list", "elements": "str", "default": []},
             "requests": {"type": "list", "elements": "dict", "default": []},
@@ -537,6 +549,8 @@ def main() -> None:
             wanted = [item for item in adopted if item]
         elif parameters["targets"]:
             wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
+            here = parameters["here"]
+            wanted = [dataclasses.replace(x, here=bool(x.schedule) and x.name in here) for x in wanted]
             if phase != "take_back":
                 now = parameters["target_secrets"]
                 wanted = [environments.with_secrets_of_now(x, secrets) if x.name in now else x for x in wanted]
@@ -560,6 +574,7 @@ def main() -> None:
         job.refresh()
         if phase == "plan":
             phases.check_leftovers(job)
+            phases.check_schedules(job)
         # No need to wait for the lock if nothing differs.
         if not looks_only and would_change(job, phase):
             with working(deployment):

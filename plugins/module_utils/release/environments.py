@@ -105,9 +105,7 @@ def with_secrets_of_now(wanted: Wanted, secrets: Mapping[str, str]) -> Wanted:
     parts = {**wanted.parts, "environment": secret_digest(wanted.name, filled)}
     release = release_id(parts)
     paths = {file: os.path.join(directory, file) for file in listed(directory) if file not in OWN_FILES}
-    changes: dict[str, Any] = {
-        key: getattr(wanted, key).replace(wanted.release, release) for key in ("unit", "migration", "listing")
-    }
+    changes: dict[str, Any] = {key: getattr(wanted, key).replace(wanted.release, release) for key in releases.TEXTS}
     return dataclasses.replace(
         wanted,
         release=release,

@@ -19,7 +19,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
 NAME = r"([a-z][a-z0-9-]*)"
-UNIT = "fivepointers-%s@(?:%s).service" % (NAME, "|".join(releases.SLOTS))
+UNIT = r"fivepointers-%s(?:@(?:%s)\.service|_run\.(?:service|timer))" % (NAME, "|".join(releases.SLOTS))
 #: What a service has while it runs, in the order of a sentence. A retired service has none of these.
 UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE = (
     "unit",

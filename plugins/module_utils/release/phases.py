@@ -29,7 +29,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.confi
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import holder, listeners
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import adoption, leftovers, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    adoption,
+    leftovers,
+    releases,
+    schedules,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.files import (
     allocate,
     begin_switch,
@@ -65,11 +70,14 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     Seen,
     Wanted,
     alone,
+    early,
     environment_path,
     observe,
     other,
     plan,
     slot_texts,
+    timer_differs,
+    timer_texts,
     unit_name,
 )
 
@@ -166,6 +174,37 @@ def check_leftovers(job: Job) -> None:
             )
 
 
+def check_schedules(job: Job) -> None:
+    """Raise ReleaseError for a schedule that this host's systemd does not know, or that would run beside a process."""
+    for item, todo in job.candidates():
+        problem = schedules.problem(item.schedule) if item.scheduled else ""
+        if problem:
+            raise ReleaseError(
+                "%s on %s: its schedule is '%s', which systemd rejects: %s. Nothing was changed. Try it on the host: "
+                "systemd-analyze calendar '%s'" % (item.name, job.host, item.schedule, problem, item.schedule)
+            )
+        record = job.seen[item.name].releases.get(todo.serving, {}).get("wanted", {})
+        was = record.get("handover", "requests") == releases.SCHEDULE
+        if todo.serving and was != item.scheduled:
+            before, now = ("by a schedule", "all the time")[:: 1 if was else -1]
+            raise ReleaseError(
+                "%s on %s: it runs %s, and cannot become one that runs %s. Nothing was changed. Describe the new one "
+                "under another name, and retire this one with -e retire=%s."
+                % (item.name, job.host, before, now, item.name)
+            )
+
+
+def require_ended(job: Job, item: Wanted, units: Sequence[str], why: str) -> None:
+    """Wait for the end of a run of what runs by a schedule. Raises ReleaseError if it takes longer than its drain."""
+    unit = schedules.wait(units, item.drain)
+    if unit:
+        raise ReleaseError(
+            "%s on %s: a run is still going on, and %s. It was waited for %g s ('drain'). Nothing was changed. Deploy "
+            "again when it has ended (systemctl status %s), or end it there: sudo systemctl stop %s"
+            % (item.name, job.host, why, item.drain, unit, unit)
+        )
+
+
 def exposed(wanted: Wanted, slot: str) -> str:
     """Return a warning if the slot listens on other addresses than the loopback."""
     if not wanted.port:
@@ -242,7 +281,8 @@ def health_now(job: Job, wanted: Wanted, slot: str) -> str:
 
     Files are always healthy. So is what does not run before the switch, as far as anybody can tell.
     """
-    if not wanted.process or alone(wanted, job.seen[wanted.name]):
+    checked = wanted.health["type"] == "command" if wanted.scheduled else early(wanted, job.seen[wanted.name])
+    if not checked:
         return ""
     return slot_problem(wanted, slot, math.inf)
 
@@ -400,6 +440,7 @@ def prepare(job: Job) -> bool:
     if not todo:
         return bool(unverified) or mended
     check_leftovers(job)
+    check_schedules(job)
     older = [step.older for item, step in todo if step.older and not {"all", item.name} & set(job.allow_older)]
     if older:
         raise ReleaseError(
@@ -412,6 +453,8 @@ def prepare(job: Job) -> bool:
             "nginx is not installed on %s. Configure the host first: the role nginx installs it." % job.host
         )
     for item, step in todo:
+        if item.scheduled:
+            require_ended(job, item, [unit_name(item.name, step.slot)], "the new release needs its slot")
         seen = job.seen[item.name]
         check_front_port(item, seen, job.adopt)
         if item.process and not seen.runtime:
@@ -428,13 +471,13 @@ def prepare(job: Job) -> bool:
         allocate_way_back(item, seen)
     if not shortage():
         keep_spare()
-    processes = [(item, step.slot) for item, step in todo if item.process and not alone(item, job.seen[item.name])]
+    processes = [(item, step.slot) for item, step in todo if early(item, job.seen[item.name])]
     try:
         _fill_slots(job, [(item, step.slot) for item, step in todo])
         schemas = _schemas(job, processes)
         if processes:
             systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
-        failures = wait_until_healthy(processes)
+        failures = [*wait_until_healthy(processes), *_unfit(job, todo)]
         texts = [failure.text(job.host, job.plans[failure.wanted.name].serving) for failure in failures]
         texts += _changed_schemas(job, processes, schemas)
         if texts:
@@ -447,10 +490,22 @@ def prepare(job: Job) -> bool:
     return True
 
 
+def _unfit(job: Job, todo: Sequence[tuple[Wanted, Plan]]) -> list[Failure]:
+    """Check the candidates that a timer will start; return those that are not fit to run."""
+    failures = []
+    for item, step in todo:
+        begun = time.time()
+        came = health_now(job, item, step.slot) if item.scheduled else ""
+        if came:
+            lines = systemd.journal(once_unit(item.name, "check", step.slot), begun, JOURNAL_LINES)
+            failures.append(Failure(item, step.slot, came, "", time.time() - begun, lines))
+    return failures
+
+
 def allocate_way_back(item: Wanted, seen: Seen) -> None:
     """Create everything that a switch and its way back then only rename or rewrite."""
     allocate(item.name, seen.flag)
-    if item.process:
+    if item.stays:
         for slot in releases.SLOTS:
             systemd.park(unit_name(item.name, slot))
 
@@ -797,8 +852,9 @@ def switch(job: Job) -> bool:
     """Send all new requests to the candidates. What they replace keeps running until the commit."""
     candidates = job.candidates()
     fronts = _new_fronts(job)
+    timers = _stop_timers(job)
     if not candidates and not fronts:
-        return False
+        return timers
     adopted = []
     # A timer that was to stop the slot after its hold time would stop what is live.
     cancel_retirement([item.name for item, _todo in candidates if item.process])
@@ -824,6 +880,27 @@ def switch(job: Job) -> bool:
     return True
 
 
+def _stop_timers(job: Job) -> bool:
+    """Stop those timers before the switch; return whether there were any.
+
+    A run that is going on has to end first: afterwards another host may begin one.
+    """
+    ending = timers_to_stop(job)
+    for item in ending:
+        schedules.stop(item.name)
+        require_ended(job, item, [schedules.launcher(item.name), *_slots(item)], "its schedule or its host changes")
+    return bool(ending)
+
+
+def timers_to_stop(job: Job) -> list[Wanted]:
+    """Return the services whose timer this host will not have, or not with these times."""
+    return [item for item in job.wanted if job.seen[item.name].timer not in ({}, timer_texts(item))]
+
+
+def _slots(item: Wanted) -> list[str]:
+    return [unit_name(item.name, slot) for slot in releases.SLOTS]
+
+
 def _adopt(job: Job, item: Wanted, todo: Plan) -> None:
     """Take the front's port over from its holder, or resume where an earlier run was killed."""
     held = list(foreign(item, job.seen[item.name]))
@@ -846,7 +923,7 @@ def _adopt(job: Job, item: Wanted, todo: Plan) -> None:
 
 def _switch(job: Job, item: Wanted, todo: Plan) -> None:
     """Flip the flag, and flip it back if the front does not become healthy."""
-    if item.process:
+    if item.stays:
         # Before the flag: the slot that the flag names must always start at boot.
         systemd.enable(unit_name(item.name, todo.slot))
     _bridge(item, todo)
@@ -945,7 +1022,7 @@ def _back(job: Job, item: Wanted, slot: str, before: str, front: str | None) -> 
         if record:
             outage = adoption.give_back(item.name, record, lambda: _answers(item), begun)
             job.adopted[item.name] = {"was": record["was"], "outage_ms": outage, "given_back": True}
-    if item.process:
+    if item.stays:
         try:
             if before:
                 systemd.enable(unit_name(item.name, before))
@@ -1025,7 +1102,7 @@ def take_back(job: Job) -> bool:
         # Of what runs alone, the new process ends before the old one starts.
         way = "" if item.process and alone(item, seen) else before.get("slot", "")
         if way and seen.slots[way].release == before.get("release") and seen.flag == seen.pending["slot"]:
-            if item.process and seen.slots[way].state.stopped:
+            if item.stays and seen.slots[way].state.stopped:
                 ended.append((item, way))
             else:
                 make_live(item.name, way)
@@ -1043,7 +1120,10 @@ def take_back(job: Job) -> bool:
         job.warnings += [undone] if undone else []
     for item in job.wanted:
         seen = job.seen[item.name]
-        if seen.pending or not item.process:
+        if seen.timer and not seen.ticking:
+            schedules.resume(item.name)
+            done = True
+        if seen.pending or not item.stays:
             continue
         slot = other(seen.live) if seen.live else "blue"
         state = seen.slots[slot].state
@@ -1062,14 +1142,24 @@ def commit(job: Job) -> bool:
     for item, step in todo:
         live = str(step.live)
         record_switch(item.name, item.release, live, item.commit)
-        if item.process:
+        if timer_differs(item, job.seen[item.name]):
+            _set_timer(item)
+        if item.stays:
             systemd.enable(unit_name(item.name, live))
             systemd.disable(unit_name(item.name, other(live)))
-    _retire(job, [(item, other(str(step.live))) for item, step in todo if item.process])
+    _retire(job, [(item, other(str(step.live))) for item, step in todo if item.stays])
     for item, _step in todo:
         seclude(item)
         prune(item)
     return bool(todo)
+
+
+def _set_timer(item: Wanted) -> None:
+    """Start the timer of a service, or remove it, as it is to be on this host."""
+    if item.here:
+        schedules.start(item.name, timer_texts(item))
+    else:
+        schedules.remove(item.name)
 
 
 def _retire(job: Job, old: Sequence[tuple[Wanted, str]]) -> None:

@@ -42,7 +42,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     unparse,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.sockets import ESTABLISHED, tcp_sockets
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases, schedules
 
 HOME = "/opt/fivepointers"
 SETTINGS = "/etc/fivepointers"
@@ -61,6 +61,8 @@ PARTS = ("code", "environment", "unit", "front", "runtime")
 TIMER_SLACK = 30
 # The handover of a service of which no two processes run at once.
 ALONE = "stop-first"
+# The handover of a service that a timer starts: its next run is one of the live release.
+SCHEDULE = "schedule"
 
 
 class ReleaseError(Exception):
@@ -82,7 +84,8 @@ class Wanted:
     shared: {directory below shared/: directory of the code} whose files outlive a release.
     writable: directories below the code that have to exist, because the unit mounts a writable one there.
     handover: what moves to the new slot at a switch: requests, or documents with their open sockets. Without a front it
-    says whether the old process ends first (ALONE), or overlaps the new one.
+    says whether the old process ends first (ALONE), overlaps the new one, or runs by a SCHEDULE.
+    schedule: when it runs, as OnCalendar= of a timer. here: whether it does so on this host.
     fingerprint: the unit that describes the schemas of its databases, on the first of its hosts. schema_at_start: what
     is done about a candidate that changes them when it starts: refuse or report.
     commit: {id, time (seconds since 1970)} of the code, if it comes from git.
@@ -118,6 +121,8 @@ class Wanted:
     check: str = ""
     fingerprint: str = ""
     schema_at_start: str = "refuse"
+    schedule: str = ""
+    here: bool = False
     commit: dict[str, Any] = dataclasses.field(default_factory=dict)
     of: str = ""
 
@@ -125,6 +130,16 @@ class Wanted:
     def process(self) -> bool:
         """Whether a process runs in its slots."""
         return bool(self.slots)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether a timer starts its process, which ends by itself."""
+        return self.handover == SCHEDULE
+
+    @property
+    def stays(self) -> bool:
+        """Whether its process is to run all the time while it is live."""
+        return self.process and not self.scheduled
 
     @property
     def front_path(self) -> str:
@@ -146,7 +161,7 @@ TEXTS = {
     "fingerprint": "fingerprint",
     "front": "front.conf",
 }
-PASSING = ("migrate", "environment", "files")
+PASSING = ("migrate", "environment", "files", "here")
 
 
 def record_of(wanted: Wanted) -> dict[str, Any]:
@@ -333,6 +348,7 @@ class Seen:
     commit: {id, time} of the code that is live, if it is known.
     unconfirmed: a switch that this host took back by itself, {release, deployment, by}.
     exposed: other users of the host can read its folders.
+    timer: texts of the units by which it is started, by name. ticking: whether its timer is started, also at boot.
     held: the slot that keeps running for a while, so that a rollback needs no start. sockets: open connections to the
     live slot, of a service that hands over documents.
     """
@@ -352,11 +368,14 @@ class Seen:
     held: str = ""
     sockets: int = 0
     exposed: bool = False
+    timer: dict[str, str] = dataclasses.field(default_factory=dict)
+    ticking: bool = False
 
 
 def observe(wanted: Sequence[Wanted]) -> dict[str, Seen]:
     """Return the actual state of these services. Only reads."""
     units = [unit_name(item.name, slot) for item in wanted if item.process for slot in SLOTS]
+    units += [schedules.timer(item.name) for item in wanted if item.scheduled]
     states = systemd.states(units)
     version = systemd.version() if units else 0
     found = {item.name: _observe(item, states, version) for item in wanted}
@@ -390,7 +409,10 @@ def _observe(wanted: Wanted, states: Mapping[str, systemd.UnitState], version: i
         account = bool(pwd.getpwnam(wanted.user))
     except KeyError:
         account = False
+    timer = schedules.timer(name)
     return Seen(
+        timer=schedules.found(name),
+        ticking=timer in states and states[timer].running and systemd.is_enabled(timer),
         account=account,
         runtime=os.access(os.path.join(wanted.runtime, "bin", "node"), os.X_OK),
         releases=releases,
@@ -480,11 +502,26 @@ def slot_texts(name: str, release: str, port: int, version: int) -> tuple[str, s
 # --- the plan (pure) ----------------------------------------------------------
 
 
+def early(wanted: Wanted, seen: Seen) -> bool:
+    """Whether the process of a candidate runs before the switch."""
+    return wanted.stays and not alone(wanted, seen)
+
+
 def alone(wanted: Wanted, seen: Seen) -> bool:
     """Whether no two processes of a service may run at once: the release that is wanted says so, or the live one."""
     others = (seen.slots[seen.flag].release, str((seen.pending.get("before") or {}).get("release")))
     records = [seen.releases.get(release, {}).get("wanted", {}) for release in others]
     return ALONE in (wanted.handover, *(record.get("handover") for record in records))
+
+
+def timer_texts(wanted: Wanted) -> dict[str, str]:
+    """Return the units by which a service is to be started on this host; none where no timer does that."""
+    return schedules.texts(wanted.name, wanted.schedule, flag_path(wanted.name)) if wanted.here else {}
+
+
+def timer_differs(wanted: Wanted, seen: Seen) -> bool:
+    """Whether its timer has to be written, started or removed."""
+    return seen.timer != timer_texts(wanted) or seen.ticking != wanted.here
 
 
 def front_differs(wanted: Wanted, seen: Seen) -> bool:
@@ -549,7 +586,7 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
     ready = (
         bool(reasons)
         and there.release == wanted.release
-        and (not wanted.process or (there.faithful and (there.state.running or alone(wanted, seen))))
+        and (not wanted.process or (there.faithful and (there.state.running or not early(wanted, seen))))
     )
     stage = ""
     if reasons and wanted.release not in seen.releases:
@@ -630,6 +667,8 @@ def _differences(wanted: Wanted, seen: Seen, now: Slot) -> list[str]:
     reasons = []
     if not now.faithful:
         reasons.append("its unit or environment file was changed manually")
+    if not wanted.stays:
+        return reasons
     if now.state.stopped or now.state.load != "loaded":
         reasons.append("its process is not running (%s)" % now.state.active)
     return reasons
@@ -650,13 +689,21 @@ def _repairs(wanted: Wanted, seen: Seen, live: str) -> list[str]:
         repairs.append("commit its switch, which was left uncommitted")
     elif seen.recorded != (wanted.release, live):
         repairs.append("record that it is live, which an interrupted run did not do")
-    if wanted.process:
+    if timer_differs(wanted, seen):
+        repairs.append(_timer_step(wanted, seen))
+    if wanted.stays:
         idle = seen.slots[other(live)]
         if not seen.slots[live].enabled:
             repairs.append("enable slot %s at boot" % live)
         if idle.enabled or not (idle.state.stopped or seen.held == other(live)):
             repairs.append("stop slot %s, which an interrupted run left running" % other(live))
     return repairs
+
+
+def _timer_step(wanted: Wanted, seen: Seen) -> str:
+    if wanted.here:
+        return "start its timer (%s)" % wanted.schedule
+    return "remove its timer" + (": it runs on another host" if wanted.scheduled else "")
 
 
 def _steps(
@@ -671,13 +718,13 @@ def _steps(
         steps.append("send and unpack release %s (%s, %s unpacked)" % (wanted.release, *map(megabytes, size)))
     elif stage:
         steps.append("create release %s from the code of release %s" % (wanted.release, stage))
-    one = wanted.process and alone(wanted, seen)
+    one = wanted.stays and alone(wanted, seen)
     start = "start %s%s and wait until it is healthy" % (
         unit_name(wanted.name, slot),
         " at 127.0.0.1:%d" % wanted.slots[slot] if wanted.process and wanted.port else "",
     )
     if not ready and not one:
-        if wanted.process:
+        if wanted.stays:
             steps.append(start)
         else:
             steps.append("put release %s into slot %s" % (wanted.release, slot))
@@ -693,9 +740,11 @@ def _steps(
     steps.append("switch %s from %s to slot %s (release %s)" % (wanted.name, before, slot, wanted.release))
     if seen.sockets:
         steps.append("move its %d open sockets, document by document" % seen.sockets)
+    if timer_differs(wanted, seen):
+        steps.append(_timer_step(wanted, seen))
     if one:
         steps.append(start)
-    elif wanted.process and now.release:
+    elif wanted.stays and now.release:
         steps.append("stop %s after %g s" % (stop, max(wanted.drain, wanted.hold)))
     return steps
 

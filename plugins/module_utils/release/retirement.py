@@ -20,7 +20,13 @@ from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import files, leftovers, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    files,
+    leftovers,
+    phases,
+    releases,
+    schedules,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import SLOTS, ReleaseError
 
 #: What the role nginx_proxy wrote.
@@ -60,8 +66,10 @@ def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> Non
     units = [releases.unit_name(name, slot) for name in todo for slot in SLOTS]
     for unit in units:
         systemd.disable(unit)
+    for name in todo:
+        schedules.remove(name)
     phases.cancel_retirement(list(todo))
-    phases.stop_quietly(units)
+    phases.stop_quietly([*units, *(schedules.launcher(name) for name in todo)])
     running = [unit for unit, state in systemd.states(units).items() if not state.stopped]
     if running:
         raise ReleaseError("%s on %s did not stop. See: systemctl status %s" % (running[0], host, running[0]))

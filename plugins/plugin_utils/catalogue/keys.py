@@ -57,7 +57,17 @@ HEALTH_KEYS: dict[str, Key] = {
 
 # The key of a health check says of which type it is.
 HEALTH_TYPES = {"path": "http", "tcp": "tcp", "running": "running", "file": "file", "command": "command"}
-PORTLESS_HEALTH = "{running: 5}, {file: 30} or {command: node dist/health.js}"
+# How a check of each type is written.
+HEALTH_EXAMPLES = {
+    "http": "a path such as /health",
+    "tcp": "{tcp: true}",
+    "running": "{running: 5}",
+    "file": "{file: 30}",
+    "command": "{command: node dist/health.js}",
+}
+PORTLESS_HEALTH = f"{HEALTH_EXAMPLES['running']}, {HEALTH_EXAMPLES['file']} or {HEALTH_EXAMPLES['command']}"
+# Of what is not checked before it runs.
+NO_HEALTH = {"type": "none", "status": [], "interval": 1, "timeout": 2, "start_period": 60}
 
 
 def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
@@ -161,9 +171,11 @@ SERVICE_KEYS: dict[str, Key] = {
     "csp_report_only": Key(boolean, False),
     "headers": Key(keys(HEADER_KEYS, "a mapping such as {Permissions-Policy: microphone=(self)}"), {}),
     "spa": Key(boolean, True),
-    "timeout": Key(integer(1, 3600), TIMEOUT),
+    "timeout": Key(integer(1, 86400), TIMEOUT),
     "drain": Key(integer(0, 3600), 10),
     "hold": Key(integer(0, 86400)),
+    "schedule": Key(values.schedule),
+    "overdue": Key(integer(0, 168)),
     "handover": Key(choice(("stop-first", "overlap"), "a valid handover setting")),
     "hand_off": Key(choice(("bridge", "application"), "a valid hand_off setting")),
     "keep": Key(keys(KEEP_KEYS, "a mapping such as {releases: 5, size: 2G}")),

@@ -39,6 +39,11 @@ class Model:
         kind = self.services[name]["kind"]
         return kind in KINDS and KINDS[kind].process
 
+    def is_scheduled(self, name: str) -> bool:
+        """Whether the service runs by a schedule and ends by itself, so that it is mostly not running."""
+        kind = self.services[name]["kind"]
+        return kind in KINDS and KINDS[kind].scheduled
+
     def listens(self, name: str) -> bool:
         """Whether others can connect to the service: it has a port and a front."""
         kind = self.services[name]["kind"]

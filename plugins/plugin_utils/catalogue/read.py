@@ -34,9 +34,10 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ke
     DATABASE_KEYS,
     DEPLOYMENT_KEYS,
     ENVIRONMENT_KEYS,
+    HEALTH_EXAMPLES,
     KEEP_KEYS,
+    NO_HEALTH,
     OVERRIDABLE,
-    PORTLESS_HEALTH,
     SERVICE_KEYS,
     STORE_ACCESS_KEYS,
     STORE_KEYS,
@@ -45,8 +46,10 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ke
     health,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS, Kind
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import PORT_CHECKS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+
+# Seconds, as for the drain that such a request needs.
+LONGEST_REQUEST = 3600
 
 
 def read(report: Report, catalogue: Any, environment: Any, hosts: Any, aws: Check) -> Model:
@@ -222,7 +225,7 @@ def _read_service(
     if kind:
         _refuse_unsupported(report, path, entry, kind)
         _apply_kind(report, path, entry, service, kind)
-    if "timeout" in entry and service["timeout"] and service["drain"] is not None:
+    if "timeout" in entry and service["port"] and service["drain"] is not None:
         _drain_requests(report, path, entry, service)
     for key in ("start", "migrate", "migrations"):
         service[key] = service[key] or []
@@ -268,13 +271,25 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
             report.add(f"{path}.port", None, f"{kind.name} has no default port", "Add port: a free port on its hosts.")
     if "health" not in entry:
         service["health"] = health(report, f"{path}.health", kind.health) if kind.health else None
+        if kind.health is not None and not kind.health:
+            service["health"] = dict(NO_HEALTH)
         if kind.health is None:
             fix = "Add a path that returns 200 when the service is healthy, or {tcp: true} if it has none."
             report.add(f"{path}.health", None, f"{kind.name} has no default health check", fix)
     elif service["health"]:
         _check_health_type(report, f"{path}.health", entry["health"], service["health"]["type"], kind)
-    if "drain" not in entry:
-        service["drain"] = kind.drain
+    for key in ("drain", "timeout"):
+        if key not in entry:
+            service[key] = getattr(kind, key)
+    if kind.scheduled and "schedule" not in entry:
+        fix = 'Add schedule: when it runs, such as "*-*-* 03:00:00 Asia/Seoul".'
+        report.add(f"{path}.schedule", None, f"{kind.name} has no default schedule", fix)
+    if kind.scheduled and service["overdue"] is None and service["schedule"]:
+        between = values.hours_between(service["schedule"])
+        service["overdue"] = min(168, between + 1 + (service["timeout"] or kind.timeout) // 3600) if between else 0
+    if not kind.scheduled and (service["timeout"] or 0) > LONGEST_REQUEST:
+        fix = f"Write at most {LONGEST_REQUEST}; what takes longer is work for a service without a port."
+        report.add(f"{path}.timeout", service["timeout"], "no request may take that long", fix)
     for key in ("hold", "hand_off", "handover", "sockets_per_client"):
         if service[key] is None:
             service[key] = getattr(kind, key)
@@ -289,10 +304,12 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
 
 def _check_health_type(report: Report, path: str, value: Any, of: str, kind: Kind) -> None:
     """A check at a port needs one, and the others are for what has none."""
-    silent = kind.listens == "nothing"
-    if silent == (of in PORT_CHECKS):
-        fix = f"Write {PORTLESS_HEALTH}." if silent else "Write a path such as /health, or {tcp: true}."
-        report.add(path, value, f"{kind.name} {'has no' if silent else 'is checked at its'} port", fix)
+    if of not in kind.health_types:
+        problem = "is checked at its port"
+        if kind.listens == "nothing":
+            problem = "has no process that stays" if kind.scheduled else "has no port"
+        fix = " or ".join(HEALTH_EXAMPLES[item] for item in kind.health_types)
+        report.add(path, value, f"{kind.name} {problem}", f"Write {fix}.")
 
 
 def _drain_requests(report: Report, path: str, entry: Mapping[str, Any], service: dict[str, Any]) -> None:

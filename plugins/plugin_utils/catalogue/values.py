@@ -154,6 +154,39 @@ def command(report: Report, path: str, value: Any) -> list[str] | None:
     return words
 
 
+def schedule(report: Report, path: str, value: Any) -> str | None:
+    """When something runs, as systemd writes it. The host's systemd checks the rest, before anything is changed."""
+    wanted = '"*-*-* 03:00:00 Asia/Seoul", "Mon..Fri 08:30" or hourly (man systemd.time, Calendar Events)'
+    if not isinstance(value, str):
+        refuse_type(report, path, value, "a string", wanted)
+        return None
+    if re.fullmatch(r"\S+(?: \S+){4}|@\w+", value) and ":" not in value:
+        report.add(path, value, "this is a line of cron", f"Write {wanted}.")
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9*~](?:[A-Za-z0-9*/,.:~_+ -]*[A-Za-z0-9*])?", value):
+        report.add(path, value, "this is not a calendar event of systemd", f"Write {wanted}.")
+        return None
+    return value
+
+
+def hours_between(schedule: str) -> int:
+    """Return the most hours between two starts of a schedule, where that is plain to see; 0 where it is not."""
+    words = schedule.removeprefix("*-*-* ").split()
+    if len(words) == 2 and not words[1][0].isdigit():
+        words = words[:1]  # a time zone
+    if len(words) != 1:
+        return 0
+    if words[0] in ("minutely", "hourly", "daily"):
+        return 24 if words[0] == "daily" else 1
+    hour, colon, _rest = words[0].partition(":")
+    if not colon or not re.fullmatch(r"[\d*][\d,/.]*", hour):
+        return 0
+    if hour == "*":
+        return 1
+    every = re.fullmatch(r"(?:\*|0?0)/(\d+)", hour)
+    return min(24, int(every[1])) if every else 24
+
+
 def path_below(report: Report, path: str, value: Any) -> str | None:
     """A folder below the source."""
     wanted = "a path below the source folder, such as dist"

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import jinja2
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import render
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import environments, releases, schedules
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import engines
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.names import process_title
 
@@ -76,6 +76,7 @@ def unit_text(
     """Return a service's unit, the same for both slots; or a unit that runs another command of it once.
 
     timeout: seconds that this command may take.
+    What runs by a schedule runs once, too, and says how it ended.
     """
     app = os.path.join(releases.release_path(spec["name"], release), "app")
     return render_template(
@@ -92,7 +93,9 @@ def unit_text(
             "runtime": runtime,
             "app": app,
             "once": once,
-            "timeout": timeout,
+            "timeout": timeout if once else spec["timeout"],
+            "scheduled": spec["handover"] == releases.SCHEDULE and not once,
+            "ended": schedules.ended_path(spec["name"]),
             # A process without a port has no requests to finish; it gets its time when it is told to end.
             "stop": 30 if spec["port"] else spec["drain"],
             # Exists while the slot is live.
@@ -212,7 +215,7 @@ def compose(
         # The id says what went into the build, and the digest what came out.
         "code": "%s:%s" % (manifest["id"], manifest["archive_sha256"][:16]),
         "environment": variables,
-        "unit": digest("".join([*texts.values(), *(files.values() if process else ())])),
+        "unit": digest("".join([*texts.values(), *(files.values() if process else ()), spec["schedule"]])),
         "front": digest(front),
         "runtime": node,
     }
@@ -245,11 +248,14 @@ def compose(
         "environment": environment,
         "files": files,
         "shared": {hashed["target"]: hashed["source"] for hashed in spec["hashed"]},
-        "drain": spec["drain"] if process and spec["port"] else 0,
+        "drain": spec["drain"] if process and (spec["port"] or spec["schedule"]) else 0,
         "hold": spec["hold"] if process else 0,
         "keep": spec["keep"],
         "writable": [*([spec["writable"]] if spec["writable"] else []), *spec["write"]],
         "handover": spec["handover"],
+        "schedule": spec["schedule"],
+        # On one host at a time.
+        "here": bool(spec["schedule"]) and first,
         "schema_at_start": spec["schema_at_start"],
         "commit": manifest.get("commit") or {},
     }

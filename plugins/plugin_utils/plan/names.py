@@ -33,10 +33,16 @@ def process_title(name: str) -> str:
 def process_pattern(model: Model, name: str) -> str:
     """Return the regular expression that matches the command lines of a service's processes; empty if none can.
 
-    None can for static files, or for a program found in PATH, which keeps its own first word.
+    None can for static files, or for a program found in PATH, which keeps its own first word. What runs by a schedule
+    is not there most of the time.
     """
     start = model.services[name]["start"]
-    if not model.is_process(name) or not start or not (start[0] == "node" or "/" in start[0]):
+    if (
+        not model.is_process(name)
+        or model.is_scheduled(name)
+        or not start
+        or not (start[0] == "node" or "/" in start[0])
+    ):
         return ""
     title = process_title(name)
     if start[0] == "node" or start[0].startswith("/"):

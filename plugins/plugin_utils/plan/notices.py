@@ -14,7 +14,35 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variabl
 
 def notices(model: Model) -> list[str]:
     """Return one line for each thing to know; none contains a secret."""
-    return [*_rotated(model), *_unverified(model), *_addresses(model), *_unshared(model)]
+    return [
+        *_rotated(model),
+        *_unverified(model),
+        *_addresses(model),
+        *_unshared(model),
+        *_one_host(model),
+        *_unwatched(model),
+    ]
+
+
+def _one_host(model: Model) -> Iterator[str]:
+    """Of several hosts, one has the timer."""
+    for name in model.services:
+        hosts = model.placement.get(name, [])
+        if len(hosts) > 1 and model.is_scheduled(name):
+            yield (
+                f"services.{name}: it runs on {hosts[0]} only, the first of its hosts, so that no two run at once. "
+                f"If that host is lost, the next deployment without it moves the timer to {hosts[1]}."
+            )
+
+
+def _unwatched(model: Model) -> Iterator[str]:
+    """No alarm can tell that a run is missing if nobody says how often there has to be one."""
+    for name, service in model.services.items():
+        if model.environment["aws"] is not None and model.is_scheduled(name) and not service["overdue"]:
+            yield (
+                f"services.{name}.overdue: no alarm tells when '{service['schedule']}' is missed. Write the hours (at "
+                "most 168) within which a run has to end, or 0 to go without."
+            )
 
 
 def _addresses(model: Model) -> Iterator[str]:

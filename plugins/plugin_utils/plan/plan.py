@@ -91,7 +91,7 @@ def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
     for name, service in model.services.items():
         if not service["pool"] or not model.is_process(name):
             continue
-        processes = (1 if service["handover"] == ALONE else 2) * len(model.placement.get(name, []))
+        processes = processes_at_once(model, name)
         for database in service["needs"]:
             if database in budget:
                 line = {
@@ -103,6 +103,13 @@ def connection_budget(model: Model) -> dict[str, dict[str, Any]]:
                 budget[database]["lines"].append(line)
                 budget[database]["needed"] += line["connections"]
     return budget
+
+
+def processes_at_once(model: Model, name: str) -> int:
+    """Return how many processes of a service may run at the same time."""
+    if model.is_scheduled(name):
+        return min(1, len(model.placement.get(name, [])))
+    return (1 if model.services[name]["handover"] == ALONE else 2) * len(model.placement.get(name, []))
 
 
 def kind_facts(kind: Kind) -> dict[str, Any]:
@@ -161,6 +168,7 @@ def service_spec(model: Model, name: str) -> dict[str, Any]:
         "yjs": name in {step["service"] for step in journey_steps(model) if step["websocket"] == "yjs"},
         "spa": service["spa"],
         "timeout": service["timeout"],
+        "schedule": service["schedule"] or "",
         "drain": service["drain"],
         "hold": service["hold"] or 0,
         "statsd": "%s:%d" % STATSD_ADDRESS if service["statsd"] else "",

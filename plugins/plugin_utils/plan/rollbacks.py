@@ -229,7 +229,24 @@ def releases_table(looks: Looks, order: Iterable[str], undescribed: Looks | None
                 kept = [(*row[:2], _beside(row, beside), *row[3:]) for row in kept or [NO_RELEASE]]
             rows += [(name, host, *row) for row in kept]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)  # noqa: B905
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]  # noqa: B905
+    timers = [
+        "%s on %s: %s" % (name, host, _runs(look["timer"]))
+        for name in dict.fromkeys([*order, *more])
+        for host, look in sorted(found.get(name, {}).items())
+        if look.get("timer")
+    ]
+    return "\n".join([*lines, *(["", *timers] if timers else [])])
+
+
+def _runs(timer: Mapping[str, str]) -> str:
+    """Say when something runs next, and how the last run ended."""
+    last = "no run has ended yet"
+    if timer.get("ended"):
+        how = "well" if timer["result"] == "success" else "with %s (status %s)" % (timer["result"], timer["status"])
+        last = "the last run, of release %s, ended %s at %s" % (timer["release"], how, timer["ended"])
+    now = "a run is going on; " if timer["running"] else ""
+    return "%snext run %s; %s" % (now, timer["next"] or "unknown, since its timer is stopped", last)
 
 
 # Of a service that has left something else.

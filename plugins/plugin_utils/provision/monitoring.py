@@ -65,6 +65,9 @@ CHECK = keys(KEYS, "a mapping such as {emails: [team@example.com]}")
 # matched as text; groups of alternatives are not allowed.
 ERROR = "{ $.body.MESSAGE = %.level.:.?[56ef]% }"
 ANY = '{ $.body.MESSAGE = "*" }'
+# What the unit of a run logs at its end.
+RUN_ENDED = '$.body.MESSAGE = "run ended: *"'
+RUN_SUCCEEDED = "run ended: success *"
 # Log lines of fronts. The edge logs the same requests again, and so do calls between services.
 FRONT = '($.edge = 0) && ($.service != "internal:*")'
 # Requests that only the edge can log: no front responded.
@@ -168,6 +171,17 @@ def metric_filters(model: Model) -> list[dict[str, Any]]:
             ("application-errors", ERROR, "ApplicationErrors", "1", group),
             ("application-lines", ANY, "ApplicationErrors", "0", group),
         ]
+        if model.is_scheduled(name):
+            found += [
+                ("runs", f"{{ {RUN_ENDED} }}", "RunsFailed", "0", group),
+                (
+                    "runs-failed",
+                    f'{{ ({RUN_ENDED}) && ($.body.MESSAGE != "{RUN_SUCCEEDED}") }}',
+                    "RunsFailed",
+                    "1",
+                    group,
+                ),
+            ]
     if synthetic_period(model):
         group = {"group": names.log_group(model, "verify"), "service": ""}
         found += [
@@ -327,7 +341,9 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
                 period=300, periods=3,
             )
         )  # fmt: skip
-    if model.is_process(name):
+    if model.is_scheduled(name):
+        found += run_alarms(model, name, prefix)
+    elif model.is_process(name):
         runs = own[0], "procstat_lookup_pid_count", own[1]
         found.append(
             alarm(
@@ -339,9 +355,31 @@ def service_alarms(model: Model, name: str, settings: Mapping[str, Any]) -> list
                 comparison=LESS,
             )
         )
+    if model.is_process(name):
         what = f"{name} logs {count} errors in five minutes"
         found.append(alarm(f"{prefix}/application-errors", what, logged, "Sum", count, period=300))
     return [{**item, "tags": names.aws_tags(model, name)} for item in found]
+
+
+def run_alarms(model: Model, name: str, prefix: str) -> list[dict[str, Any]]:
+    """Return the alarms of what runs by a schedule: a run failed, or none ended in time."""
+    runs = namespace(model), "RunsFailed", {"Service": name}
+    found = [alarm(f"{prefix}/failed", f"a run of {name} failed", runs, "Sum", 1)]
+    if hours := model.services[name]["overdue"]:
+        found.append(
+            alarm(
+                f"{prefix}/overdue",
+                f"no run of {name} ended within {hours} h",
+                runs,
+                "SampleCount",
+                1,
+                period=3600,
+                periods=hours,
+                comparison=LESS,
+                missing="breaching",
+            )
+        )
+    return found
 
 
 def alarm(
@@ -493,6 +531,10 @@ def service_row(model: Model, name: str) -> list[dict[str, Any]]:
     if model.is_process(name):
         errors = [namespace(model), "ApplicationErrors", "Service", name]
         row.append(graph(model, f"{name}: errors logged", [errors], "Sum"))
+    if model.is_scheduled(name):
+        runs = [namespace(model), "RunsFailed", "Service", name]
+        series = [[*runs, {"stat": "SampleCount", "label": "ended"}], [*runs, {"label": "failed"}]]
+        row.append(graph(model, f"{name}: runs", series, "Sum"))
     return row
 
 
@@ -533,7 +575,8 @@ def host_row(model: Model) -> list[dict[str, Any]]:
     for thing, metric in HOST_METRICS.items():
         lines = [("alarm", float(settings[f"{thing}_percent"]))]
         row.append(graph(model, f"hosts: {thing}, percent", [of_hosts(model, metric, "host", thing)], "Maximum", lines))
-    usage = [of_hosts(model, "procstat_cpu_usage", name, f"cpu{index}") for index, name in enumerate(writers(model))]
+    staying = [name for name in writers(model) if not model.is_scheduled(name)]
+    usage = [of_hosts(model, "procstat_cpu_usage", name, f"cpu{index}") for index, name in enumerate(staying)]
     return [*row, graph(model, "services: processor, percent", usage, "Maximum")]
 
 

@@ -17,6 +17,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.picture impo
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import flows
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import monitoring
 
+from sandbox.cloudwatch import patterns
+
 
 @pytest.fixture
 def model(load: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> Model:
@@ -53,3 +55,32 @@ def test_no_service_may_need_it(model: Model) -> None:
     assert [(item.path, item.problem) for item in report.problems] == [
         ("services.api.needs", "'collab' listens on nothing, so nothing can call it")
     ]
+
+
+def test_what_runs_by_a_schedule_has_alarms_for_its_runs(
+    load: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly = Kind(name="nightly", layout="node", listens="nothing", handover="schedule")
+    monkeypatch.setitem(KINDS, "nightly", nightly)
+    made = load(monitoring={})
+    made.services["collab"].update(kind="nightly", port=None, public=[], url=None, overdue=25, schedule="daily")
+    settings = made.environment["aws"]["monitoring"]
+    alarms = {item["name"]: item for item in monitoring.service_alarms(made, "collab", settings)}
+    assert set(alarms) == {"staging-collab/failed", "staging-collab/overdue", "staging-collab/application-errors"}
+    overdue = alarms["staging-collab/overdue"]
+    assert (overdue["period"], overdue["evaluation_periods"]) == (3600, 25)
+    assert overdue["treat_missing_data"] == "breaching"
+    made.services["collab"]["overdue"] = 0
+    assert "staging-collab/overdue" not in {
+        item["name"] for item in monitoring.service_alarms(made, "collab", settings)
+    }
+    ended = [item for item in monitoring.metric_filters(made) if item["name"].startswith("staging-runs")]
+    line = {"body": {"MESSAGE": "run ended: exit-code 1", "SYSLOG_IDENTIFIER": "collab"}}
+    well = {"body": {"MESSAGE": "run ended: success 0", "SYSLOG_IDENTIFIER": "collab"}}
+    counted = {
+        item["metric_transformation"]["metric_value"]: [
+            patterns.compile_pattern(item["pattern"])(text) for text in (line, well)
+        ]
+        for item in ended
+    }
+    assert counted == {"0": [True, True], "1": [True, False]}

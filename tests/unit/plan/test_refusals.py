@@ -14,6 +14,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils import loadi
 REMOVE = "(remove)"
 API, FRONTEND, SITES, COLLAB = "c.services.api", "c.services.frontend", "c.services.sites", "c.services.collab"
 MAILS = {"kind": "node_worker"}
+NIGHTLY = {**MAILS, "kind": "node_job", "schedule": "daily"}
 
 # name → changes, path of the problem, words of its value, words of the problem and its fix
 MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
@@ -565,7 +566,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "POST /Login/",
         ("already has a limit",),
     ),
-    "no time at all": ({f"{API}.timeout": 0}, "services.api.timeout", "0", ("from 1 to 3600",)),
+    "no time at all": ({f"{API}.timeout": 0}, "services.api.timeout", "0", ("from 1 to 86400",)),
     "time for files": ({f"{FRONTEND}.timeout": 9}, "services.frontend.timeout", "timeout", ("static_frontend",)),
     "time for sockets": ({f"{COLLAB}.timeout": 9}, "services.collab.timeout", "timeout", ("yjs_websocket",)),
     "deployments that end requests": (
@@ -636,7 +637,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"c.services.mails": {**MAILS, "health": "/health"}},
         "services.mails.health",
         "/health",
-        ("node_worker has no port", "{running: 5}, {file: 30} or {command: node dist/health.js}"),
+        ("node_worker has no port", "{running: 5} or {file: 30} or {command: node dist/health.js}"),
     ),
     "file of an API": (
         {f"{API}.health": {"file": 30}},
@@ -649,6 +650,48 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "services.mails.health.running",
         "60",
         ("start_period of 60 s", "fewer"),
+    ),
+    "job without times": (
+        {"c.services.mails": {**MAILS, "kind": "node_job"}},
+        "services.mails.schedule",
+        "null",
+        ("no default schedule", "*-*-* 03:00:00 Asia/Seoul"),
+    ),
+    "job with a line of cron": (
+        {"c.services.mails": {**NIGHTLY, "schedule": "0 3 * * *"}},
+        "services.mails.schedule",
+        "0 3 * * *",
+        ("cron", "*-*-* 03:00:00"),
+    ),
+    "job with an impossible time": (
+        {"c.services.mails": {**NIGHTLY, "schedule": "03:00; reboot"}},
+        "services.mails.schedule",
+        "reboot",
+        ("not a calendar event",),
+    ),
+    "job that keeps running": (
+        {"c.services.mails": {**NIGHTLY, "health": {"running": 5}}},
+        "services.mails.health",
+        "running",
+        ("no process that stays", "{command: "),
+    ),
+    "job that overlaps": (
+        {"c.services.mails": {**NIGHTLY, "handover": "overlap"}},
+        "services.mails.handover",
+        "handover",
+        ("node_job",),
+    ),
+    "worker with times": (
+        {"c.services.mails": {**MAILS, "schedule": "daily"}},
+        "services.mails.schedule",
+        "schedule",
+        ("node_worker",),
+    ),
+    "request that takes hours": (
+        {f"{API}.timeout": 7200},
+        "services.api.timeout",
+        "7200",
+        ("at most 3600", "without a port"),
     ),
     "unknown handover": (
         {"c.services.mails": {**MAILS, "handover": "stop_first"}},

@@ -28,7 +28,7 @@ PYTHON39 = "/usr/bin/pypy3"
 PREFIX = "ansible_collections/fivepointers/platform/plugins/module_utils/"
 #: How many files of module_utils a module takes to a host, at most. Measured; raise it only for a reason.
 FILES = {
-    "release": 22,
+    "release": 23,
     "lock": 4,
     "config_tree": 3,
     "unpack": 3,

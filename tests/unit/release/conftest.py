@@ -47,6 +47,7 @@ def make_spec(kind: str = "nestjs_api", **changes: Any) -> dict[str, Any]:
         "secrets": [] if files else ["jwt"],
         "spa": True,
         "timeout": 60,
+        "schedule": "",
         "drain": 10,
         "hold": 0,
         "hand_off": "bridge" if kind == "yjs_websocket" else "",

@@ -138,6 +138,25 @@ def test_the_table_says_what_is_what() -> None:
     assert lines[3].split()[-1] == "2.5"
 
 
+def test_the_table_says_when_something_runs_next_and_how_it_went() -> None:
+    ended = {"ended": "2026-11-30T18:00:04Z", "release": "a2", "result": "success", "status": "0"}
+    timers: list[dict[str, str]] = [
+        {"next": "Tue 2026-12-01 18:00:00 UTC", "running": "", **ended},
+        {"next": "", "running": "yes", **ended, "result": "exit-code", "status": "1"},
+        {"next": "Tue 2026-12-01 18:00:00 UTC", "running": ""},
+    ]
+    lines = []
+    for timer in timers:
+        looks = {"api-1": {"api": {**look(("a1", "d1"), ("a2", "d2")), "timer": timer}}}
+        lines.append(rollbacks.releases_table(looks, ["api"]).splitlines()[-1])
+    assert lines[0] == (
+        "api on api-1: next run Tue 2026-12-01 18:00:00 UTC; "
+        "the last run, of release a2, ended well at 2026-11-30T18:00:04Z"
+    )
+    assert "a run is going on; next run unknown" in lines[1] and "ended with exit-code (status 1)" in lines[1]
+    assert lines[2].endswith("no run has ended yet")
+
+
 # --- deployments by their number ----------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import (
     nestjs_api,
     nextjs,
+    node_job,
     node_worker,
     static_frontend,
     yjs_websocket,
@@ -15,7 +16,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.ki
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import Hashed, Kind
 
 KINDS: dict[str, Kind] = {
-    module.KIND.name: module.KIND for module in (nestjs_api, static_frontend, nextjs, yjs_websocket, node_worker)
+    module.KIND.name: module.KIND
+    for module in (nestjs_api, static_frontend, nextjs, yjs_websocket, node_worker, node_job)
 }
 
 __all__ = ["KINDS", "Hashed", "Kind"]

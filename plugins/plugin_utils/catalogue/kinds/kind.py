@@ -38,8 +38,10 @@ PROCESS_KEYS = frozenset(
 # Service keys that need a port, and those that nothing with a port has.
 PORT_KEYS = frozenset("port public cors timeout body_limit rate_limits sockets_per_client sticky hold hand_off".split())
 PORTLESS_KEYS = frozenset({"handover"})
-# The types of health checks that need a port. Without one there are the others.
-PORT_CHECKS = ("http", "tcp")
+# Service keys of what runs by a schedule, and those that need a process that stays.
+SCHEDULE_KEYS = frozenset({"schedule", "overdue"})
+STAYING_KEYS = frozenset({"handover", "live_signal"})
+SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Kind:
     listens: "http", "websocket", or "nothing", which means neither port nor front.
     handover: what a switch moves: "requests" (new requests go to the other slot), "documents" (open sockets move too,
     document by document), or the process itself: "stop-first" (the old one ends before the new one starts) or
-    "overlap". The latter two are the catalogue's choice.
+    "overlap", which are the catalogue's choice. "schedule" means that the next run is one of the new release.
     pages: serves pages, so its public address is an allowed origin, and its pages get the headers for pages.
     inline_scripts: its pages contain inline scripts, which take the nonce of the request, and inline styles.
     streams: streams pages, sending each part as soon as it is ready.
@@ -80,6 +82,7 @@ class Kind:
     hashed: see Hashed; the most usual one first.
     exported: what to write in the catalogue for a project whose build leaves files only.
     drain: seconds that a replaced release has for its last requests or, without a port, a process that is told to end.
+    timeout: seconds that a response may take to begin or, of what runs by a schedule, a run.
     hold: seconds that a replaced release keeps running, so that a rollback does not have to start it.
     hand_off: who moves open sockets to the next release: "bridge" (preloaded by the collection), "application", or
     "" for nobody.
@@ -109,6 +112,7 @@ class Kind:
     hashed: tuple[Hashed, ...] = ()
     exported: str = ""
     drain: int = 10
+    timeout: int = TIMEOUT
     hold: int = HOLD
     hand_off: str = ""
     sockets_per_client: int | None = None
@@ -124,7 +128,21 @@ class Kind:
     @property
     def rejected(self) -> frozenset[str]:
         """Keys of a service, and of its build, that are rejected."""
-        return self.unsupported | (PORT_KEYS if self.listens == "nothing" else PORTLESS_KEYS)
+        if self.scheduled:
+            return self.unsupported | (PORT_KEYS - {"timeout"}) | STAYING_KEYS
+        return self.unsupported | SCHEDULE_KEYS | (PORT_KEYS if self.listens == "nothing" else PORTLESS_KEYS)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it runs by a schedule and ends by itself."""
+        return self.handover == SCHEDULE
+
+    @property
+    def health_types(self) -> tuple[str, ...]:
+        """The types of health checks that it can have."""
+        if self.listens != "nothing":
+            return ("http", "tcp")
+        return ("command",) if self.scheduled else ("running", "file", "command")
 
     @property
     def websocket(self) -> bool:
