@@ -225,7 +225,7 @@ def _read_service(
     if kind:
         _refuse_unsupported(report, path, entry, kind)
         _apply_kind(report, path, entry, service, kind)
-    if "timeout" in entry and service["port"] and service["drain"] is not None:
+    if "timeout" in entry and service["timeout"] and service["port"] and service["drain"] is not None:
         _drain_requests(report, path, entry, service)
     for key in ("start", "migrate", "migrations"):
         service[key] = service[key] or []
