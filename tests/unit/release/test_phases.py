@@ -59,6 +59,17 @@ class Played:
             raise Killed
         self.steps.append(what)
 
+    def killed_at(self, kill: int, act: Callable[[], Any]) -> bool:
+        """Act, and be killed at a step; return whether that was before its end."""
+        self.kill, self.steps[:] = kill, []
+        try:
+            act()
+        except Killed:
+            return True
+        finally:
+            self.kill = None
+        return False
+
     def release_of(self, unit: str) -> str:
         """The release that a unit's process runs, from the text of the unit."""
         text = (self.root / "units" / unit).read_text()
@@ -520,14 +531,7 @@ def test_a_kill_at_any_step_of_taking_back_leads_back_all_the_same(
         new = prepared(job(f"v{kill}", body_limit="9m"))
         phases.switch(new)
         new.refresh()
-        played.kill, played.steps[:] = kill, []
-        try:
-            phases.take_back(new)
-            complete = True
-        except Killed:
-            pass
-        finally:
-            played.kill = None
+        complete = not played.killed_at(kill, lambda new=new: phases.take_back(new))
         assert played.serving() in (old, new.wanted[0].release)
         new.refresh()
         phases.take_back(new)
@@ -548,14 +552,7 @@ def test_a_kill_at_any_step_of_a_rollback_leaves_one_or_the_other_serving(
     while not complete:
         old = release(job("old", body_limit="1m", hold=300 * (kill % 2)))
         new = release(job("new", body_limit="9m", hold=300 * (kill % 2)))
-        played.kill, played.steps[:] = kill, []
-        try:
-            release(back())
-            complete = True
-        except Killed:
-            pass
-        finally:
-            played.kill = None
+        complete = not played.killed_at(kill, lambda: release(back()))
         wanted = back().wanted[0].release
         assert played.serving() in (wanted, new) and (wanted == old) != rotated
         assert release(back()) == played.serving() == wanted
@@ -769,13 +766,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_serving_and_the_next_run_h
     while True:
         version = f"v{next(versions)}"
         new = job(version, body_limit="9m" if kill % 2 else "1m")
-        played.kill, played.steps[:] = kill, []
-        try:
-            release(new)
-        except Killed:
-            killed += 1
-        finally:
-            played.kill = None
+        killed += played.killed_at(kill, lambda new=new: release(new))
         if reboot:
             played.running = set(played.enabled)
         assert played.serving() in {old, new.wanted[0].release}, f"after a kill at step {kill}"

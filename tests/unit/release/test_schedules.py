@@ -16,7 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
 
 from . import test_phases
 from .conftest import make_request, make_spec
-from .test_phases import Killed, Played, release
+from .test_phases import Played, release
 
 played, job = test_phases.played, test_phases.job
 
@@ -129,12 +129,7 @@ def test_a_kill_at_any_step_leaves_one_timer_or_none_and_the_next_run_heals(
     kill = killed = 0
     while True:
         new = job(f"v{kill}", **{**JOB, "schedule": f"*-*-* 03:{kill % 60:02d}:00"})
-        played.kill, played.steps[:] = kill, []
-        try:
-            release(new)
-        except Killed:
-            killed += 1
-        played.kill = None
+        killed += played.killed_at(kill, lambda new=new: release(new))
         complete = len(played.steps) < kill
         if reboot:
             played.running = set(played.enabled)

@@ -18,7 +18,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release impo
 
 from . import test_phases
 from .conftest import make_request, make_spec
-from .test_phases import Killed, Played, release
+from .test_phases import Played, release
 
 played, job = test_phases.played, test_phases.job
 
@@ -131,12 +131,7 @@ def test_a_kill_at_any_step_never_lets_two_run_and_the_next_run_heals(
     old, kill, killed = release(job("start", **WORKER)), 0, 0
     while True:
         new = job(f"v{kill}", **WORKER)
-        played.kill, played.steps[:] = kill, []
-        try:
-            release(new)
-        except Killed:
-            killed += 1
-        played.kill = None
+        killed += played.killed_at(kill, lambda new=new: release(new))
         complete = len(played.steps) < kill
         if reboot:
             workers.reboot()
