@@ -19,7 +19,7 @@ from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, sha256_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import locked
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import choose
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import choose, pick
 
 FETCH_TIMEOUT = 60
 
@@ -97,18 +97,26 @@ class ActionModule(ActionBase):
         call = {
             "dest": args["dest"],
             "wanted": [],
-            "requests": [{key: entry[key] for key in ("version", "sha256", "strip")} for entry in entries.values()],
+            # The host knows its platform.
+            "requests": list(entries.values()),
         }
         if args.get("proof"):
             call["proof"] = args["proof"]
         result = self._call(call, variables)
+        if result.get("lacks"):
+            try:
+                for name, entry in chosen.items():
+                    pick(entry["archives"], result["lacks"], "%s['%s']" % (table, name))
+            except ArchiveError as error:
+                raise AnsibleActionFail(str(error)) from error
         if result.get("needs"):
             sent = {}
             if not self._connection._shell.tmpdir:
                 self._make_tmp_path()
             try:
-                for version in result["needs"]:
-                    sent[version] = self._send(entries[version], str(args["dest"]), args.get("cache"), table)
+                for version, platform in result["needs"].items():
+                    entry = {**entries[version]["archives"][platform], "version": version, "platform": platform}
+                    sent[version] = self._send(entry, str(args["dest"]), args.get("cache"), table)
                 result = self._call({**call, "sent": sent}, variables)
             finally:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -130,7 +138,7 @@ class ActionModule(ActionBase):
             elif not cache:
                 raise AnsibleActionFail("unpack: cache is not given; name a directory on the controller")
             else:
-                file = "%s-%s.tar.gz" % (os.path.basename(dest), entry["version"])
+                file = "-".join(filter(None, [os.path.basename(dest), entry["version"], entry["platform"]])) + ".tar.gz"
                 path = os.path.join(os.path.abspath(os.path.expanduser(str(cache))), file)
                 fetch(entry, path, table)
         except ArchiveError as error:

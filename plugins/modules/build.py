@@ -166,6 +166,7 @@ options:
       - Where to download Node.js, by O(service.node). Without an entry, uses the newest matching version in O(cache),
         or the one on PATH.
       - Each entry has C(version), C(url), C(sha256), and C(strip), the number of leading folders to strip (default 1).
+        Where machines differ, the last three are in a mapping for each platform, such as C(linux-arm64).
     type: dict
     default: {}
   signing_key:

@@ -575,6 +575,8 @@ def main() -> None:
         if phase == "plan":
             phases.check_leftovers(job)
             phases.check_schedules(job)
+        if phase in ("plan", "prepare", "all"):
+            phases.check_native(job)
         # No need to wait for the lock if nothing differs.
         if not looks_only and would_change(job, phase):
             with working(deployment):

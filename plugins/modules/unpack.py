@@ -44,14 +44,17 @@ options:
     required: true
   archives:
     description:
-      - Known archives by name. Each has C(version) (exact), C(url) (http, https or file), C(sha256), and C(strip), the
-        number of leading directories to strip (default 1).
+      - Known archives by name. Each has C(version) (exact), and for each platform (C(linux-x64), C(linux-arm64)) an
+        archive with C(url) (http, https or file), C(sha256), and C(strip), the number of leading directories to strip
+        (default 1). A host gets the one for its platform.
+      - With one archive only, these keys may stand beside C(version). The name in the URL then says for which platform
+        it is; if it does not say, all hosts get it.
     type: dict
     default: {}
   cache:
     description:
-      - Directory on the controller that caches downloaded archives as C(NAME-VERSION.tar.gz), where C(NAME) is the last
-        part of O(dest). Archives with a C(file) URL are not copied.
+      - Directory on the controller that caches downloaded archives as C(NAME-VERSION-PLATFORM.tar.gz), where C(NAME)
+        is the last part of O(dest). Archives with a C(file) URL are not copied.
     type: path
   proof:
     description:
@@ -104,17 +107,30 @@ versions:
   type: dict
   sample: {'24': 24.21.0}
 needs:
-  description: Versions that the host does not have. The action then sends them.
+  description: Versions that the host does not have, with the platform of the archive. The action then sends them.
   returned: when something is missing
-  type: list
-  elements: str
+  type: dict
+  sample: {24.21.0: linux-arm64}
+lacks:
+  description: The host's platform, if a version has no archive for it. The action then fails.
+  returned: when an archive is missing
+  type: str
+  sample: linux-riscv64
 """
 
 import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, platforms
+
+
+def of_this_machine(request: dict[str, Any], platform: str) -> dict[str, Any]:
+    """Return version, platform, sha256 and strip of the archive for this machine; empty if there is none."""
+    archives = request["archives"]
+    # One without the name of a platform is for all.
+    found = next((name for name in (platform, "") if name in archives), None)
+    return {} if found is None else {"version": request["version"], "platform": found, **archives[found]}
 
 
 def missing(dest: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -149,13 +165,17 @@ def main() -> None:
     )
     os.umask(0o022)
     dest, sent = module.params["dest"], module.params["sent"]
-    lacking = missing(dest, module.params["requests"])
-    needs = [request["version"] for request in lacking]
+    platform = platforms.here()
+    requests = [of_this_machine(request, platform) for request in module.params["requests"]]
+    if not all(requests):
+        module.exit_json(changed=False, lacks=platform)
+    lacking = missing(dest, requests)
+    needs = {request["version"]: request["platform"] for request in lacking}
     diff = [{"prepared": "".join("+ %s\n" % os.path.join(dest, version) for version in needs)}] if needs else []
     if module.check_mode or not lacking:
         module.exit_json(changed=bool(needs), diff=diff)
     if not set(needs) <= set(sent):
-        module.exit_json(changed=False, needs=[version for version in needs if version not in sent])
+        module.exit_json(changed=False, needs={key: needs[key] for key in needs if key not in sent})
     try:
         os.makedirs(dest, 0o755, exist_ok=True)
         archive.remove_incomplete(dest)

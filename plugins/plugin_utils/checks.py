@@ -16,6 +16,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.place
     PlaceholderError,
     placeholders,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import version_of
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
     HIDDEN,
     Report,
@@ -202,11 +203,7 @@ def check_servers(report: Report, model: Model) -> None:
 def check_node(report: Report, model: Model) -> None:
     """If the environment lists Node.js archives, services may only use those."""
     archives = model.environment["nodejs"]
-    known = set(archives) | {
-        entry["version"]
-        for entry in archives.values()
-        if isinstance(entry, dict) and isinstance(entry.get("version"), str)
-    }
+    known = {name for name in (*archives, *map(version_of, archives.values())) if name}
     for service in model.services.values():
         if known and service["node"] and service["node"] not in known:
             fix = f"Use one of: {listed(sorted(known))}; or add it to platform_environment.nodejs."

@@ -186,15 +186,11 @@ class Builder:
 
     def _prepare(self, plan: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
         """Copy the source and install; returns the environment of commands, and the installed packages."""
-        spec = self.spec
         self.log.unlink(missing_ok=True)
         self.log.touch(0o600)
         program = self.runtime.program
         if program is None:
-            archive = self.archives.get(spec.node) or next(
-                item for item in self.archives.values() if str(item.get("version")) == self.runtime.version
-            )
-            program = fetch_runtime(self.runtime.version, archive, self.cache)
+            program = fetch_runtime(self.runtime.version, self.runtime.archive, self.cache)
         self._make_folders()
         environment = self._environment(program)
         self.isolation = self._isolation(program, environment) if self.isolate else None

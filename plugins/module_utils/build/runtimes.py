@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from ansible.module_utils.urls import ConnectionError as UrlError
 from ansible.module_utils.urls import open_url
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, locked, wheel
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import file_sha256
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import platforms, runtime_table
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.archive import ArchiveError, extract
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """A Node.js to build with: its exact version, and the program if it is already available."""
+    """A Node.js to build with: its exact version, and the program, or the archive that has it: {url, sha256, strip}."""
 
     version: str
     program: Path | None
+    archive: Mapping[str, Any] = field(default_factory=dict)
 
 
 def version_key(version: str) -> tuple[int, ...]:
@@ -37,13 +39,20 @@ def version_key(version: str) -> tuple[int, ...]:
 
 def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, Any]]) -> Runtime:
     """Return a service's Node.js: the version that its hosts get, the newest in the cache, or the one on PATH."""
-    stated = archives.get(wanted) or next(
-        (archive for archive in archives.values() if str(archive.get("version")) == wanted), None
-    )
+    lacking = ""
+    stated = runtime_table.find(archives, wanted)
     if stated:
-        version = str(stated["version"])
+        version = runtime_table.version_of(stated)
         program = cache / "node" / version / "bin" / "node"
-        return Runtime(version, program if program.exists() else None)
+        if program.exists():
+            return Runtime(version, program)
+        known = runtime_table.platforms_of(stated)
+        try:
+            which = f"platform_environment.nodejs['{wanted}']"
+            return Runtime(version, None, runtime_table.pick(known, platforms.here(), which))
+        except ArchiveError as error:
+            # The hosts are other machines. Whoever builds may have installed that version.
+            lacking, wanted = f"{error}; or install Node.js {version}.", version
     here = [
         path.name
         for path in (cache / "node").glob("*")
@@ -61,7 +70,8 @@ def find_runtime(wanted: str, cache: Path, archives: Mapping[str, Mapping[str, A
             if version == wanted or version.startswith(f"{wanted}."):
                 return Runtime(version, Path(real))
     raise BuildError(
-        f"No Node.js {wanted} to build with: none in {cache / 'node'}, and "
+        lacking
+        or f"No Node.js {wanted} to build with: none in {cache / 'node'}, and "
         f"{', '.join(found) or 'none on PATH'}. Define it in platform_environment.nodejs['{wanted}'] "
         "(version, url, sha256), or install it."
     )
@@ -96,7 +106,14 @@ def fetch_runtime(version: str, archive: Mapping[str, Any], cache: Path) -> Path
                 raise BuildError(
                     f"{url or packed} contains no bin/node with strip: {archive.get('strip', 1)}. Correct strip."
                 )
-            said = node_version(unpacked)
+            try:
+                said = node_version(unpacked)
+            except OSError as error:
+                raise BuildError(
+                    f"Node.js of {url or packed} does not run on this machine: {error.strerror}. Write its archive for "
+                    f"{platforms.here()} in platform_environment.nodejs: {{version: {version}, {platforms.here()}: "
+                    "{url: …, sha256: …}}."
+                ) from error
             if said != version:
                 raise BuildError(
                     f"{url or packed} contains Node.js {said} instead of {version}. Correct version or url."

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import parents
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.layouts import Layout, read
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.native import native
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import SIGNATURE, Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import sync_directory
 
@@ -58,6 +59,7 @@ def write_archive(layout: Layout, file: BinaryIO) -> dict[str, Any]:
     """Write the layout as tar.gz: the same content gives the same bytes. Returns its part of the manifest."""
     out = _Hashing(file)
     digests: dict[str, str] = {}
+    code: dict[tuple[str, ...], dict[str, str]] = {}
     unpacked = 0
     names = set(layout.files) | set(layout.links)
     folders = {parent for name in names for parent in parents(name)}
@@ -83,6 +85,9 @@ def write_archive(layout: Layout, file: BinaryIO) -> dict[str, Any]:
             digests[name] = hashlib.sha256(content).hexdigest()
             info.mtime = time_of(digests[name])
             archive.addfile(info, io.BytesIO(content))
+            found = native(name, content)
+            if found:
+                code.setdefault((found["package"], found["platform"], found["libc"]), found)
             unpacked += len(content)
     return {
         "archive_sha256": out.digest.hexdigest(),
@@ -91,6 +96,8 @@ def write_archive(layout: Layout, file: BinaryIO) -> dict[str, Any]:
         "files_count": len(digests),
         "files": digests,
         "links": dict(sorted(layout.links.items())),
+        # For each package and platform the first file, from which a host knows whether it runs there.
+        "native": list(code.values()),
     }
 
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client, platforms, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.config_tree import TreeError, apply_tree
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.placeholders import PlaceholderError
@@ -203,6 +203,29 @@ def require_ended(job: Job, item: Wanted, units: Sequence[str], why: str) -> Non
             "again when it has ended (systemctl status %s), or end it there: sudo systemctl stop %s"
             % (item.name, job.host, why, item.drain, unit, unit)
         )
+
+
+def check_native(job: Job) -> None:
+    """Raise ReleaseError if a candidate has native code that does not run on this machine."""
+    platform, libc = platforms.here(), platforms.libc()
+    found = [(item, platforms.unfit(item.native, platform, libc)) for item, _todo in job.candidates()]
+    refused = [
+        "%s: %s in artifact %s is for %s, and %s is %s. Nothing was changed. Build on a machine like that; or use a "
+        "package that has code for both; or, if the service works without it, leave it out with build.exclude: [%s]."
+        % (
+            item.name,
+            code["file"],
+            item.artifact,
+            platforms.described(code["platform"], code["libc"]),
+            job.host,
+            platforms.described(platform, libc),
+            code["file"],
+        )
+        for item, code in found
+        if code
+    ]
+    if refused:
+        raise ReleaseError("\n".join(refused))
 
 
 def exposed(wanted: Wanted, slot: str) -> str:

@@ -89,6 +89,7 @@ class Wanted:
     fingerprint: the unit that describes the schemas of its databases, on the first of its hosts. schema_at_start: what
     is done about a candidate that changes them when it starts: refuse or report.
     commit: {id, time (seconds since 1970)} of the code, if it comes from git.
+    native: the code in the archive that is for certain machines only: [{package, file, platform, libc}].
     of: the kept release that this one is, except for its secrets, which are newer.
 
     Releases that were staged by an earlier version lack the fields that have a default.
@@ -125,6 +126,7 @@ class Wanted:
     here: bool = False
     commit: dict[str, Any] = dataclasses.field(default_factory=dict)
     of: str = ""
+    native: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     @property
     def process(self) -> bool:
@@ -161,7 +163,7 @@ TEXTS = {
     "fingerprint": "fingerprint",
     "front": "front.conf",
 }
-PASSING = ("migrate", "environment", "files", "here")
+PASSING = ("migrate", "environment", "files", "here", "native")
 
 
 def record_of(wanted: Wanted) -> dict[str, Any]:

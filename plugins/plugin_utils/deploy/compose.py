@@ -235,6 +235,8 @@ def compose(
             "unpacked": manifest["unpacked_size"],
             "files": manifest["files_count"],
         },
+        # What a page offers for download runs elsewhere.
+        "native": manifest.get("native", []) if process else [],
         # Like the ports of the slots: 0 if it listens on nothing, and then it has no front.
         "port": spec["port"] or 0,
         "slots": spec["slots"],

@@ -44,6 +44,8 @@ def parse_manifest(
         wrong.append("archive_sha256")
     if "commit" in manifest and not _is_commit(manifest["commit"]):
         wrong.append("commit")
+    if not _is_native(manifest.get("native", [])):
+        wrong.append("native")
     identifier = manifest["id"]
     if not is_artifact_id(identifier) or (artifact and identifier != artifact):
         wrong.insert(0, "id")
@@ -102,6 +104,14 @@ def _is_commit(value: t.Any) -> bool:
         and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", str(value.get("id"))) is not None
         and _is_size(value.get("time"))
         and isinstance(value.get("dirty"), bool)
+    )
+
+
+def _is_native(value: t.Any) -> bool:
+    keys = {"package", "file", "platform", "libc"}
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and set(item) == keys and all(isinstance(text, str) for text in item.values())
+        for item in value
     )
 
 

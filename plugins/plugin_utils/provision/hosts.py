@@ -12,6 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.runtime_table import (
+    ANY,
+    find,
+    lacking,
+    platforms_of,
+)
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import (
     Key,
     Report,
@@ -258,6 +264,7 @@ def problems(report: Report, model: Model) -> None:
         if "artifacts" in (group["reads"] or []) and not model.environment["artifacts"]:
             problem = "the environment does not define where artifacts are"
             report.add(f"{path}.reads", "artifacts", problem, "Add platform_environment.artifacts, or remove it.")
+        _check_nodejs(report, model, path, group)
         for instance in group["adopt"] or []:
             first = owners.setdefault(instance, name)
             if first != name:
@@ -270,6 +277,21 @@ def problems(report: Report, model: Model) -> None:
             fix = f"Add '{service}' to the services of a group of hosts, or a count to its group."
             report.add(root, service, f"no host would run '{service}'", fix)
     _check_budget(report, model, carried)
+
+
+def _check_nodejs(report: Report, model: Model, path: str, group: Mapping[str, Any]) -> None:
+    """Require archives of Node.js for the processors of new hosts."""
+    if not count(group) or not group["type"]:
+        return
+    platform = "linux-arm64" if ARM.fullmatch(group["type"]) else "linux-x64"
+    services = [name for name in group["services"] or [] if name in model.services and model.is_process(name)]
+    for wanted in dict.fromkeys(model.services[name]["node"] for name in services):
+        entry = find(model.environment["nodejs"], wanted)
+        known = platforms_of(entry) if isinstance(entry, Mapping) else {}
+        if known and platform not in known and ANY not in known:
+            problem = lacking(f"platform_environment.nodejs['{wanted}']", known, platform, "this type")
+            problem, _stop, fix = problem.partition(". ")
+            report.add(f"{path}.type", group["type"], problem, f"{fix}.")
 
 
 def _check_budget(report: Report, model: Model, carried: dict[str, list[str]]) -> None:

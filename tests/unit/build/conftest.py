@@ -12,10 +12,11 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,33 @@ def unpacked(builder: Builder, manifest: dict[str, Any], folder: Path) -> Path:
     with tarfile.open(builder.store.folder / f"{manifest['id']}.tar.gz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+def elf(
+    machine: int,
+    needed: Sequence[bytes],
+    versions: Sequence[bytes] = (),
+    interpreter: bytes = b"",
+    kind: int = 3,
+    bits: int = 2,
+    order: str = "<",
+) -> bytes:
+    """An ELF file without code: header, segments, and the names of the libraries that it needs."""
+    strings = b"\0" + b"".join(text + b"\0" for text in (*needed, *versions))
+    at, address = 64 + 3 * 56, 0x40000
+    entries = [(1, strings.index(b"\0" + name + b"\0") + 1) for name in needed] + [(10, len(strings))]
+    dynamic = b"".join(struct.pack(f"{order}QQ", *item) for item in [*entries, (5, address + at), (0, 0)])
+    parts = [strings, dynamic if needed else b"", interpreter + b"\0" if interpreter else b""]
+    begins = [at, at + len(parts[0]), at + len(parts[0]) + len(parts[1])]
+    size = begins[2] + len(parts[2])
+    segments = [(1, 0, size), (2, begins[1], len(parts[1])), (3, begins[2], len(parts[2]))]
+    ident = b"\x7fELF" + bytes([bits, 1 if order == "<" else 2, 1]) + bytes(9)
+    header = ident + struct.pack(f"{order}HHIQQQIHHHHHH", kind, machine, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0)
+    table = [
+        struct.pack(f"{order}IIQQQQQQ", what, 4, offset, address + offset, 0, length, length, 1)
+        for what, offset, length in segments
+    ]
+    return header + b"".join(table) + b"".join(parts)
 
 
 def node(folder: Path, *words: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -26,6 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build import
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import find_runtime
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
     Spec,
@@ -33,8 +36,22 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.source
     source_names,
     spec_of,
 )
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import platforms
 
-from .conftest import COMPILER, DEEP, MAJOR, NODE_VERSION, OF_PROJECT, node, running, spec, unpacked, write, write_lock
+from .conftest import (
+    COMPILER,
+    DEEP,
+    MAJOR,
+    NODE_VERSION,
+    OF_PROJECT,
+    elf,
+    node,
+    running,
+    spec,
+    unpacked,
+    write,
+    write_lock,
+)
 
 Make = Callable[..., Builder]
 
@@ -630,9 +647,6 @@ def test_install_scripts_run_or_do_not(project: Path, builder: Make, tmp_path: P
 
 
 def test_a_runtime_is_fetched_by_its_checksum(project: Path, tmp_path: Path, builder: Make) -> None:
-    import io
-    import tarfile
-
     archive = tmp_path / "node.tar.gz"
     program = b'#!/bin/sh\n[ "$1" = --version ] && echo v99.1.2 && exit\nexec node "$@"\n'
     with tarfile.open(archive, "w:gz") as packed:
@@ -659,6 +673,38 @@ def test_a_runtime_is_fetched_by_its_checksum(project: Path, tmp_path: Path, bui
     assert not list((tmp_path / "cache/node").glob(".unpack*"))
     # Now that it is here, the major version alone finds it.
     assert builder(wanted).plan()["inputs"]["node"] == "99.1.2"
+
+
+def test_the_runtime_is_that_of_the_machine_that_builds(tmp_path: Path) -> None:
+    here, other = platforms.here(), "linux-riscv64"
+    archives = {name: {"url": f"https://example.com/{name}.tar.gz", "sha256": "a" * 64} for name in (here, other)}
+    found = find_runtime("99", tmp_path, {"99": {"version": "99.1.2", **archives}})
+    assert (found.version, found.program) == ("99.1.2", None) and found.archive["url"] == archives[here]["url"]
+    elsewhere = {"99": {"version": "99.1.2", other: archives[other]}}
+    with pytest.raises(BuildError) as error:
+        find_runtime("99", tmp_path, elsewhere)
+    assert f"nodejs['99'] has an archive for {other}, and this machine is {here}. Write one for each" in str(
+        error.value
+    )
+    assert str(error.value).endswith("or install Node.js 99.1.2.")
+    installed = tmp_path / "node/99.1.2/bin/node"
+    write(installed.parent, {"node": ""})
+    assert find_runtime("99", tmp_path, elsewhere).program == installed
+    # Hosts are others, and this one has the version.
+    assert find_runtime("1", tmp_path / "empty", {"1": {"version": NODE_VERSION, other: archives[other]}}).program
+
+
+def test_a_runtime_for_another_machine_is_told(project: Path, tmp_path: Path, builder: Make) -> None:
+    program = elf(183 if platforms.machine() == "x64" else 62, [], kind=2)
+    write(tmp_path / "package/bin", {"node": ""})
+    (tmp_path / "package/bin/node").write_bytes(program)
+    (tmp_path / "package/bin/node").chmod(0o755)
+    with tarfile.open(tmp_path / "node.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "package", "package")
+    url, digest = (tmp_path / "node.tar.gz").as_uri(), hashlib.sha256((tmp_path / "node.tar.gz").read_bytes())
+    entry = {"version": "99.1.2", "url": url, "sha256": digest.hexdigest()}
+    text = refused(builder(spec(project, node="99"), archives={"99": entry}))
+    assert f"Node.js of {url} does not run on this machine: Exec format error. Write its archive for" in text
 
 
 # --- kinds --------------------------------------------------------------------------

@@ -253,6 +253,8 @@ def test_the_id_in_a_fetched_manifest_is_checked_before_it_is_a_path() -> None:
         ({"commit": {"id": "a" * 40, "time": "1", "dirty": False}}, "commit"),
         ({"commit": {"id": "../x", "time": 1, "dirty": False}}, "commit"),
         ({"commit": None}, "commit"),
+        ({"native": {"file": "a.node"}}, "native"),
+        ({"native": [{"package": "a", "file": "a.node", "platform": ["linux-x64"], "libc": ""}]}, "native"),
     ):
         with pytest.raises(AnsibleFilterError, match=f"{key} is "):
             read(**changes)

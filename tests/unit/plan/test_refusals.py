@@ -513,6 +513,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "20",
         ("24, 24.21.0", "platform_environment.nodejs"),
     ),
+    "archive of Node.js for other hosts than these": (
+        {
+            "e.nodejs": {"24": {"version": "24.21.0", "url": "https://nodejs.org/node-v24.21.0-linux-x64.tar.xz"}},
+            "e.aws": {"hosts": {"all": {"services": ["edge", "api", "sites"], "count": 2, "type": "t4g.small"}}},
+        },
+        "platform_environment.aws.hosts.all.type",
+        "t4g.small",
+        ("nodejs['24'] has an archive for linux-x64, and this type is linux-arm64", "linux-arm64: {url: …, sha256: …}"),
+    ),
     "bad memory": ({f"{API}.memory": "512 MB"}, "services.api.memory", "512 MB", ("512M",)),
     "bad body limit": ({f"{API}.body_limit": "1MB"}, "services.api.body_limit", "1MB", ("512k",)),
     "limit without a method": (

@@ -28,10 +28,10 @@ PYTHON39 = "/usr/bin/pypy3"
 PREFIX = "ansible_collections/fivepointers/platform/plugins/module_utils/"
 #: How many files of module_utils a module takes to a host, at most. Measured; raise it only for a reason.
 FILES = {
-    "release": 23,
+    "release": 24,
     "lock": 4,
     "config_tree": 3,
-    "unpack": 3,
+    "unpack": 4,
     "http_health": 1,
     "cloudwatch_agent_config": 4,
     "openpgp_signature": 0,
@@ -131,7 +131,7 @@ def test_hosts_may_have_python_39(root: Path, tmp_path: Path) -> None:
     server = HTTPServer(("127.0.0.1", 0), Healthy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sha256 = archive(tmp_path / "1.0.tar.gz")
-    request = {"version": "1.0", "sha256": sha256, "strip": 1}
+    request = {"version": "1.0", "archives": {"": {"url": "", "sha256": sha256, "strip": 1}}}
     check = {"_ansible_check_mode": True}
     answers: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = {
         "http_health": (

@@ -14,8 +14,10 @@ import yaml
 
 DEBIAN = 'PRETTY_NAME="{}"\nNAME="x"\nID={}\nVERSION_ID="{}"\nHOME_URL="https://example.com/"\n'
 AMAZON = 'NAME="Amazon Linux"\nVERSION="2023"\nID="amzn"\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023.6"\n'
+ARCHITECTURE = "cloudwatch_agent_architecture"
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     ("release", "added", "refused"),
     [
@@ -31,13 +33,21 @@ AMAZON = 'NAME="Amazon Linux"\nVERSION="2023"\nID="amzn"\nVERSION_ID="2023"\nPRE
     ],
 )
 def test_a_system_that_is_not_supported_is_refused(
-    root: Path, template: Callable[[str, dict[str, Any]], Any], release: str, added: list[str], refused: str
+    root: Path,
+    template: Callable[[str, dict[str, Any]], Any],
+    release: str,
+    added: list[str],
+    refused: str,
+    ending: str,
 ) -> None:
     play = yaml.safe_load((root / "playbooks/parts/configure.yml").read_text())[0]
     look, check = play["tasks"][:2]
     assert look["register"] == "__os_release" and check["tags"] == look["tags"]
     systems = yaml.safe_load((root / "playbooks/group_vars/all.yml").read_text())["__platform_systems"]
-    known = {"__os_release": {"stdout": release}, "inventory_hostname": "api-1"}
+    assert look["ansible.builtin.raw"] == "cat /etc/os-release; uname -m"
+    # A connection may have a terminal.
+    said = (release + "aarch64\n").replace("\n", ending)
+    known: dict[str, Any] = {"__os_release": {"stdout": said}, "inventory_hostname": "api-1"}
     known["__platform_systems"] = template(systems, {"platform_systems": added})
     known["__os"] = template(check["vars"]["__os"], known)
     known["__system"] = template(check["vars"]["__system"], known)
@@ -45,3 +55,12 @@ def test_a_system_that_is_not_supported_is_refused(
     assert template("{{ %s }}" % assertion["that"], known) is (refused == "")
     if refused:
         assert f"Nothing was changed on api-1: it runs {refused}." in template(assertion["fail_msg"], known)
+
+
+@pytest.mark.parametrize(("processor", "architecture"), [("aarch64", "arm64"), ("x86_64", "amd64")])
+def test_the_agent_is_that_for_the_processor(
+    root: Path, template: Callable[[str, dict[str, Any]], Any], processor: str, architecture: str
+) -> None:
+    tasks = yaml.safe_load((root / "playbooks/parts/configure.yml").read_text())[0]["tasks"]
+    (value,) = [task["vars"][ARCHITECTURE] for task in tasks if ARCHITECTURE in task.get("vars", {})]
+    assert template(value, {"__os_release": {"stdout_lines": ["NAME=x", processor]}}) == architecture

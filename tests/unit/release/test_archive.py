@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import signal
 import tarfile
@@ -17,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.fivepointers.platform.plugins.action import unpack as action
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, runtime_table
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive, platforms, runtime_table
+from ansible_collections.fivepointers.platform.plugins.modules import unpack as unpack_module
 
 from tests.unit.disk import Disk
 
 from .conftest import link, make_archive
 
-ENTRY = {"version": "24.1.2", "url": "https://example.com/node.tar.gz", "sha256": "a" * 64}
+FILE = {"url": "https://example.com/node.tar.gz", "sha256": "a" * 64}
+ENTRY = {"version": "24.1.2", **FILE}
 
 
 # --- the table ------------------------------------------------------------------
@@ -33,7 +37,8 @@ ENTRY = {"version": "24.1.2", "url": "https://example.com/node.tar.gz", "sha256"
 @pytest.mark.parametrize("wanted", ["24", 24, "24.1.2"])
 @pytest.mark.parametrize("name", ["24", 24])
 def test_a_version_is_found_by_name_or_exactly(wanted: Any, name: Any) -> None:
-    assert runtime_table.choose({name: ENTRY}, wanted, "table") == {**ENTRY, "strip": 1}
+    archive = {"url": ENTRY["url"], "sha256": ENTRY["sha256"], "strip": 1}
+    assert runtime_table.choose({name: ENTRY}, wanted, "table") == {"version": "24.1.2", "archives": {"": archive}}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,9 @@ def test_a_version_is_found_by_name_or_exactly(wanted: Any, name: Any) -> None:
         ({**ENTRY, "version": ""}, "has no version"),
         ({**ENTRY, "url": None}, "has no url"),
         ({**ENTRY, "strip": "one"}, "number of leading directories"),
+        ({"version": "24.1.2", "linux-x46": FILE}, "has the key 'linux-x46', which is no platform such as linux-x64"),
+        ({"version": "24.1.2", "linux-x64": FILE, "linux-arm64": {"url": "x"}}, "['24']['linux-arm64'] has no sha256"),
+        ({"linux-x64": {**FILE, "version": "24.1.2"}, "linux-arm64": {**FILE, "version": "24.1.3"}}, "same one"),
     ],
 )
 def test_a_wrong_entry_is_refused_with_its_place(entry: Any, told: str) -> None:
@@ -59,6 +67,53 @@ def test_a_wrong_entry_is_refused_with_its_place(entry: Any, told: str) -> None:
 
 
 # --- what may be in one -----------------------------------------------------------
+
+
+def named(name: str) -> dict[str, str]:
+    return {"url": f"https://nodejs.org/dist/v24.1.2/node-v24.1.2-{name}.tar.xz", "sha256": "a" * 64}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"version": "24.1.2", "linux-x64": FILE, "linux-arm64": named("linux-arm64")},
+        {"linux-x64": {**FILE, "version": "24.1.2"}, "linux-arm64": {**named("linux-arm64"), "version": "24.1.2"}},
+        {"version": "24.1.2", **named("linux-arm64")},
+        {"version": "24.1.2", **named("linux-arm64"), "linux-x64": FILE, "linux-arm64": named("linux-arm64")},
+    ],
+)
+def test_each_machine_gets_the_archive_of_its_platform(entry: dict[str, Any]) -> None:
+    chosen = runtime_table.choose({"24": entry}, "24", "table")
+    found = runtime_table.pick(chosen["archives"], "linux-arm64", "table['24']")
+    assert chosen["version"] == "24.1.2" and found["url"] == named("linux-arm64")["url"]
+    with pytest.raises(archive.ArchiveError) as error:
+        runtime_table.pick(chosen["archives"], "linux-x64-musl", "table['24']")
+    assert "linux-arm64, and this machine is linux-x64-musl. Write one for each: {version: …, linux-" in str(
+        error.value
+    )
+
+
+def test_an_archive_whose_name_names_no_platform_serves_all() -> None:
+    chosen = runtime_table.choose({"24": ENTRY}, "24", "table")
+    assert runtime_table.pick(chosen["archives"], "linux-arm64", "table['24']")["url"] == ENTRY["url"]
+
+
+@pytest.mark.parametrize(("here", "known"), [("linux-x64", True), ("linux-arm64", True), ("linux-riscv64", False)])
+def test_a_host_asks_for_the_archive_of_its_platform(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    here: str,
+    known: bool,
+) -> None:
+    monkeypatch.setattr(platforms, "here", lambda: here)
+    entry = {"version": "24.1.2", "linux-arm64": FILE, "linux-x64": FILE}
+    request = runtime_table.choose({"24": entry}, "24", "table")
+    arguments = {"dest": str(tmp_path / "node"), "wanted": [], "requests": [request]}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        unpack_module.main()
+    result = json.loads(capsys.readouterr().out)
+    assert result.get("needs" if known else "lacks") == ({"24.1.2": here} if known else here)
 
 
 def unpacked(tmp_path: Path, members: dict[str, Any], strip: int = 0) -> Path:

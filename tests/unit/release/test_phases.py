@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import register, systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import platforms, register, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
     adoption,
     environments,
@@ -937,6 +937,33 @@ def test_a_failed_rollback_shows_no_secret_of_any_release(
     for text in every:
         for form in (text, json.dumps(text)[1:-1], quote(text, safe=""), b64encode(text.encode()).decode()[2:-4]):
             assert form not in written
+
+
+@pytest.mark.parametrize("phase", ["plan", "prepare", "all"])
+def test_native_code_for_another_machine_is_refused_before_the_archive_is_sent(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], phase: str
+) -> None:
+    monkeypatch.setattr(platforms, "here", lambda: "linux-arm64")
+    monkeypatch.setattr(platforms, "libc", lambda: "glibc 2.36")
+    code = {"package": "x", "file": "node_modules/x/x.node", "platform": "linux-x64", "libc": "glibc 2.17"}
+    request = make_request(manifest=make_manifest(native=[code]))
+    result, _written = call(capsys, phase=phase, requests=[request], secrets=SECRETS)
+    assert result["failed"] and "needs" not in result and not played.steps
+    for words in (
+        f"orders: node_modules/x/x.node in artifact {'a' * 16} is for linux-x64 with glibc 2.17, and api-1 is "
+        "linux-arm64 with glibc 2.36.",
+        "Build on a machine like that",
+        "build.exclude: [node_modules/x/x.node]",
+    ):
+        assert words in result["msg"]
+    request = make_request(manifest=make_manifest(native=[code, {**code, "platform": "linux-arm64"}]))
+    result, _written = call(capsys, phase="plan", requests=[request], secrets=SECRETS)
+    assert result["lacking"] == ["orders"]
+
+
+def test_what_a_page_offers_for_download_runs_elsewhere() -> None:
+    code = {"package": "", "file": "setup.node", "platform": "win32", "libc": ""}
+    assert make_request(make_spec("static_frontend"), make_manifest(native=[code]))["native"] == []
 
 
 def test_a_damaged_record_of_an_adopted_port_is_told(

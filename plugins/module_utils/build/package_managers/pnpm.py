@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,12 +20,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
     PackageManager,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import fetch, headers
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import platforms
 
 #: From here on, it is a program for each machine.
 NATIVE = 12
 #: From here on, variables have its own name.
 OWN_VARIABLES = 11
-MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
 class Pnpm(PackageManager):
@@ -73,9 +72,9 @@ class Pnpm(PackageManager):
 
     def _place_program(self, node: Path, cache: Path, folder: Path) -> None:
         """Put the machine's program where the package has a placeholder, as the package's install script does."""
-        machine = MACHINES.get(platform.machine())
-        if machine is None:
-            raise BuildError(f"pnpm {self.version} has no program for {platform.machine()}. Use pnpm 11, or x86_64.")
+        machine = platforms.machine()
+        if machine not in ("x64", "arm64"):
+            raise BuildError(f"pnpm {self.version} has no program for {machine}. Use pnpm 11, or x64.")
         program = fetch(node, cache, f"@pnpm/exe.linux-{machine}", self.version) / "pnpm"
         for name in ("pnpm", "pn", "pnpx", "pnx"):
             if not (folder / name).exists() or (folder / name).stat().st_size != program.stat().st_size:
