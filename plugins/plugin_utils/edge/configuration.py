@@ -150,12 +150,13 @@ def uploads(body_limit: str) -> int:
     return max(1, min(UPLOADS, UPLOADED_BYTES // size)) if size else 1
 
 
-def match_assets(kind: Kind) -> str:
-    """Return what matches the files of a kind that are named after their content.
+def match_assets(kind: Kind, path: str) -> str:
+    """Return what matches the files of a service at a path that are named after their content.
 
     They belong to pages, but get no policies and no maintenance page.
     """
-    return '~ "^/(?:%s)/"' % "|".join(hashed.target for hashed in kind.hashed)
+    targets = "|".join(f"(?:.*/)?{hashed.target}" if hashed.anywhere else hashed.target for hashed in kind.hashed)
+    return f'~ "^{quote(path.rstrip("/"))}/(?:{targets})/"'
 
 
 def page_policy(kind: Kind, apis: Iterable[str], sockets: Iterable[str], more: Mapping[str, str] | None = None) -> str:
@@ -323,7 +324,8 @@ def edge_configuration(
     keys: dict[str, str] = {}
     for host in hosts:
         locations = []
-        for location in host["locations"]:
+        # nginx uses the first pattern that matches, and / is not a pattern: longer paths come first.
+        for location in sorted(host["locations"], key=lambda location: -len(location["path"])):
             service, kind = location["service"], KINDS[location["kind"]]
             if service not in edge["upstreams"]:
                 raise EdgeError(f"nginx_proxy_edge.upstreams has no {service!r}, which {host['server_name']} serves")
@@ -334,46 +336,34 @@ def edge_configuration(
             tried = location.get("csp_report_only", False)
             answers = "page" if kind.pages else "data"
             policy = policies[service]
-            locations.append(
-                {
-                    "match": location_match(location["path"]),
-                    "service": service,
-                    "upstream": f"edge_{service}",
-                    "answers": answers,
-                    "headers": f"edge-headers-{answers}",
-                    "values": {
-                        header_variable(name): value(name, stated).replace('"', r"\"")
-                        for name, stated in (location.get("headers") or {}).items()
-                    },
-                    "flags": ["edge", service],
-                    "cors": location["cors"],
-                    "body_limit": location["body_limit"],
-                    "timeout": location.get("timeout", TIMEOUT),
-                    "limits": limits[service],
-                    "websocket": location["websocket"],
-                    "sticky_cookie": location.get("sticky") == "cookie",
-                    "streams": kind.streams,
-                    "uploads": uploads(location["body_limit"]),
-                    "nonce": f"'nonce-{NONCE}'" in policy,
-                    "policy": "" if tried else policy,
-                    "policy_report": policy if tried else "",
-                }
-            )
-        # nginx uses the first pattern that matches, and / is not a pattern: other services' paths come first.
-        locations += [
-            {
-                **location,
-                "match": match_assets(KINDS[stated["kind"]]),
-                "headers": "edge-headers",
-                "flags": [],
-                "streams": False,
-                "nonce": False,
-                "policy": "",
-                "policy_report": "",
+            own = {
+                "match": location_match(location["path"]),
+                "service": service,
+                "upstream": f"edge_{service}",
+                "answers": answers,
+                "headers": f"edge-headers-{answers}",
+                "values": {
+                    header_variable(name): value(name, stated).replace('"', r"\"")
+                    for name, stated in (location.get("headers") or {}).items()
+                },
+                "flags": ["edge", service],
+                "cors": location["cors"],
+                "body_limit": location["body_limit"],
+                "timeout": location.get("timeout", TIMEOUT),
+                "limits": limits[service],
+                "websocket": location["websocket"],
+                "sticky_cookie": location.get("sticky") == "cookie",
+                "streams": kind.streams,
+                "uploads": uploads(location["body_limit"]),
+                "nonce": f"'nonce-{NONCE}'" in policy,
+                "policy": "" if tried else policy,
+                "policy_report": policy if tried else "",
             }
-            for stated, location in zip(host["locations"], locations, strict=True)
-            if (location["match"], location["answers"]) == ("/", "page")
-        ]
+            if kind.pages:
+                assets = {"match": match_assets(kind, location["path"]), "headers": "edge-headers", "flags": []}
+                bare = {"streams": False, "nonce": False, "policy": "", "policy_report": ""}
+                locations.append({**own, **assets, **bare})
+            locations.append(own)
         certificate, key = CERTIFICATES[tls["mode"]]
         name = host.get("certificate", "edge")
         servers.append(

@@ -228,7 +228,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Any:
         **{name: [f"127.0.0.1:{prefix.port(port)}"] for name, port in (("frontend", 8080), ("manual", 8081))}
     )
     (host,) = [host for host in plan["virtual_hosts"] if host["server_name"] == DOMAIN]
-    host["locations"][:1] = [{**host["locations"][0], "path": "/admin"}]
+    host["locations"][:1] = [{**host["locations"][0], "path": path} for path in ("/admin", "/admin/v1.0")]
     tls = {"mode": "files", "certificate": "x", "key": "y"}
     files = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
     fronts: tuple[tuple[str, int, list[str]], ...] = (("site", 8080, ["/"]), ("admin", 8081, ["/admin", "/admin/v1.0"]))
@@ -257,6 +257,8 @@ def test_a_frontend_finds_its_files_below_its_prefix(beside: Any, prefix: str, n
     assert {path: beside.ask(DOMAIN, prefix + path).body.decode() for path in found} == found
     for path in ("/assets/gone.js", "/gone.mjs", "/.env"):
         assert beside.ask(DOMAIN, prefix + path).status == 404
+    page, asset = (beside.ask(DOMAIN, prefix + path).one("Content-Security-Policy") for path in ("/", "/assets/a.js"))
+    assert page and asset is None, "what a policy is for is a page"
     moved = beside.ask(DOMAIN, f"{prefix}/guide?a=b")
     assert (moved.status, moved.one("Location")) == (301, f"{prefix}/guide/?a=b")
 
@@ -366,9 +368,10 @@ def test_chunks_of_next_are_sent_as_the_build_compressed_them(
         prefix.write({"fivepointers/front-orders.conf": front_text(make_spec("nextjs", slots=slots)), **render({})})
     for live in start(prefix, None):
         accepted = {"Accept-Encoding": {"gz": "gzip", "br": "gzip, br"}[encoding]}
-        answer = live.ask("x", "/_next/static/chunks/a.js", "GET", accepted, tls=False, port=3001)
-        assert (answer.status, answer.body, answer.one("Cache-Control")) == (200, b"of the build", IMMUTABLE)
-        assert answer.one("Vary") == "Accept-Encoding"
+        for base in ("", "/docs", "/docs/v%202"):
+            answer = live.ask("x", f"{base}/_next/static/chunks/a.js", "GET", accepted, tls=False, port=3001)
+            assert (answer.status, answer.body, answer.one("Cache-Control")) == (200, b"of the build", IMMUTABLE), base
+            assert answer.one("Vary") == "Accept-Encoding"
         gone = live.ask("x", "/_next/static/chunks/b.js", tls=False, port=3001)
         assert gone.json["path"] == "/_next/static/chunks/b.js", "the application knows best"
         assert gone.all("Cache-Control") == []

@@ -106,13 +106,30 @@ def test_a_relay_of_several_hosts_is_chosen_by_path_and_an_api_is_not() -> None:
 def test_assets_are_those_of_the_page_unless_another_service_has_their_path() -> None:
     plan = edge_plan()
     plan["virtual_hosts"][1]["locations"].append(location("manual", "static_frontend", "/assets"))
-    *_others, assets = edge_configuration(plan, FILES)["servers"][1]["locations"]
+    *_others, assets, _page = edge_configuration(plan, FILES)["servers"][1]["locations"]
     matches = [item["match"] for item in edge_configuration(plan, FILES)["servers"][1]["locations"]]
     assert (assets["service"], assets["headers"], assets["flags"]) == ("frontend", "edge-headers", [])
     # The first pattern that matches wins.
     assert matches.index('~ "^/assets(?:/|$)"') < matches.index(assets["match"])
     (data,) = edge_configuration(plan, FILES)["servers"][0]["locations"]
     assert data["flags"] == ["edge", "api"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "asset"),
+    [
+        ("static_frontend", "/", "/assets/a-1b.js"),
+        ("static_frontend", "/admin", "/admin/assets/a-1b.js"),
+        ("nextjs", "/", "/_next/static/chunks/a.js"),
+        ("nextjs", "/portal", "/portal/_next/static/chunks/a.js"),
+        # By its basePath, or its assetPrefix.
+        ("nextjs", "/", "/docs/v2/_next/static/chunks/a.js"),
+    ],
+)
+def test_assets_are_below_the_path_of_their_page(kind: str, path: str, asset: str) -> None:
+    pattern = derivation.match_assets(KINDS[kind], path).removeprefix('~ "').removesuffix('"')
+    assert re.search(pattern, asset)
+    assert not re.search(pattern, f"/other{asset}" if path != "/" else "/other/a-1b.js")
 
 
 def test_adding_a_service_makes_it_served_and_allowed_by_every_page() -> None:
@@ -167,7 +184,7 @@ def test_unsafe_inline_takes_the_place_of_the_nonce() -> None:
     ):
         page["csp"] = added
         server = edge_configuration(plan, FILES)["servers"][-1]
-        location_, assets = server["locations"]
+        assets, location_ = server["locations"]
         assert f"; script-src {scripts}; " in location_["policy"]
         assert (location_["nonce"], assets["nonce"], assets["policy"]) == (nonce, False, "")
 
@@ -183,7 +200,7 @@ def test_large_bodies_of_one_client_fill_a_gigabyte_at_most_or_are_one(limit: st
 def test_a_policy_that_is_tried_blocks_nothing() -> None:
     plan = edge_plan()
     plan["virtual_hosts"][1]["locations"][1] |= {"csp": {"img-src": "https://cdn.test"}, "csp_report_only": True}
-    manual, frontend, _assets = edge_configuration(plan, FILES)["servers"][1]["locations"]
+    _of_manual, manual, _assets, frontend = edge_configuration(plan, FILES)["servers"][1]["locations"]
     assert frontend["policy"] == "" and " https://cdn.test; " in frontend["policy_report"]
     assert manual["policy"] and manual["policy_report"] == "" and "cdn" not in manual["policy"]
 

@@ -93,9 +93,9 @@ def test_large_bodies_are_let_in_as_the_catalogue_says(front: Any) -> None:
 
 
 def test_next_serves_the_chunks_of_all_kept_releases(front: Any) -> None:
-    location = inner(inner(front("nextjs"), "server"), "location", "/_next/static/")
+    location = inner(inner(front("nextjs"), "server"), "location", "~", "^(?:/.*)?/_next/static/(?<file>.+)$")
     assert list(directives(location, "root")) == [["/opt/fivepointers/orders/shared"]]
-    assert list(directives(location, "try_files")) == [["$uri", "@application"]]
+    assert list(directives(location, "try_files")) == [["/_next/static/$file", "@application"]]
     includes = [args[0] for args in directives(location, "include")]
     assert includes == [f"/etc/nginx/fivepointers/snippets/{name}.conf" for name in ("static", "hashed")]
 

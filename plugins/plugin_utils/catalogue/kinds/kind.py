@@ -51,11 +51,13 @@ class Hashed:
     source: their directory in the code.
     target: the path they are served under, without leading or trailing slash.
     mixed: other files may be there too. Those without a digit or a capital in their path have no digest in it.
+    anywhere: the application may have them below any path, as basePath and assetPrefix of Next.js say.
     """
 
     source: str
     target: str
     mixed: bool = False
+    anywhere: bool = False
 
 
 @dataclass(frozen=True)

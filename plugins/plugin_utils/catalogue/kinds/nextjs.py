@@ -28,7 +28,7 @@ KIND = Kind(
     start_with_packages=f"node node_modules/next/dist/bin/next start --hostname {LOOPBACK}",
     node_options=f"{KEEP_TITLE} {IPV4}",
     writable=".next/cache",
-    hashed=(Hashed(source=".next/static", target="_next/static"),),
+    hashed=(Hashed(source=".next/static", target="_next/static", anywhere=True),),
     exported="kind: static_frontend, spa: false and build: {output: out}; port and health have defaults",
     unsupported=frozenset({"spa", "hand_off"}),
     environment={"HOSTNAME": LOOPBACK},
