@@ -36,8 +36,8 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.targets
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.variables import UnknownFactError
 
-# What comes from the user's own machine crosses no network.
-LOCAL_ORIGIN = re.compile(r"http://(?:localhost|127\.0\.0\.1)(?::\d+)?")
+# What comes from the user's own machine crosses no network. Browsers ask no resolver for names below localhost.
+LOCAL_ORIGIN = re.compile(r"http://(?:(?:[a-z0-9-]+\.)*localhost|127\.0\.0\.1)(?::\d+)?")
 # Let's Encrypt's limit for one set of names, in seven days.
 MOST_ACME_EDGES = 5
 # More public addresses than this are no load balancer's: a /8 of IPv4, and a /24 of IPv6.
@@ -293,8 +293,9 @@ def _check_redirects(report: Report, model: Model) -> None:
         if to in seen:
             fix = f"Write the name at the end of the way as the redirect of {item['fqdn']}."
             report.add(path, to, f"{item['fqdn']} would lead to {to}, which leads to {seen[to]}", fix)
-        elif to not in served or to.startswith("*."):
-            fix = f"Redirect to one of: {listed(sorted(name for name in served if not name.startswith('*.')))}."
+        elif to.startswith("*.") or served.keys().isdisjoint((to, f"*.{to.partition('.')[2]}")):
+            known = listed(sorted(name for name in served if not name.startswith("*.")))
+            fix = f"Redirect to one of: {known}." if known else f"Add {to} to public of the service that serves it."
             report.add(path, to, f"{item['fqdn']} would lead to {to}, which no service has as a public name", fix)
 
 

@@ -196,9 +196,14 @@ SERVICE_KEYS: dict[str, Key] = {
 }
 
 
+OTHER_ENGINE = (
+    "Or leave it out: a service gets the address of any other server as a secret, and needs nothing "
+    "('Another engine' in docs/catalogue.md)."
+)
+
+
 def engine(known: Mapping[str, Any]) -> Check:
     """One of several engines; one that belongs into the other section is told so."""
-    inner = choice(tuple(known), "a known engine")
 
     def check(report: Report, path: str, value: Any) -> str | None:
         if isinstance(value, str) and value in SERVERS and value not in known:
@@ -207,7 +212,11 @@ def engine(known: Mapping[str, Any]) -> Check:
             fix = f"Write it there, in the catalogue ({section}: {{{name}: {{engine: {value}}}}}) and the environment."
             report.add(path, value, problem, fix)
             return None
-        return inner(report, path, value)
+        if not isinstance(value, str) or value not in known:
+            fix = f"Write one of: {listed(known)}.{report.suggest(value, known)} {OTHER_ENGINE}"
+            report.add(path, value, "this is not a known engine", fix)
+            return None
+        return value
 
     return check
 

@@ -236,6 +236,9 @@ def _read_service(
     service["keep"] = service["keep"] or {key: field.default for key, field in KEEP_KEYS.items()}
     domains = [settings["domain"] or "domain.invalid", *settings["domains"]]
     _expand_public(report, path, service, domains, kind.scheme if kind else "https")
+    if kind and kind.process and kind.health and "path" in kind.health and "health" not in entry and service["public"]:
+        # A process sees the whole path, and may have nothing outside of its prefix.
+        service["health"]["path"] = service["public"][0]["path"]
     _check_workspace(report, path, service["build"])
     return service
 
@@ -268,7 +271,9 @@ def _apply_kind(report: Report, path: str, entry: Mapping[str, Any], service: di
     if "port" not in entry:
         service["port"] = kind.port
         if kind.port is None and kind.listens != "nothing":
-            report.add(f"{path}.port", None, f"{kind.name} has no default port", "Add port: a free port on its hosts.")
+            without = " or ".join(sorted(other.name for other in KINDS.values() if other.listens == "nothing"))
+            fix = f"Add port: a free port on its hosts. What listens on nothing is a {without}."
+            report.add(f"{path}.port", None, f"{kind.name} has no default port", fix)
     if "health" not in entry:
         service["health"] = health(report, f"{path}.health", kind.health) if kind.health else None
         if kind.health is not None and not kind.health:

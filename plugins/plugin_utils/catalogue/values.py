@@ -314,6 +314,10 @@ def secret(report: Report, path: str, value: Any) -> dict[str, Any] | None:
     if "key" in value and (not isinstance(key, str) or not key):
         report.add(f"{path}.key", HIDDEN, "this is not a valid key of a JSON secret", fix)
         return None
+    if is_managed({source: reference}) and not key:
+        problem = "RDS keeps the password of this secret beside the name of the user, in JSON"
+        report.add(path, reference, problem, f"Add its key: {{{source}: {reference}, key: password}}.")
+        return None
     return {source: reference, "key": key} if key else {source: reference}
 
 

@@ -283,6 +283,12 @@ def test_hosts_are_below_the_domain(stack: Any, host: str, name: str, wildcard: 
     assert (address["fqdn"], address["wildcard"]) == (name, wildcard)
 
 
+def test_a_redirect_may_lead_to_a_name_that_a_wildcard_serves(stack: Any) -> None:
+    stack.set("c.services.frontend.public", [{"host": "@"}, {"host": "www.old.@", "redirect": "demo"}])
+    (item,) = stack.plan()["services"]["frontend"]["redirects"]
+    assert item["to"] == "demo.example.com"
+
+
 def test_a_redirect_is_a_name_of_the_edge_and_of_nothing_else(stack: Any) -> None:
     before = stack.plan()
     stack.set("c.services.frontend.public", [{"host": "www", "redirect": "@"}, {"host": "@"}])
@@ -575,6 +581,15 @@ def test_processes_learn_where_errors_are_sent_from_a_secret(stack: Any) -> None
     assert plan["services"]["api"]["environment"]["SENTRY_ENVIRONMENT"] == "production"
     stack.set("c.services.api.environment", {"SENTRY_DSN": "https://own@errors.test/1"})
     assert stack.plan()["services"]["api"]["environment"]["SENTRY_DSN"] == "https://own@errors.test/1"
+
+
+@pytest.mark.parametrize(("path", "health"), [("/", "/"), ("/docs", "/docs")])
+def test_pages_below_a_prefix_are_asked_for_there(stack: Any, path: str, health: str) -> None:
+    """Whether they are healthy: Next.js with a basePath has nothing outside of it."""
+    stack.set("c.services.sites.public", [{"host": "docs", "path": path}])
+    del stack.catalogue["services"]["sites"]["health"]
+    del stack.catalogue["journeys"]
+    assert stack.plan()["services"]["sites"]["health"]["path"] == health
 
 
 def test_next_starts_through_the_framework_without_standalone_output(stack: Any) -> None:

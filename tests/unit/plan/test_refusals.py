@@ -98,7 +98,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "",
         ("not supported",),
     ),
-    "unknown engine": ({"c.databases.database.engine": "mysqll"}, "databases.database.engine", "mysqll", ("mysql",)),
+    "unknown engine": ({"c.databases.database.engine": "mysqll"}, "databases.database.engine", "mysqll", ("'mysql'?",)),
+    "engine of another protocol": (
+        {"c.databases.database.engine": "mongodb"},
+        "databases.database.engine",
+        "mongodb",
+        ("mysql, postgresql", "as a secret"),
+    ),
+    "secret of RDS without its key": (
+        {"e.databases.database.password": {"secretsmanager": "rds!cluster-0f1e2d3c"}},
+        "platform_environment.databases.database.password",
+        "rds!cluster-0f1e2d3c",
+        ("beside the name of the user", "key: password"),
+    ),
     "driver of another engine": (
         {"c.databases.database.driver": "pg"},
         "databases.database.driver",
@@ -268,7 +280,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
     "port out of range": ({f"{SITES}.port": 70000}, "services.sites.port", "70000", ("out of range", "65535")),
     "port whose slots are out of range": ({f"{SITES}.port": 46000}, "services.sites.port", "46000", ("66000", "45535")),
     "port whose internal address is out of range": ({f"{API}.port": 40000}, "services.api.port", "40000", ("35535",)),
-    "missing port": ({f"{API}.port": REMOVE}, "services.api.port", "null", ("no default port",)),
+    "missing port": ({f"{API}.port": REMOVE}, "services.api.port", "null", ("no default port", "node_worker")),
     "two services on one port": (
         {f"{COLLAB}.port": 3002},
         "services.collab.port",
@@ -417,10 +429,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         ("not below example.com",),
     ),
     "redirect to a name that nobody serves": (
-        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "web"}]},
+        {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "eu.web.@"}]},
         "services.frontend.public",
         "web.example.com",
-        ("www.example.com would lead to web.example.com", "no service", "api.example.com, example.com"),
+        ("www.example.com would lead to eu.web.example.com", "no service", "api.example.com, example.com"),
     ),
     "redirect to every subdomain": (
         {f"{FRONTEND}.public": [{"host": "@"}, {"host": "www", "redirect": "*"}]},
@@ -1289,7 +1301,7 @@ def test_two_cycles_are_both_named(stack: Any) -> None:
         ("e.services", {"api": {"pool": 5, "memory": "2G", "health": "/x", "environment": {"DEBUG": "1"}}}),
         ("e.secrets.jwt", {"variable": "jwt_secret"}),
         ("e.cors", {"extra_origins": ["https://*.partner.example", "https://partner.example:8443"]}),
-        ("e.cors", {"extra_origins": ["http://localhost:5173", "http://127.0.0.1", "https://localhost"]}),
+        ("e.cors", {"extra_origins": ["http://localhost:5173", "http://127.0.0.1", "http://tauri.localhost"]}),
         ("c.services.frontend.headers", {"Permissions-Policy": 'camera=*, microphone=(self "https://a.example:8443")'}),
         ("e.services", {"frontend": {"headers": {"Cross-Origin-Opener-Policy": "", "X-Robots-Tag": "noindex"}}}),
         ("e.cors", {"extra_origins": ["capacitor://localhost", "ionic://localhost", "chrome-extension://abcdef"]}),
