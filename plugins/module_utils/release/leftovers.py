@@ -19,10 +19,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.files
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 
 NAME = r"([a-z][a-z0-9-]*)"
-UNIT = r"fivepointers-%s(?:@(?:%s)\.service|_run\.(?:service|timer))" % (NAME, "|".join(releases.SLOTS))
+UNIT = r"fivepointers-%s@(?:%s)\.service" % (NAME, "|".join(releases.SLOTS))
+TIMED = r"fivepointers-%s_run\.(?:service|timer)" % NAME
 #: What a service has while it runs, in the order of a sentence. A retired service has none of these.
-UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE = (
+UNITS, TIMER, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE = (
     "unit",
+    "timer",
     "boot link",
     "front",
     "environment file",
@@ -30,7 +32,7 @@ UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE = (
     "maintenance flag",
     "edge configuration",
 )
-RUNS = (UNITS, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE)
+RUNS = (UNITS, TIMER, BOOT, FRONT, SETTINGS, FLAG, MAINTENANCE, EDGE)
 #: What a retired service keeps until it is purged.
 RELEASES, STATE, DATA, CACHE, USER = "releases", "state", "data", "cache", "user"
 KEPT = (RELEASES, STATE, DATA, CACHE, USER)
@@ -48,6 +50,9 @@ def _places() -> tuple[tuple[str, str, str, tuple[str, ...]], ...]:
     """Return what is looked for: a word for it, its directory, its name, and what has to be below it (one of these)."""
     return (
         (UNITS, systemd.UNITS, UNIT, ()),
+        (TIMER, systemd.UNITS, TIMED, ()),
+        (TIMER, systemd.WANTS, TIMED, ()),
+        (TIMER, systemd.PARKED, TIMED, ()),
         (BOOT, systemd.WANTS, UNIT, ()),
         (BOOT, systemd.PARKED, UNIT, ()),
         (FRONT, fronts(), "front-%s.conf" % NAME, ()),

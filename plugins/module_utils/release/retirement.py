@@ -63,13 +63,12 @@ def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> Non
     fronts = {name: None for name, has in todo.items() if leftovers.FRONT in has}
     edge = [EDGE_TREE] if any(leftovers.EDGE in has for has in todo.values()) else []
     phases.apply_fronts(phases.Job(host, [], {}, {}, {}, {}), fronts, others=edge)
-    units = [releases.unit_name(name, slot) for name in todo for slot in SLOTS]
+    units = [unit for name in todo for unit in (schedules.timer(name), schedules.launcher(name))]
+    units += [releases.unit_name(name, slot) for name in todo for slot in SLOTS]
     for unit in units:
         systemd.disable(unit)
-    for name in todo:
-        schedules.remove(name)
     phases.cancel_retirement(list(todo))
-    phases.stop_quietly([*units, *(schedules.launcher(name) for name in todo)])
+    phases.stop_quietly(units)
     running = [unit for unit, state in systemd.states(units).items() if not state.stopped]
     if running:
         raise ReleaseError("%s on %s did not stop. See: systemctl status %s" % (running[0], host, running[0]))
@@ -78,6 +77,7 @@ def retire(host: str, todo: dict[str, list[str]], author: dict[str, str]) -> Non
             _unlink(os.path.join(directory, unit))
     systemd.systemctl("daemon-reload")
     for name in todo:
+        _unlink(schedules.stamp(name))
         _remove(os.path.join(releases.SETTINGS, name))
         _remove(os.path.join(releases.HOME, name, "slots"))
         for suffix in (*SLOTS, "maintenance"):

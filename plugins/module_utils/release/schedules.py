@@ -99,7 +99,7 @@ def stop(name: str) -> None:
     systemd.systemctl("stop", timer(name))
     # From here on, a run is due by the schedule that is started next.
     with contextlib.suppress(FileNotFoundError):
-        os.utime(_stamp(name))
+        os.utime(stamp(name))
 
 
 def remove(name: str) -> None:
@@ -107,14 +107,15 @@ def remove(name: str) -> None:
     if not found(name):
         return
     stop(name)
-    paths = [os.path.join(directory, timer(name)) for directory in (systemd.PARKED, systemd.UNITS)]
-    for path in [*paths, os.path.join(systemd.UNITS, launcher(name)), _stamp(name)]:
+    timers = [os.path.join(directory, timer(name)) for directory in (systemd.PARKED, systemd.UNITS)]
+    # The launcher comes last: it says that there is something to remove.
+    for path in [stamp(name), *timers, os.path.join(systemd.UNITS, launcher(name))]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     systemd.systemctl("daemon-reload")
 
 
-def _stamp(name: str) -> str:
+def stamp(name: str) -> str:
     """Return the file whose time is that of the last start, by which systemd knows what is due."""
     return os.path.join(STAMPS, "stamp-" + timer(name))
 

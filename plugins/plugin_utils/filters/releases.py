@@ -62,7 +62,14 @@ def releases_table(looks: Any, plan: Any, undescribed: Any = None) -> str:
 
 
 def undescribed(found: Any, plan: Any) -> list[str]:
-    """Return a sentence for each service that is on hosts and not described there."""
+    """Return a sentence for each service that is on hosts and not described there.
+
+    Raises AnsibleFilterError for one that would run on two hosts at once.
+    """
+    try:
+        retirements.refuse_timers(plain(found), plan)
+    except retirements.RetirementError as error:
+        raise AnsibleFilterError(str(error)) from error
     return retirements.remarks(plain(found), plan)
 
 

@@ -65,6 +65,17 @@ def remarks(found: Found, plan: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def refuse_timers(found: Found, plan: Mapping[str, Any]) -> None:
+    """Raise RetirementError for a service that runs by a schedule and would do so on two hosts."""
+    for name, hosts in by_service(found).items():
+        there = [host for host, item in hosts.items() if "timer" in item["has"]]
+        if there and plan["services"].get(name, {}).get("schedule"):
+            raise RetirementError(
+                "%s %s, and its timer is still on %s: it would run on both. Nothing was deployed. Retire it there "
+                "first: %s%s" % (name, described_for(plan, name), ", ".join(there), COMMAND, name)
+            )
+
+
 def _where(entry: tuple[str, Mapping[str, Any]]) -> str:
     host, item = entry
     release = "release %s" % item["release"] if item["release"] else "no release"

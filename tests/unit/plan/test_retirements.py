@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy import steps
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.filters import releases as filters
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import retirements, rollbacks
@@ -43,6 +44,18 @@ FOUND = {
 
 def choose(names: str, upstreams: Any = None, **options: bool) -> dict[str, Any]:
     return retirements.choose(FOUND, upstreams or {}, PLAN, names.split(","), **options)
+
+
+def test_a_timer_that_is_left_on_another_host_stops_a_deployment() -> None:
+    timed = there("unit", "timer", "releases")
+    plan = {**PLAN, "services": {**PLAN["services"], "relay": {"hosts": ["host-2"], "schedule": "daily"}}}
+    with pytest.raises(
+        AnsibleFilterError, match="relay is described for host-2 only, and its timer is still on host-1"
+    ):
+        filters.undescribed({"host-1": {"relay": timed}}, plan)
+    # Nobody else runs what left the catalogue.
+    assert filters.undescribed({"host-1": {"tenants": timed}}, plan)
+    assert filters.undescribed({"host-1": {"relay": there("unit", "releases")}}, plan)
 
 
 def test_each_is_named_with_its_hosts_and_the_command() -> None:
