@@ -240,10 +240,11 @@ PLAY = """
   tasks:
     - fivepointers.platform.release: {phase: look, services: [{name: absent}]}
 """
-#: A Python as on a host where nothing can be created in the directories for temporary files.
+#: A Python as on a host where nothing can be created in the directories for temporary files. The virtual environment's
+#: may be below one of them.
 PYTHON = f"""#!/bin/sh
 exec unshare --mount sh -c 'mount -t tmpfs -o nr_inodes=1 full /tmp && mount --bind /tmp /var/tmp &&
-    cd /tmp && exec {sys.executable} "$@"' sh "$@"
+    cd /tmp && exec {sys._base_executable} "$@"' sh "$@"
 """
 
 
