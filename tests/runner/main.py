@@ -95,6 +95,7 @@ def host_stages() -> list[Stage]:
         ("faults", 600, ""),
         ("sandbox", 900, "hardy"),
         ("awkward", 900, "test-awkward."),
+        ("jobs", 900, "test-jobs."),
         ("provision", 2400, ""),
         ("zones", 2400, "test-zones."),
         ("integration", 3600, "test."),
@@ -120,6 +121,21 @@ def soak_stages() -> list[Stage]:
             environment={"EVERY_HOST": "1"},
             junit=True,
             sandboxes="test-zones.",
+        ),
+        Stage(
+            "streams",
+            [*UNIT, "-s", "tests/faults/test_streams.py"],
+            timeout=1200,
+            environment={"STREAM_SECONDS": "600"},
+            junit=True,
+        ),
+        Stage(
+            "jobs",
+            [*UNIT, "-s", "tests/jobs"],
+            timeout=2400,
+            environment={"ROUNDS": "200"},
+            junit=True,
+            sandboxes="test-jobs.",
         ),
         *(
             Stage(name, [*UNIT, *everything, f"tests/{path}"], timeout=2400, junit=True, sandboxes=sandboxes)
@@ -162,12 +178,12 @@ def main(argv: Sequence[str], usage: str) -> int:
 
 def test(names: Sequence[str]) -> int:
     """All stages, or those that are named."""
-    *quick, faults, sandbox, awkward, provision, zones, integration = host_stages()
+    *quick, faults, sandbox, awkward, jobs, provision, zones, integration = host_stages()
     # What measures runs alone, and zones beside the integration tests only. Other stages are independent of each other,
     # and wait half of their time: three lanes keep two processors busy. The longest goes first and takes one lane for
     # most of the time. What tells most about a mistake comes next, then the other long ones, so that none is left alone
     # at the end.
-    stages = [integration, zones, *check_stages(), provision, *quick, *molecule_stages(), awkward, sandbox]
+    stages = [integration, zones, *check_stages(), provision, *quick, *molecule_stages(), awkward, jobs, sandbox]
     return run_groups([([faults], 1), (stages, 3)], names)
 
 
