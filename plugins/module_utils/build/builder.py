@@ -312,6 +312,7 @@ class Builder:
             HOME=str(self.home),
             TMPDIR=str(self.temporary),
             NO_COLOR="1",
+            DO_NOT_TRACK="1",
             # The build must not find the repository around its work folder.
             GIT_CEILING_DIRECTORIES=str(self.work),
         )

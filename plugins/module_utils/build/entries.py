@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import parents
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import LOADERS
 
 if TYPE_CHECKING:
     from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
@@ -34,6 +35,12 @@ def check_commands(spec: Spec, packed: Collection[str], left_out: Sequence[str],
     """
     for key, words in (("start", spec.start), ("migrate", spec.migrate), ("migrations", spec.migrations)):
         command = f"{key} of {spec.name} is '{' '.join(words)}'"
+        loader = next((name for name in _arguments(words) if name in LOADERS), None)
+        if loader:
+            raise BuildError(
+                f"{command}, but artifacts hold their packages in node_modules, where Node.js finds them without "
+                f"{loader}. Leave it out of {key}."
+            )
         program = _program(words)
         linked = any(folder in packed for folder in parents(program))
         if program and not linked and not any(program + ending in packed for ending in ENDINGS):

@@ -408,6 +408,10 @@ def test_with_a_lock_file_that_does_not_fit(project: Path, builder: Make) -> Non
         ),
         ({"start": ("node", "--enable-source-maps", "server.js")}, ["did not create server.js"]),
         (
+            {"start": ("node", "-r", "./.pnp.cjs", "dist/main.js")},
+            ["start of api is", "finds them without .pnp.cjs", "Leave it out of start"],
+        ),
+        (
             {"start": ("node", "-r", "leaf", "dist/main.js"), "migrations": ("node", "list.js")},
             ["migrations of api is"],
         ),

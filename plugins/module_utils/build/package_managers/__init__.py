@@ -22,6 +22,7 @@ MANAGERS: tuple[type[PackageManager], ...] = (Npm, Pnpm, Yarn, Bun)
 PROGRAMS = frozenset({"npm", "npx", "pnpm", "pnpx", "yarn", "yarnpkg", "bun", "bunx"})
 LOCK_FILES = tuple(dict.fromkeys(name for manager in MANAGERS for name in manager.lock_files))
 SETTINGS = tuple(dict.fromkeys(name for manager in MANAGERS for name in manager.settings))
+LOADERS = frozenset(name for manager in MANAGERS for name in manager.loaders)
 STATED = re.compile(r"([a-z]+)@(\d+\.\d+\.\d+[^+\s]*)(?:\+(sha\d+\.[0-9a-f]+))?")
 
 

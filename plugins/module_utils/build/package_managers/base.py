@@ -57,6 +57,7 @@ class PackageManager(ABC):
     noise: output that does not help anyone.
     lock_command: writes a lock file without installing anything.
     workspace_file: lists the packages of a monorepo.
+    loaders: files that the manager writes for Node.js to find packages without node_modules, which artifacts have.
     """
 
     name: ClassVar[str]
@@ -71,6 +72,7 @@ class PackageManager(ABC):
     noise: ClassVar[re.Pattern[str]] = re.compile(r"(?!)")
     lock_command: ClassVar[str]
     workspace_file: ClassVar[str] = "package.json"
+    loaders: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, version: str = "", digest: str = "") -> None:
         """Choose a version.

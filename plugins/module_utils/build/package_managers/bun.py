@@ -58,8 +58,8 @@ class Bun(PackageManager):
         return {"bun": program, "bunx": runner}
 
     def environment(self, node: Path, cache: Path) -> dict[str, str]:
-        """A cache, and no reports."""
-        return {"BUN_INSTALL_CACHE_DIR": str(cache), "DO_NOT_TRACK": "1", **headers(node)}
+        """A cache."""
+        return {"BUN_INSTALL_CACHE_DIR": str(cache), **headers(node)}
 
     def install(self, locked: bool, scripts: bool, app: str) -> list[str]:
         """Copies, so that no build changes what is in the cache."""

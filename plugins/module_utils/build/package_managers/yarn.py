@@ -30,6 +30,7 @@ class Yarn(PackageManager):
     settings = (".npmrc", ".yarnrc", ".yarnrc.yml")
     passed_on = REGISTRY_VARIABLES + r"|(?i:yarn_(?!.*(?:auth|password|identity|token|folder|path|cache)).*)"
     default = "1.22.22"
+    loaders = (".pnp.cjs", ".pnp.js", ".pnp.loader.mjs")
     lock_command = "yarn install --mode=update-lockfile"
     hints = (
         (
