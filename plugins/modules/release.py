@@ -549,8 +549,10 @@ def main() -> None:
             wanted = [item for item in adopted if item]
         elif parameters["targets"]:
             wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
-            here = parameters["here"]
-            wanted = [dataclasses.replace(x, here=bool(x.schedule) and x.name in here) for x in wanted]
+            here = [
+                x.name for x in wanted if x.schedule and (x.name in parameters["here"] or releases.had_timer(x.name))
+            ]
+            wanted = [dataclasses.replace(x, here=x.name in here) for x in wanted]
             if phase != "take_back":
                 now = parameters["target_secrets"]
                 wanted = [environments.with_secrets_of_now(x, secrets) if x.name in now else x for x in wanted]

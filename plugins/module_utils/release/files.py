@@ -139,7 +139,10 @@ def _origin(name: str, release: str) -> str:
 
 
 def record_retirement(name: str, retired: Mapping[str, str]) -> None:
-    """Record that no release is live any more, and which one comes back: {release, since, deployment, by}."""
+    """Record that no release is live any more, and which one comes back: {release, since, deployment, by}.
+
+    timer: what started it, if it ran by a schedule.
+    """
     state = releases.read_state(name)
     for key in ("live", "held", "pending", "unconfirmed"):
         state.pop(key, None)

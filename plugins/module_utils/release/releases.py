@@ -181,7 +181,7 @@ STATE_SHAPE = {
     "pending": {**SWITCH, "before": {"release": str, "slot": str}},
     "held": {"slot": str, "until": NUMBER, "since": NUMBER},
     "unconfirmed": {"release": str, "deployment": str, "by": str},
-    "retired": {"release": str, "since": str, "deployment": str, "by": str},
+    "retired": {"release": str, "since": str, "deployment": str, "by": str, "timer": str},
     "line": [str],
     "history": [SWITCH],
 }
@@ -193,6 +193,11 @@ RELEASE_SHAPE = {
     "parts": dict.fromkeys(PARTS, str),
     "wanted": {"archive": {"unpacked": int}, "commit": COMMIT, "of": str, "port": int, "handover": str},
 }
+
+
+def had_timer(name: str) -> bool:
+    """Whether a service that was retired on this host ran by a schedule here."""
+    return bool((read_state(name).get("retired") or {}).get("timer"))
 
 
 def read_state(name: str) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def _record(name: str, author: dict[str, str]) -> None:
     # What was switched to and never committed is no release to come back to.
     release = pending.get("before", {}).get("release", "") if pending else leftovers.serving(name)
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    files.record_retirement(name, {"release": release, "since": since, **author})
+    timer = {"timer": schedules.timer(name)} if schedules.found(name) else {}
+    files.record_retirement(name, {"release": release, "since": since, **timer, **author})
 
 
 def purge(todo: Sequence[str], warn: Callable[[str], None]) -> None:

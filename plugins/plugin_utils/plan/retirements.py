@@ -116,6 +116,8 @@ def choose(
                 release = item["retired"].get("release", "")
                 releases.setdefault(host, {})[name] = release
                 line = "%s on %s: bring back release %s" % (name, host, release)
+                if item["retired"].get("timer") and name in plan["services"]:
+                    problem = "its timer runs for %s, and it would run twice" % _hosts(plan, name)
                 if not release or "releases" not in item["has"]:
                     problem = "it had no release there. Deploy it again, from a catalogue that has it"
             elif back and not item["runs"]:

@@ -58,6 +58,16 @@ def test_a_timer_that_is_left_on_another_host_stops_a_deployment() -> None:
     assert filters.undescribed({"host-1": {"relay": there("unit", "releases")}}, plan)
 
 
+def test_what_another_host_runs_by_a_timer_does_not_come_back() -> None:
+    timed = there("releases", "state", retired={**RETIRED, "timer": "fivepointers-relay_run.timer"})
+    found = {"host-1": {"relay": timed, "tenants": timed}}
+    with pytest.raises(
+        retirements.RetirementError, match="relay on host-1: its timer runs for host-2, and it would run"
+    ):
+        retirements.choose(found, {}, PLAN, ["relay"], back=True)
+    assert retirements.choose(found, {}, PLAN, ["tenants"], back=True)["releases"] == {"host-1": {"tenants": "t2"}}
+
+
 def test_each_is_named_with_its_hosts_and_the_command() -> None:
     assert retirements.remarks(FOUND, PLAN) == [
         "bits is not in the catalogue, and host-1 still has its cache, user. Remove that: "

@@ -12,7 +12,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import phases, releases, schedules
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    phases,
+    releases,
+    retirement,
+    schedules,
+)
 
 from . import test_phases
 from .conftest import make_request, make_spec
@@ -183,3 +188,12 @@ def test_the_unit_of_a_run(host: Path) -> None:
     assert request["release"] != other["release"], (
         "other times are another release, so that a rollback brings them back"
     )
+
+
+def test_what_is_retired_comes_back_with_its_timer(played: Played, job: Make, host: Path) -> None:
+    first = release(job("one", **JOB))
+    retirement.retire("api-1", {"orders": ["unit", "timer"]}, {"deployment": "d7", "by": "someone@somewhere"})
+    assert not played.running and not schedule(played) and releases.had_timer("orders")
+    wanted = dataclasses.replace(releases.load_wanted("orders", first), here=releases.had_timer("orders"))
+    assert release(phases.Job("api-1", [wanted], {}, {}, {}, {}, described=[])) == first
+    assert played.running == played.enabled == {TIMER} and not releases.had_timer("orders")
