@@ -463,29 +463,33 @@ CA_FILE = "/etc/fivepointers-database-ca.pem"
 
 
 @pytest.mark.parametrize(
-    ("engine", "driver", "options"),
+    ("engine", "driver", "options", "node"),
     [
-        ("mysql", None, "ssl=%7B%22rejectUnauthorized%22%3Atrue%2C%22verifyIdentity%22%3Atrue%7D"),
-        ("mysql", "prisma", f"sslaccept=strict&sslcert={CA_FILE}"),
-        ("postgresql", None, f"sslmode=verify-full&sslrootcert={CA_FILE}"),
-        ("postgresql", "prisma", f"sslmode=require&sslaccept=strict&sslcert={CA_FILE}"),
+        ("mysql", None, "?ssl=%7B%22rejectUnauthorized%22%3Atrue%2C%22verifyIdentity%22%3Atrue%7D", True),
+        ("mysql", "mariadb", "?ssl=true", True),
+        ("mysql", "prisma", f"?sslaccept=strict&sslcert={CA_FILE}", False),
+        ("mysql", "node", "", True),
+        ("postgresql", None, f"?sslmode=verify-full&sslrootcert={CA_FILE}", False),
+        ("postgresql", "postgres", "?sslmode=verify-full", True),
+        ("postgresql", "prisma", f"?sslmode=require&sslaccept=strict&sslcert={CA_FILE}", False),
+        ("postgresql", "node", "", True),
     ],
 )
 def test_an_address_says_how_its_driver_verifies_the_server(
-    stack: Any, engine: str, driver: str | None, options: str
+    stack: Any, engine: str, driver: str | None, options: str, node: bool
 ) -> None:
     stack.set("e.database_ca", "rds.pem").set("c.databases.database", {"engine": engine})
     if driver:
         stack.set("c.databases.database.driver", driver)
     stack.set("c.services.api.environment", {"A": "${database.url}", "B": "${database.url}?a=$$b", "C": "x?"})
     variables = stack.plan()["services"]["api"]["environment"]
-    assert variables["A"].endswith(f"/app?{options}")
+    assert variables["A"].endswith(f"/app{options}")
     # Options of the catalogue follow those of the driver.
-    assert variables["B"] == variables["A"] + "&a=$$b"
+    assert variables["B"] == variables["A"] + ("&" if options else "?") + "a=$$b"
     assert variables["C"] == "x?"
     assert variables["DATABASE_CA_FILE"] == CA_FILE
-    # It cannot be given a file in an address, so Node.js itself gets it.
-    assert variables.get("NODE_EXTRA_CA_CERTS") == (CA_FILE if (engine, driver) == ("mysql", None) else None)
+    # Some cannot be given a file in an address, so Node.js itself gets it.
+    assert variables.get("NODE_EXTRA_CA_CERTS") == (CA_FILE if node else None)
 
 
 def test_a_database_without_tls_beside_others(stack: Any) -> None:

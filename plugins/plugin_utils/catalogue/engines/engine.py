@@ -22,6 +22,10 @@ class Driver:
     node: bool = False
 
 
+# For what takes nothing from an address: Node.js has the authorities, and the application only asks for TLS.
+BARE = {"node": Driver("", node=True)}
+
+
 @dataclass(frozen=True)
 class Server:
     """What services connect to, of whatever engine.

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import (
+    BARE,
+    Driver,
+    Engine,
+)
 
 ENGINE = Engine(
     name="mysql",
@@ -15,7 +19,9 @@ ENGINE = Engine(
     drivers={
         # In JSON: {"rejectUnauthorized":true,"verifyIdentity":true}
         "mysql2": Driver("ssl=%7B%22rejectUnauthorized%22%3Atrue%2C%22verifyIdentity%22%3Atrue%7D", node=True),
+        "mariadb": Driver("ssl=true", node=True),
         "prisma": Driver("sslaccept=strict&sslcert={ca}"),
+        **BARE,
     },
     rds="mysql",
     version="8.4",

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Engine
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import (
+    BARE,
+    Driver,
+    Engine,
+)
 
 ENGINE = Engine(
     name="postgresql",
@@ -15,7 +19,10 @@ ENGINE = Engine(
     drivers={
         # That of libpq as well.
         "pg": Driver("sslmode=verify-full&sslrootcert={ca}"),
+        # It sends options that it does not know to the server, which refuses them.
+        "postgres": Driver("sslmode=verify-full", node=True),
         "prisma": Driver("sslmode=require&sslaccept=strict&sslcert={ca}"),
+        **BARE,
     },
     rds="postgres",
     version="17",

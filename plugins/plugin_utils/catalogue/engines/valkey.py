@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import Driver, Store
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines.engine import BARE, Store
 
 ENGINE = Store(
     name="valkey",
@@ -13,7 +13,7 @@ ENGINE = Store(
     port=6379,
     # Clients of both know this one.
     scheme="redis",
-    drivers={"node": Driver("", node=True)},
+    drivers=BARE,
     version="8.2",
     # A queue must not lose jobs when memory is full: it is told instead.
     parameters={"maxmemory-policy": "noeviction"},
