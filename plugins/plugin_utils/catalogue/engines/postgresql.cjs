@@ -1,5 +1,5 @@
-// Asks a database with the driver of the application. at: {host, port, user, password, database}.
-module.exports = async (need, at, query) => {
+// Asks a database with the driver of the application. at: {host, port, user, password, database}; tls: {ca}, if known.
+module.exports = async (need, at, query, tls) => {
   const driver = need('pg', 'postgres');
   const ask = async (ssl) => {
     if (typeof driver === 'function') {
@@ -14,8 +14,8 @@ module.exports = async (need, at, query) => {
       await client.end();
     }
   };
-  return ask(false).catch((error) => {
-    if (!error.message.includes('no encryption')) throw error;
+  return ask(tls ?? false).catch((error) => {
+    if (tls || !error.message.includes('no encryption')) throw error;
     return ask(true);
   });
 };

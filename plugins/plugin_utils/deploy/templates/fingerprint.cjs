@@ -2,6 +2,7 @@
 // the environment of a release, with its own drivers: a host has none.
 'use strict';
 const { createHash } = require('node:crypto');
+const fs = require('node:fs');
 const { createRequire } = require('node:module');
 const path = require('node:path');
 
@@ -22,11 +23,13 @@ function need(...names) {
 }
 
 async function rowsOf({ prefix, engine, query }) {
-  const [host, port, user, password, database] = ['HOST', 'PORT', 'USER', 'PASSWORD', 'NAME'].map(
+  const [host, port, user, password, database, file] = ['HOST', 'PORT', 'USER', 'PASSWORD', 'NAME', 'CA_FILE'].map(
     (fact) => process.env[`${prefix}_${fact}`],
   );
+  const ca = file && fs.readFileSync(file);
   try {
-    return await require(`./engine-${engine}.cjs`)(need, { host, port: Number(port), user, password, database }, query);
+    const at = { host, port: Number(port), user, password, database };
+    return await require(`./engine-${engine}.cjs`)(need, at, query, ca && { ca });
   } catch (error) {
     if (!error.message.startsWith('the release has none')) throw error;
     let prisma;
