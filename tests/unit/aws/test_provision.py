@@ -82,16 +82,26 @@ def test_a_database_elsewhere_is_reached_on_its_own_port(load: Load, environment
 
 # --- security groups: the law ------------------------------------------------------
 
+# Of databases and stores, by engine: their ports once more.
+DATABASE_PORTS = {"mysql": 3306, "postgresql": 5432}
+STORE_PORTS = {"valkey": 6379, "redis": 6379}
+
 
 @st.composite
 def catalogues(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     """A valid catalogue with its groups of hosts: needs go to earlier services, hosts carry any of them."""
     names = [f"s{number}" for number in range(draw(st.integers(1, 6)))]
-    databases = [f"d{number}" for number in range(draw(st.integers(0, 2)))]
+    databases, stores = (
+        {
+            f"{letter}{number}": {"engine": draw(st.sampled_from(list(ports)))}
+            for number in range(draw(st.integers(0, 2)))
+        }
+        for letter, ports in (("d", DATABASE_PORTS), ("q", STORE_PORTS))
+    )
     services: dict[str, Any] = {}
     for number, name in enumerate(names):
         kind = draw(st.sampled_from(["nestjs_api", "static_frontend", "nextjs", "yjs_websocket"]))
-        options = names[:number] + ([] if kind == "static_frontend" else databases)
+        options = names[:number] + ([] if kind == "static_frontend" else [*databases, *stores])
         needs = draw(st.lists(st.sampled_from(options), unique=True)) if options else []
         entry: dict[str, Any] = {"kind": kind, "port": 3000 + number, "needs": needs}
         if kind != "static_frontend":
@@ -105,7 +115,7 @@ def catalogues(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         f"g{number}": {"services": [name for name, where in zip(carriers, split, strict=True) if where == number]}
         for number in set(split)
     }
-    return {"services": services, "databases": {name: {} for name in databases}}, hosts
+    return {"services": services, "databases": databases, "stores": stores}, hosts
 
 
 def _model(described: tuple[dict[str, Any], dict[str, Any]], mode: str) -> Model:
@@ -117,6 +127,7 @@ def _model(described: tuple[dict[str, Any], dict[str, Any]], mode: str) -> Model
         "region": "eu-central-1",
         "tls": {"mode": mode, **({"email": "ops@example.com"} if mode == "acme" else {})},
         "databases": dict.fromkeys(entries["databases"], access),
+        "stores": {name: {"host": "q"} for name in entries["stores"]},
         "aws": {"hosts": hosts, "security_groups": {"limits": {"groups": 16}}, "network": {"nat": "none"}},
     }
     return catalogue.load(entries, environment)
@@ -149,12 +160,21 @@ def test_exactly_what_needs_ask_for_is_open(described: tuple[dict[str, Any], dic
     derived = {name: module.derive(model) for name, module in (("sg", aws_security_groups), ("hosts", aws_hosts))}
     carries = {name: set(group["services"]) for name, group in hosts.items()}
     machines = {name: set(group["security_groups"]) for name, group in derived["hosts"]["groups"].items()}
-    others = {*entries["databases"], "instance-connect", "endpoints", *(["load-balancer"] if mode != "acme" else [])}
+    others = {
+        *entries["databases"],
+        *entries["stores"],
+        "instance-connect",
+        "endpoints",
+        *(["load-balancer"] if mode != "acme" else []),
+    }
     for name in others:
         carries[name], machines[name] = {name}, {derived["sg"]["groups"][name]["name"]}
     carries["world"], machines["world"] = {"world"}, set()
 
     # Said anew, from the catalogue's text alone.
+    ports = {name: entry["port"] for name, entry in entries["services"].items()}
+    for section, known in (("databases", DATABASE_PORTS), ("stores", STORE_PORTS)):
+        ports |= {name: known[entry["engine"]] for name, entry in entries[section].items()}
     wanted: set[tuple[str, str, int]] = set()
     public = [name for name, service in entries["services"].items() if "public" in service]
     door = "edge" if mode == "acme" else "load-balancer"
@@ -165,8 +185,7 @@ def test_exactly_what_needs_ask_for_is_open(described: tuple[dict[str, Any], dic
     for name, service in entries["services"].items():
         wanted |= {(name, "endpoints", 443), ("instance-connect", name, 22)}
         if service["kind"] != "static_frontend":
-            for other in service["needs"]:
-                wanted.add((name, other, entries["services"][other]["port"] if other in entries["services"] else 3306))
+            wanted |= {(name, other, ports[other]) for other in service["needs"]}
     wanted |= {("edge", "endpoints", 443), ("instance-connect", "edge", 22)}
     expected = {
         (source, target, port)
