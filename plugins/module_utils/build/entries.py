@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError, read_object
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.installed import parents
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import LOADERS
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers import LOADERS, on_host
 
 if TYPE_CHECKING:
     from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import Spec
@@ -22,6 +22,16 @@ WITH_VALUE = frozenset(
     {"-C", "--conditions", "--env-file", "--experimental-loader", "--import", "--loader", "-r", "--require", "--title"}
 )
 WITHOUT_SCRIPT = frozenset({"-e", "--eval", "-p", "--print", "-v", "--version"})
+#: What tools for migrations read without being told, by the program's name.
+READS = {
+    "db-migrate": ("database.json",),
+    "drizzle-kit": ("drizzle.config.*",),
+    "knex": ("knexfile.*",),
+    "migrate-mongo": ("migrate-mongo-config.*",),
+    "prisma": ("prisma.config.*", "prisma/schema.prisma", "schema.prisma", "prisma/migrations/*/migration.sql"),
+    "sequelize": (".sequelizerc", "config/config.js*", "migrations/*"),
+    "sequelize-cli": (".sequelizerc", "config/config.js*", "migrations/*"),
+}
 #: How Node.js completes the name of a script.
 ENDINGS = ("", ".js", ".cjs", ".mjs", ".json", "/index.js")
 
@@ -33,8 +43,12 @@ def check_commands(spec: Spec, packed: Collection[str], left_out: Sequence[str],
     :param left_out: paths that git does not track, and that were left out.
     :param folders: where the source is; what a command names and one of them has is a file that it needs.
     """
-    for key, words in (("start", spec.start), ("migrate", spec.migrate), ("migrations", spec.migrations)):
-        command = f"{key} of {spec.name} is '{' '.join(words)}'"
+    for key, stated in (("start", spec.start), ("migrate", spec.migrate), ("migrations", spec.migrations)):
+        command = f"{key} of {spec.name} is '{' '.join(stated)}'"
+        try:
+            words = on_host(stated)
+        except BuildError as error:
+            raise BuildError(f"{command}, but {error}") from None
         loader = next((name for name in _arguments(words) if name in LOADERS), None)
         if loader:
             raise BuildError(
@@ -51,6 +65,28 @@ def check_commands(spec: Spec, packed: Collection[str], left_out: Sequence[str],
                     f"{command}, but the artifact does not have {name}. Name it, or the folder that it is in, in "
                     "build.include."
                 )
+        name = next((name for folder in folders for name in _reads(program, folder) if name not in packed), "")
+        if name:
+            inside = {part for place in packed for part in (place, *parents(place))} - {program}
+            if inside.isdisjoint(os.path.normpath(word.rpartition("=")[2]) for word in words):
+                raise BuildError(
+                    f"{command}, which reads {name}, but the artifact does not have it. Name it, or the folder that it "
+                    "is in, in build.include; or have the command name the file to read."
+                )
+
+
+def _reads(program: str, folder: Path) -> Iterator[str]:
+    """Yield the files of a source that a tool for migrations reads by itself."""
+    parts = program.split("/")
+    tool = parts[parts.index("node_modules") + 1 :][:2] if "node_modules" in parts else []
+    name = tool[-1] if tool[:1] == [".bin"] else "".join(tool[:1])
+    for pattern in READS.get(name, ()):
+        yield from sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern))[:1]
+    # Where a schema is, a project may say.
+    about = read_object(folder / "package.json").get(name) if (folder / "package.json").is_file() else None
+    stated = about.get("schema") if isinstance(about, dict) and name in READS else None
+    if isinstance(stated, str) and (folder / stated).is_file():
+        yield os.path.normpath(stated)
 
 
 def _program(words: Sequence[str]) -> str:

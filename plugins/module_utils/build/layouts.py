@@ -48,6 +48,8 @@ PRIVATE = re.compile(rf"(^|/)({'|'.join(map(re.escape, SETTINGS))}|\.git)(/|$)")
 
 #: A Next.js project that becomes files. Comments are no settings.
 EXPORT = re.compile(r"""^(?:(?!//|^\s*\*).)*\boutput["']?\s*:\s*["'`]export["'`]""", re.MULTILINE)
+#: Where it then leaves them, if it says so.
+DIST_DIR = re.compile(r"""^(?:(?!//|^\s*\*).)*\bdistDir["']?\s*:\s*["'`](?:\./)?([^"'`]+)["'`]""", re.MULTILINE)
 
 
 class ArtifactError(Exception):
@@ -307,9 +309,11 @@ def next_app(built: Built, layout: Layout) -> None:
     """Add a Next.js application."""
     config = next((path for path in sorted(built.app.glob("next.config.*")) if EXPORT.search(path.read_text())), None)
     if config:
+        output = DIST_DIR.search(config.read_text())
+        exported = built.spec.exported.replace("{output: out}", f"{{output: {output[1] if output else 'out'}}}")
         raise BuildError(
             f"{built.spec.source / config.name} says output: 'export', so the build leaves pages, and no server. "
-            f"Write, for {built.spec.name}, {built.spec.exported}. 404.html of the output answers what is missing."
+            f"Write, for {built.spec.name}, {exported}. 404.html of the output answers what is missing."
         )
     (next_standalone if built.spec.standalone else next_server)(built, layout)
 

@@ -345,6 +345,11 @@ def check_source(spec: Spec) -> None:
                     f"{path} refers to {value} as {name}, outside {spec.root}, where the build has no access. Make "
                     "both packages workspaces of one package.json, and set build.workspace to its folder."
                 )
+            if value.startswith("workspace:") and lock is not None and not manager.workspaces(spec.root):
+                raise BuildError(
+                    f"{path} needs {name} of its workspace ({value}), but {lock} is for this folder alone. Keep "
+                    "one lock file for the whole workspace, in the folder that build.workspace names; remove this one."
+                )
     if lock is not None and spec.app and not node_modules.is_workspace(spec.app, manager.workspaces(spec.root)):
         raise BuildError(
             f"{spec.app} is not a workspace of {spec.root / manager.workspace_file}. Add it there, or remove "

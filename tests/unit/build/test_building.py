@@ -28,6 +28,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build import
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.builder import Builder
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.commands import BuildError
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.credentials import keep_out
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.entries import check_commands
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.runtimes import find_runtime
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.signatures import Signer, signed_by
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import (
@@ -947,6 +948,54 @@ def test_migrations_have_their_files(project: Path, builder: Make, tmp_path: Pat
         builder(dataclasses.replace(make.spec, migrations=("node", "schema/list.js"))).build()
 
 
+PACKED = {"package.json", "dist/main.js", "node_modules/.bin/prisma", "node_modules/.bin/knex"}
+
+
+@pytest.mark.parametrize(
+    ("migrate", "files", "packed", "told"),
+    [
+        ("npx prisma migrate deploy", {"prisma/schema.prisma": ""}, (), "which reads prisma/schema.prisma, but"),
+        (
+            "node node_modules/prisma/build/index.js migrate deploy",
+            {"prisma.config.ts": "", "prisma/schema.prisma": ""},
+            ("node_modules/prisma/build/index.js", "prisma/schema.prisma"),
+            "which reads prisma.config.ts",
+        ),
+        (
+            "node_modules/.bin/prisma migrate deploy",
+            {"package.json": '{"prisma": {"schema": "db/a.prisma"}}', "db/a.prisma": ""},
+            (),
+            "which reads db/a.prisma",
+        ),
+        (
+            "node_modules/.bin/prisma migrate deploy",
+            {"prisma/migrations/1_a/migration.sql": ""},
+            (),
+            "1_a/migration.sql",
+        ),
+        ("node_modules/.bin/knex migrate:latest", {"knexfile.js": ""}, (), "which reads knexfile.js"),
+        # Named by the command, whatever the source has.
+        ("node_modules/.bin/knex migrate:latest --cwd dist", {"knexfile.ts": ""}, (), ""),
+        ("npx --no prisma migrate deploy --schema=dist/a.prisma", {"schema.prisma": ""}, ("dist/a.prisma",), ""),
+        ("npx prisma migrate deploy", {"prisma/schema.prisma": ""}, ("prisma/schema.prisma",), ""),
+        ("npx drizzle-kit migrate", {}, (), "does not have node_modules/.bin/drizzle-kit"),
+        ("pnpm prisma migrate deploy", {}, (), "hosts have no pnpm. Write what it starts"),
+        ("npm run migrate", {}, (), ""),
+    ],
+)
+def test_what_a_tool_for_migrations_reads_is_in_the_artifact(
+    tmp_path: Path, migrate: str, files: dict[str, Any], packed: tuple[str, ...], told: str
+) -> None:
+    write(tmp_path, files)
+    of = spec(tmp_path, migrate=tuple(migrate.split()))
+    if told:
+        with pytest.raises(BuildError) as error:
+            check_commands(of, {*PACKED, *packed}, (), (tmp_path,))
+        assert f"migrate of api is '{migrate}', " in str(error.value) and told in str(error.value)
+    else:
+        check_commands(of, {*PACKED, *packed}, (), (tmp_path,))
+
+
 FAKE_NEXT = """
 const fs = require("fs");
 const write = (name, text) => {
@@ -984,20 +1033,22 @@ NEXT = {
 @pytest.mark.parametrize(
     "config, exports",
     [
-        ("module.exports = {output: 'export'};", True), ('export default {\n  "output": "export",\n}', True),
-        ("module.exports = {\n  // output: 'export',\n}", False), ("module.exports = {output: 'standalone'}", False),
+        ("module.exports = {output: 'export'};", "out"), ('export default {\n  "output": "export",\n}', "out"),
+        ("module.exports = {output: 'export', distDir: './site'};", "site"),
+        ("module.exports = {\n  // output: 'export',\n}", ""), ("module.exports = {output: 'standalone'}", ""),
     ],
 )  # fmt: skip
 def test_a_nextjs_project_that_becomes_files_is_told_its_kind(
-    tmp_path: Path, builder: Make, config: str, exports: bool
+    tmp_path: Path, builder: Make, config: str, exports: str
 ) -> None:
     source, command = tmp_path / "site", "mkdir -p out .next; echo 1 > out/index.html; echo 1 > .next/BUILD_ID"
     write(source, {"next.config.js": config, "package.json": {"name": "site", "version": "1.0.0"}})
     for standalone in (True, False):
-        how = {"lockfile": "optional", "standalone": standalone, "exported": "kind: files"}
+        how = {"lockfile": "optional", "standalone": standalone, "exported": "build: {output: out}"}
         make = builder(spec(source, layout="next", command=command, output=".next", **how))
         if exports:
-            assert "next.config.js says output: 'export'" in (text := refused(make)) and "kind: files" in text
+            assert "next.config.js says output: 'export'" in (text := refused(make))
+            assert f"build: {{output: {exports}}}" in text
         elif standalone:
             assert "Add output: 'standalone'" in refused(make)
         else:

@@ -20,13 +20,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
     manager_of,
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import fetch
-from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import spec_of
+from ansible_collections.fivepointers.platform.plugins.module_utils.build.sources import check_source, spec_of
 
 from .conftest import NODE, node, spec, unpacked, write
 
 Make = Callable[..., Builder]
 
-MODERN = "__metadata:\n  version: 8\n"
+MODERN = "__metadata:\n  version: 10\n"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,14 @@ MODERN = "__metadata:\n  version: 8\n"
         (["yarn.lock"], None, "yarn 1.22.22"),
         (["yarn.lock"], "yarn@1.22.19", "yarn 1.22.19"),
         (["yarn.lock", MODERN], None, "yarn 4.18.1"),
+        # The last version that keeps the lock file's format.
+        (["pnpm-lock.yaml", "lockfileVersion: '9.0'\n"], None, "pnpm 10.34.8"),
+        (["pnpm-lock.yaml", "lockfileVersion: '6.0'\n"], None, "pnpm 8.15.9"),
+        (["pnpm-lock.yaml", "lockfileVersion: 5.4\n"], None, "pnpm 7.33.7"),
+        (["pnpm-lock.yaml", "lockfileVersion: 5.4\n"], "pnpm@7.1.0", "pnpm 7.1.0"),
+        (["yarn.lock", "# x\n\n__metadata:\n  version: 6\n"], None, "yarn 3.8.7"),
+        (["yarn.lock", "# x\n\n__metadata:\n  version: 8\n  cacheKey: 10c0\n"], None, "yarn 4.13.0"),
+        (["yarn.lock", "# x\n\n__metadata:\n  version: 10\n"], None, "yarn 4.18.1"),
         (["bun.lock"], None, "bun 1.4.5"),
         (["bun.lockb", "package-lock.json"], "bun@1.4.5", "bun 1.4.5"),
         ([], "yarn@4.1.0", "yarn 4.1.0"),
@@ -64,12 +72,25 @@ def test_the_lock_file_and_the_project_choose(
         assert f"{manager.name} {manager.version}" == expected
 
 
+def test_a_version_that_a_project_keeps_is_stated(tmp_path: Path) -> None:
+    write(tmp_path, {"package.json": {}, "yarn.lock": "__metadata:\n  version: 6\n"})
+    write(tmp_path, {".yarnrc.yml": 'nodeLinker: pnp\nyarnPath: ".yarn/releases/yarn-3.6.4.cjs"\n'})
+    assert manager_of(tmp_path).version == "3.6.4"
+    write(tmp_path, {"package.json": {"packageManager": "yarn@3.5.1"}})
+    assert manager_of(tmp_path).version == "3.5.1"
+
+
 def test_the_nearest_lock_file_counts_and_it_is_said(tmp_path: Path) -> None:
     write(tmp_path, {"pnpm-lock.yaml": "", "apps/api/package-lock.json": {}, "apps/web/package.json": {}})
     service = {"name": "api", "layout": "node", "workspace": str(tmp_path)}
     api = spec_of({**service, "source": str(tmp_path / "apps/api")})
     assert (api.root, api.app) == (tmp_path / "apps/api", "")
     assert api.note == f"{tmp_path}/apps/api/package-lock.json counts, {tmp_path}/pnpm-lock.yaml not"
+    write(tmp_path, {"apps/api/package.json": {"dependencies": {"@acme/shared": "workspace:^"}}})
+    with pytest.raises(
+        BuildError, match=r"needs @acme/shared of its workspace .*apps/api/package-lock.json is for this"
+    ):
+        check_source(api)
     web = spec_of({**service, "source": str(tmp_path / "apps/web")})
     assert (web.root, web.app, web.note) == (tmp_path, "apps/web", "")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ PROGRAMS = frozenset({"npm", "npx", "pnpm", "pnpx", "yarn", "yarnpkg", "bun", "b
 LOCK_FILES = tuple(dict.fromkeys(name for manager in MANAGERS for name in manager.lock_files))
 SETTINGS = tuple(dict.fromkeys(name for manager in MANAGERS for name in manager.settings))
 LOADERS = frozenset(name for manager in MANAGERS for name in manager.loaders)
+#: Of these, what a runtime's archive brings along to a host.
+ON_HOSTS = frozenset({"npm", "npx"})
 STATED = re.compile(r"([a-z]+)@(\d+\.\d+\.\d+[^+\s]*)(?:\+(sha\d+\.[0-9a-f]+))?")
 
 
@@ -60,6 +63,21 @@ def stated(root: Path) -> tuple[str, str, str]:
             f"{MANAGERS[-1].name}@{MANAGERS[-1].default}."
         )
     return found[1], found[2], found[3] or ""
+
+
+def on_host(words: Sequence[str]) -> list[str]:
+    """Return what a command runs on a host: of `npx prisma`, node_modules/.bin/prisma. Raises BuildError.
+
+    A host has the runtime, and no package manager that does not come with it.
+    """
+    program = words[0] if words else ""
+    if program in PROGRAMS - ON_HOSTS:
+        raise BuildError(f"hosts have no {program}. Write what it starts: node with a file, or node_modules/.bin/NAME.")
+    if program == "npx" and not {"-c", "--call"} & set(words):
+        named = next((number for number, word in enumerate(words) if number and not word.startswith("-")), 0)
+        name = words[named].partition("@")[0]
+        return [f"node_modules/.bin/{name}", *words[named + 1 :]] if named and name else list(words)
+    return list(words)
 
 
 def lock_file(folder: Path) -> Path | None:

@@ -26,6 +26,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common impor
 NATIVE = 12
 #: From here on, variables have its own name.
 OWN_VARIABLES = 11
+#: The last version that keeps an older format of lock files, by the format's first number.
+OF_FORMAT = {"5": "7.33.7", "6": "8.15.9"}
 
 
 class Pnpm(PackageManager):
@@ -61,6 +63,13 @@ class Pnpm(PackageManager):
         *HINTS,
         (r"ERR_PNPM_NO_SCRIPT|Missing script", "package.json has no such script: set build.command, or '' to run none"),
     )
+
+    @classmethod
+    def of(cls, root: Path, version: str, digest: str) -> PackageManager:
+        """Return the one that a project states, or else one that reads its lock file."""
+        lock = cls.lock_file(root)
+        found = re.match(r"lockfileVersion: '?(\d+)", lock.read_text(errors="replace")) if lock else None
+        return cls(version or OF_FORMAT.get(found[1] if found else "", ""), digest)
 
     def programs(self, node: Path, cache: Path) -> dict[str, Path]:
         """pnpm of this version, from the registry."""

@@ -21,6 +21,12 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.build.packag
 )
 from ansible_collections.fivepointers.platform.plugins.module_utils.build.package_managers.npm import fetch, headers
 
+#: The version that a project keeps a copy of, as was usual before packageManager.
+PATH = re.compile(r"(?m)^yarnPath:.*/yarn-(\d+\.\d+\.\d+)\.c?js")
+FORMAT = re.compile(r"(?m)^__metadata:\n\s+version: (\d+)")
+#: The last version that keeps an older format of lock files.
+OF_FORMAT = {"5": "3.1.1", "6": "3.8.7", "8": "4.13.0", "9": "4.14.1"}
+
 
 class Yarn(PackageManager):
     """What all versions have in common. A project gets one of those below."""
@@ -48,9 +54,15 @@ class Yarn(PackageManager):
 
     @classmethod
     def of(cls, root: Path, version: str, digest: str) -> PackageManager:
-        """Return the one that a project states, or else the one of its lock file. Raises BuildError."""
+        """Return the one that a project states, or else one that keeps its lock file. Raises BuildError."""
         lock = cls.lock_file(root)
-        newer = lock and "__metadata:" in lock.read_text(errors="replace")
+        text = lock.read_text(errors="replace") if lock else ""
+        newer = lock and "__metadata:" in text
+        if newer and not version:
+            settings = root / ".yarnrc.yml"
+            path = PATH.search(settings.read_text(errors="replace")) if settings.is_file() else None
+            kept = FORMAT.search(text)
+            version = path[1] if path else OF_FORMAT.get(kept[1] if kept else "", "")
         stated = int(version.partition(".")[0] or 0)
         if lock and stated and newer != (stated > 1):
             raise BuildError(
