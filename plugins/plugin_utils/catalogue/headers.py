@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, Report, text
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.schema import Key, Report, keys, text
 
 FEATURES = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 _ALLOWED = r"(?:self|src|\*|\"https://[a-z0-9.:*-]+\")"
@@ -56,6 +56,27 @@ HEADERS = {
 }
 
 HEADER_KEYS = {name: Key(header.check) for name, header in HEADERS.items()}
+#: Headers that have a place of their own, in lower case.
+ELSEWHERE = {
+    "access-control-allow-origin": "Add the origin to platform_environment.cors.extra_origins.",
+    "cache-control": "Remove it: pages are asked for again, and hashed files are kept.",
+    "content-security-policy": "Write what pages may use under csp.",
+    "strict-transport-security": "Remove it: the edge sends it.",
+}
+
+
+def check(report: Report, path: str, value: Any) -> dict[str, Any] | None:
+    """A mapping of headers; those that have another place are told it."""
+    own = value
+    if isinstance(value, dict):
+        for name in value:
+            if str(name).lower() in ELSEWHERE:
+                report.add(f"{path}.{name}", name, "this header is not set here", ELSEWHERE[str(name).lower()])
+        own = {name: text for name, text in value.items() if str(name).lower() not in ELSEWHERE}
+    checked: dict[str, Any] | None = keys(HEADER_KEYS, "a mapping such as {Permissions-Policy: microphone=(self)}")(
+        report, path, own
+    )
+    return checked
 
 
 def value(name: str, stated: str | None) -> str:

@@ -25,14 +25,13 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common.schem
     text,
     unless_off,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import values
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue import headers, values
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.engines import (
     DEFAULT,
     ENGINES,
     SERVERS,
     STORES,
 )
-from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.headers import HEADER_KEYS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds import KINDS
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.kinds.kind import TIMEOUT
 
@@ -169,7 +168,7 @@ SERVICE_KEYS: dict[str, Key] = {
         {},
     ),
     "csp_report_only": Key(boolean, False),
-    "headers": Key(keys(HEADER_KEYS, "a mapping such as {Permissions-Policy: microphone=(self)}"), {}),
+    "headers": Key(headers.check, {}),
     "spa": Key(boolean, True),
     "timeout": Key(integer(1, 86400), TIMEOUT),
     "drain": Key(integer(0, 3600), 10),
@@ -289,7 +288,11 @@ TLS_KEYS: dict[str, Key] = {
     "email": Key(values.email),
     "ca": Key(values.pem_file),
     "trusted": Key(items(values.network, "a list of networks such as [10.0.0.0/20]"), []),
-    "client_header": Key(text(r"[A-Za-z][A-Za-z0-9-]*", "the name of a header such as CF-Connecting-IP")),
+    "client_header": Key(
+        text(
+            r"(?!(?i:forwarded|via)$)[A-Za-z][A-Za-z0-9-]*", "a header with the address alone, such as CF-Connecting-IP"
+        )
+    ),
 }
 
 ACCESS_KEYS: dict[str, Key] = {

@@ -115,7 +115,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         {"c.databases.database.driver": "pg"},
         "databases.database.driver",
         "pg",
-        ("MySQL has no driver", "mysql2, prisma", "ca_file"),
+        ("MySQL has no driver", "mysql2, mariadb, prisma", "ca_file"),
     ),
     "store among databases": (
         {"c.databases.cache": {"engine": "redis", "port": 6379}, f"{API}.needs": ["database", "cache"]},
@@ -1121,6 +1121,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "platform_environment.tls.client_header",
         "CF-Connecting-IP",
         ("anybody can send this header", "Add trusted"),
+    ),
+    "header with more than an address": (
+        {"e.tls.client_header": "Forwarded", "e.tls.trusted": ["192.0.2.0/24"]},
+        "platform_environment.tls.client_header",
+        "Forwarded",
+        ("with the address alone",),
+    ),
+    "header that has a key of its own": (
+        {f"{FRONTEND}.headers": {"content-security-policy": "default-src 'self'"}},
+        "services.frontend.headers.content-security-policy",
+        "content-security-policy",
+        ("under csp",),
     ),
     "header that is none": (
         {"e.tls.client_header": "$http_x;"},
