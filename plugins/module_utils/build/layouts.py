@@ -52,6 +52,11 @@ EXPORT = re.compile(r"""^(?:(?!//|^\s*\*).)*\boutput["']?\s*:\s*["'`]export["'`]
 DIST_DIR = re.compile(r"""^(?:(?!//|^\s*\*).)*\bdistDir["']?\s*:\s*["'`](?:\./)?([^"'`]+)["'`]""", re.MULTILINE)
 
 
+#: What is in the folder of a package of the project and no part of it: its packages, and logs of a task runner, which
+#: differ each time.
+BESIDE = ("node_modules", ".turbo")
+
+
 class ArtifactError(Exception):
     """An artifact cannot be created; the text names the file and the fix."""
 
@@ -323,7 +328,7 @@ def add_modules(built: Built, layout: Layout) -> None:
     placed, links = arrange(built.packages, built.spec.app)
     for place, key in placed.items():
         local = "node_modules" not in key.split("/")
-        skip = (lambda path: path.split("/")[0] == "node_modules" or skip_private(path)) if local else skip_nested
+        skip = (lambda path: path.split("/")[0] in BESIDE or skip_private(path)) if local else skip_nested
         layout.add_tree(built.tree / key, place, skip)
     for link, target in links.items():
         layout.add_link(link, os.path.relpath(target, os.path.dirname(link)))

@@ -1177,6 +1177,13 @@ def test_a_package_of_a_monorepo(monorepo: Path, builder: Make, tmp_path: Path) 
     assert builder(api).plan()["id"] != manifest["id"]
 
 
+def test_what_a_task_runner_builds_first_goes_along(monorepo: Path, builder: Make) -> None:
+    command = "compile && cd ../lib && mkdir dist .turbo && echo 1 > dist/made.js && date > .turbo/turbo-build.log"
+    manifest = builder(spec(monorepo / "packages/api", root=monorepo, command=command)).build()["manifest"]
+    of_lib = {name for name in manifest["files"] if name.startswith("node_modules/@mono/lib/")}
+    assert "node_modules/@mono/lib/dist/made.js" in of_lib and not [name for name in of_lib if ".turbo" in name]
+
+
 def test_a_folder_that_is_no_workspace(monorepo: Path, builder: Make) -> None:
     write(monorepo, {"tools/x/package.json": {"name": "x", "scripts": {"build": "true"}}})
     text = refused(builder(spec(monorepo / "tools/x", root=monorepo)))
