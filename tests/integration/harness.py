@@ -53,13 +53,24 @@ class Run:
     def tasks(self) -> list[str]:
         return re.findall(r"^(?:TASK|RUNNING HANDLER) \[(.+?)\] \*", self.output, re.MULTILINE)
 
+    @property
+    def changes(self) -> list[str]:
+        """What was changed: task and host."""
+        found, task = [], ""
+        for match in re.finditer(
+            r"^(?:(?:TASK|RUNNING HANDLER) \[(.+?)\] \*|changed: \[(.+?)[\] ])", self.output, re.MULTILINE
+        ):
+            task = match[1] or task
+            found += [f"{task} ({match[2]})"] if match[2] else []
+        return found
+
     def succeeded(self) -> Run:
         assert self.rc == 0, self.output[-6000:]
         return self
 
     def unchanged(self) -> Run:
         self.succeeded()
-        assert not self.changed, f"changed: {self.changed}\n{self.output[-6000:]}"
+        assert not self.changed, f"changed: {self.changes or self.changed}\n{self.output[-6000:]}"
         return self
 
 
