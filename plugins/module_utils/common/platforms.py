@@ -52,13 +52,15 @@ def fits(code: Mapping[str, Any], platform: str, library: str) -> bool:
 
 
 def unfit(native: Iterable[Mapping[str, Any]], platform: str, library: str) -> Mapping[str, Any] | None:
-    """Return the first native code of which a package has nothing that runs on a machine; None if there is none.
+    """Return native code of a package that has nothing that runs on a machine; None if there is no such package.
 
-    native: [{package, file, platform, libc}]. What one package has for several machines is side by side.
+    native: [{package, file, platform, libc}]. What one package has for several machines is side by side. Of that, what
+    is for the same processor is returned: something else does not fit.
     """
     code = list(native)
     served = {item["package"] for item in code if fits(item, platform, library)}
-    return next((item for item in code if item["package"] not in served), None)
+    other = [item for item in code if item["package"] not in served]
+    return min(other, key=lambda item: not platform.startswith(item["platform"]), default=None)
 
 
 def described(platform: str, library: str) -> str:

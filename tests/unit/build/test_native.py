@@ -96,6 +96,8 @@ def code(package: str, platform: str, libc: str = "") -> dict[str, str]:
         # Side by side.
         ([code("a", "linux-x64"), code("a", "win32"), code("a", "linux-arm64", "musl"), code("a", "linux-arm64")], ""),
         ([code("a", "linux-arm64"), code("b", "linux-x64"), code("a", "linux-x64")], "b-linux-x64-"),
+        # The nearest one is named.
+        ([code("a", "linux-x64"), code("a", "linux-arm64", "musl")], "a-linux-arm64-musl"),
     ],
 )
 def test_a_package_has_to_have_something_that_runs(native: list[dict[str, str]], first: str) -> None:
