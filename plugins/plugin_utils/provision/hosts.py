@@ -56,7 +56,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision.ow
 
 # Debian publishes its latest image there; EC2 resolves it at each launch. ARM types have a g after the number.
 DEBIAN = "/aws/service/debian/release/12/latest/"
-ARM = re.compile(r"[a-z]+\d+g[a-z]*\..+")
+ARM = re.compile(r"(?:a1|[a-z]+\d+g[a-z]*)\..+")
 # Gives a host its role.
 TRUST = {
     "Version": "2012-10-17",
