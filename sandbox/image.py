@@ -1,4 +1,4 @@
-"""The images: a Debian 12 host with systemd and SSH, and the same with a server of databases."""
+"""The images: a Debian host with systemd and SSH, and the same with a server of databases."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, FILES, RUNTIME, SHARED_RUNTIME
 
 SUITE = "bookworm"
+NEXT_SUITE = "trixie"
 SUITES = {SUITE, f"{SUITE}-updates", f"{SUITE}-security", f"{SUITE}/updates", "stable", "stable-security"}
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-apt,sudo,iproute2,ca-certificates,procps,openssh-server"
 FORMAT = "1"
@@ -30,26 +31,45 @@ REPOSITORY = "localhost/fivepointers-sandbox"
 APT_SETTINGS = re.compile(r"Acquire::(?:https?::|Check-|ForceIPv|Retries|AllowInsecure).*;\Z")
 
 
-def ensure(engines: Iterable[str]) -> dict[str, str]:
-    """Build the images unless they are there; returns the name of each: `host`, and one for each engine."""
+def ensure(engines: Iterable[str], suite: str = SUITE) -> dict[str, str]:
+    """Build the images unless they are there; returns the name of each: `host`, `base`, and one for each engine.
+
+    :param suite: the Debian release of the hosts; `base` and the engines are of this machine's.
+    """
     sources = debian_sources(source_files())
     settings = [line for line in run(["apt-config", "dump"]).stdout.splitlines() if APT_SETTINGS.match(line)]
     tag = key(sources, settings)
-    host = f"{REPOSITORY}/host:{tag}"
-    images = {"host": host, **{name: f"{REPOSITORY}/{ENGINES[name].package}:{tag}" for name in engines}}
+    base = f"{REPOSITORY}/host:{tag}"
+    engine_images = {name: f"{REPOSITORY}/{ENGINES[name].package}:{tag}" for name in engines}
     with runtime.turn(RUNTIME / "image.lock"):
-        if not _exists(host):
-            with runtime.turn(SHARED_RUNTIME / "shared-image.lock"):
-                archive = SHARED / f"{tag}.tar"
-                if not fresh(archive, time.time()):
-                    say("  building the host image (about a minute, once)")
-                    _build_host(archive, sources, settings)
-                runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, host)
-        for name, database in images.items():
-            if name != "host" and not _exists(database):
+        _ensure_host(base, SUITE, tag, sources, settings)
+        for name, database in engine_images.items():
+            if not _exists(database):
                 say(f"  building the image of {name} (half a minute, once)")
-                _build_database(host, database, ENGINES[name])
-    return images
+                _build_database(base, database, ENGINES[name])
+        host = base
+        if suite != SUITE:
+            sources = next_sources(sources)
+            tag = key(sources, settings)
+            host = f"{REPOSITORY}/{suite}:{tag}"
+            _ensure_host(host, suite, tag, sources, settings)
+    return {"host": host, "base": base, **engine_images}
+
+
+def _ensure_host(image: str, suite: str, tag: str, sources: list[str], settings: list[str]) -> None:
+    if _exists(image):
+        return
+    with runtime.turn(SHARED_RUNTIME / "shared-image.lock"):
+        archive = SHARED / f"{suite}-{tag}.tar"
+        if not fresh(archive, time.time()):
+            say(f"  building the image of hosts with Debian's {suite} (about a minute, once)")
+            _build_host(archive, suite, sources, settings)
+        runtime.podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', archive, image)
+
+
+def next_sources(sources: Iterable[str]) -> list[str]:
+    """The machine's Debian sources, for the next release."""
+    return [line.replace(SUITE, NEXT_SUITE) for line in sources if SUITE in line]
 
 
 def fresh(archive: Path, now: float) -> bool:
@@ -136,7 +156,7 @@ def _exists(image: str) -> bool:
     return runtime.podman("image", "exists", image, check=False).returncode == 0
 
 
-def _build_host(archive: Path, sources: list[str], settings: list[str]) -> None:
+def _build_host(archive: Path, suite: str, sources: list[str], settings: list[str]) -> None:
     # What an interrupted build left.
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -152,16 +172,17 @@ def _build_host(archive: Path, sources: list[str], settings: list[str]) -> None:
             "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
             "mmdebstrap", "--mode=root", "--variant=minbase", f"--include={PACKAGES}",
             f"--aptopt={WORK / 'apt.conf'}", f"--customize-hook=sh {FILES / 'customize.sh'} \"$1\"",
-            "--skip=cleanup/apt", SUITE, WORK / "host.tar", WORK / "sources.list",
+            "--skip=cleanup/apt", suite, WORK / "host.tar", WORK / "sources.list",
         ],
         "image",
         env={"TMPDIR": str(temporary)},
         failure="The host image cannot be built.",
         explain=explain,
     )  # fmt: skip
+    SHARED.mkdir(parents=True, mode=0o700, exist_ok=True)
     # One for all clones is enough; what it was made from has changed since the others.
-    shutil.rmtree(SHARED, ignore_errors=True)
-    SHARED.mkdir(parents=True, mode=0o700)
+    for other in SHARED.glob(f"{suite}-*.tar"):
+        other.unlink()
     shutil.move(WORK / "host.tar", archive)
     shutil.rmtree(WORK)
 

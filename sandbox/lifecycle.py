@@ -60,7 +60,7 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisio
         provisioned = provisioned or (state.provisioned and topology_file is None and not bare)
         state.databases = parts(plan.engines() if topology.engines is None else topology.engines)
         with steps.step("Prepare the container runtime"):
-            images = image.ensure(() if bare else state.databases.values())
+            images = image.ensure(() if bare else state.databases.values(), topology.suite)
         with steps.step(f"Start the {'hosts' if bare else 'hosts that are known, the database and the AWS API'}"):
             _address(state, topology, provisioned)
             state.bare, state.provisioned = bare, provisioned
@@ -224,7 +224,7 @@ def _wanted(state: State, images: Mapping[str, str]) -> list[Container]:
         return hosts
     # They take longest to answer, so they start first.
     return [
-        aws.container(_part(state, network.AWS), images["host"], state.provisioned),
+        aws.container(_part(state, network.AWS), images["base"], state.provisioned),
         *(
             containers.database(part, _address_of(state, part), images[engine], state, _aws_endpoint(state), aws.REGION)
             for part, engine in state.databases.items()

@@ -22,10 +22,9 @@ from sandbox.paths import CACHE, REPO, VENV
 PACKAGES = ("chromium-headless-shell", "libnss3-tools", "pypy3", "wrk")
 DIRECTORY = CACHE / "tools"
 DESCRIPTIONS = REPO / "tests" / "tools"
-# nginx writes some settings differently since 1.25. It brings its own libraries, and its own loader finds them.
-NEXT_SUITE = "trixie"
 NGINX = DIRECTORY / "nginx" / "nginx"
 HAPROXY = DIRECTORY / "haproxy" / "haproxy"
+# nginx writes some settings differently since 1.25. It brings its own libraries, and its own loader finds them.
 NGINX_SCRIPT = """\
 #!/bin/sh
 root=$(dirname "$0")/root/usr
@@ -41,7 +40,7 @@ LD_LIBRARY_PATH=$root/lib/x86_64-linux-gnu exec "$root/sbin/haproxy" "$@"
 
 def ensure_servers() -> None:
     """Fetch the servers that are not there yet."""
-    _ensure_package("nginx", next_sources(image.debian_sources(image.source_files())), NGINX_SCRIPT)
+    _ensure_package("nginx", image.next_sources(image.debian_sources(image.source_files())), NGINX_SCRIPT)
     ensure_haproxy()
 
 
@@ -71,11 +70,6 @@ def _make(name: str, made_from: str, fetch: Callable[[Path], None]) -> None:
     place.mkdir(parents=True)
     fetch(place)
     stamp.write_text(wanted)
-
-
-def next_sources(sources: list[str]) -> list[str]:
-    """The machine's Debian sources, for the next release."""
-    return [line.replace(image.SUITE, NEXT_SUITE) for line in sources if image.SUITE in line]
 
 
 def _fetch_package(place: Path, sources: list[str], script: str) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from sandbox.engines import ENGINES
 from sandbox.errors import SandboxError
+from sandbox.image import NEXT_SUITE, SUITE
 
-KEYS = ("environment", "domain", "subnet", "engines", "hosts")
+KEYS = ("environment", "domain", "subnet", "engines", "suite", "hosts")
+SUITES = (SUITE, NEXT_SUITE)
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 # Names that the sandbox's own containers have on the network.
 RESERVED = ("aws", "database", "localhost", *ENGINES)
@@ -27,13 +29,17 @@ class Host:
 
 @dataclass(frozen=True)
 class Topology:
-    """A checked topology file. engines: of its databases; None for those of the catalogue."""
+    """A checked topology file.
+
+    engines: of its databases; None for those of the catalogue. suite: the Debian release of its hosts.
+    """
 
     environment: str
     domain: str
     hosts: tuple[Host, ...]
     subnet: ipaddress.IPv4Network | None = None
     engines: tuple[str, ...] | None = None
+    suite: str = SUITE
 
 
 def parse(data: Any, origin: str, name: str) -> Topology:
@@ -54,11 +60,14 @@ def parse(data: Any, origin: str, name: str) -> Topology:
     engines = data.get("engines")
     if engines is not None and (not isinstance(engines, list) or not all(item in list(ENGINES) for item in engines)):
         mistakes.append(f"engines: {engines!r} is not a list of engines; use some of {', '.join(ENGINES)}.")
+    suite = data.get("suite", SUITE)
+    if suite not in SUITES:
+        mistakes.append(f"suite: {suite!r} is not a release of Debian that hosts can have; use {' or '.join(SUITES)}.")
     if subnet and len(hosts) > subnet.num_addresses - 16:
         mistakes.append(f"subnet: {subnet} has no room for {len(hosts)} hosts; use a larger one.")
     if mistakes:
         raise SandboxError("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
-    return Topology(environment, domain, hosts, subnet, None if engines is None else tuple(engines))
+    return Topology(environment, domain, hosts, subnet, None if engines is None else tuple(engines), suite)
 
 
 def _label(value: Any, key: str, mistakes: list[str]) -> str:

@@ -138,7 +138,7 @@ def test_the_next_releases_sources_are_the_machines_own() -> None:
         "deb [signed-by=/k.gpg] http://mirror/debian bookworm main",
         "deb http://mirror/security bookworm-security main",
     ]
-    assert tools.next_sources([*ours, "deb http://mirror/debian stable main"]) == [
+    assert image.next_sources([*ours, "deb http://mirror/debian stable main"]) == [
         "deb [signed-by=/k.gpg] http://mirror/debian trixie main",
         "deb http://mirror/security trixie-security main",
     ]
