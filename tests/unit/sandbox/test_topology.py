@@ -62,7 +62,11 @@ def test_a_subnet_is_read() -> None:
         ({"hosts": {"database": []}}, "hosts.database: the sandbox uses this name itself"),
         (
             {"hosts": {"a-1": []}, "host": {}},
-            "host: unknown key; a topology has environment, domain, subnet, engines, hosts",
+            "host: unknown key; a topology has environment, domain, subnet, engines, suite, hosts",
+        ),
+        (
+            {"hosts": {"a-1": []}, "suite": "sid"},
+            "suite: 'sid' is not a release of Debian that hosts can have; use bookworm",
         ),
         ({"hosts": {"a-1": []}, "domain": "localhost"}, "domain: 'localhost' is not a domain"),
         ({"hosts": {"a-1": []}, "domain": "a..test"}, "domain: 'a..test' is not a domain"),
