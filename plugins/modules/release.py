@@ -92,7 +92,8 @@ options:
   phase:
     description:
       - V(plan) only reports the drift.
-      - V(prepare) starts each release that differs in its idle slot and waits until it is healthy.
+      - V(prepare) starts each release that differs in its idle slot and waits until it is healthy. Migrations of a
+        service that nothing serves yet run before.
       - V(migrate) runs the migrations of prepared releases, on the first of a service's hosts only.
       - V(switch) sends new requests to the prepared releases. The old ones keep running.
       - V(confirm) ends the watch over the switch. Until then, a host takes the switch back by itself if the controller
@@ -387,7 +388,7 @@ def would_change(job: phases.Job, phase: str) -> bool:
             return True
         return lost or any(not step.ready for _item, step in candidates) or bool(phases.abandoned(job))
     if phase == "migrate":
-        return any(step.migrate for _item, step in candidates)
+        return any(step.migrate and not step.migrates_first for _item, step in candidates)
     if phase == "take_back":
         stopped = any(seen.timer and not seen.ticking for seen in job.seen.values())
         return any(seen.pending for seen in job.seen.values()) or bool(candidates) or stopped

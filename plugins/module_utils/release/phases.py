@@ -497,11 +497,14 @@ def prepare(job: Job) -> bool:
     processes = [(item, step.slot) for item, step in todo if early(item, job.seen[item.name])]
     try:
         _fill_slots(job, [(item, step.slot) for item, step in todo])
+        for item, step in todo:
+            if step.migrates_first:
+                _migrate(job, item, step)
         schemas = _schemas(job, processes)
         if processes:
             systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
         failures = [*wait_until_healthy(processes), *_unfit(job, todo)]
-        texts = [failure.text(job.host, job.plans[failure.wanted.name].serving) for failure in failures]
+        texts = [_told(job, failure) for failure in failures]
         texts += _changed_schemas(job, processes, schemas)
         if texts:
             raise ReleaseError("\n".join(texts))
@@ -511,6 +514,18 @@ def prepare(job: Job) -> bool:
         raise
     job.warnings += [warning for warning in (exposed(item, slot) for item, slot in processes) if warning]
     return True
+
+
+def _told(job: Job, failure: Failure) -> str:
+    """Return why a candidate is not healthy, with what may be missing."""
+    step = job.plans[failure.wanted.name]
+    text = failure.text(job.host, step.serving)
+    if step.migrate and not step.migrates_first:
+        text += (
+            ". Its migrations have not run: they do once it is healthy. If it needs what they add, deploy them first, "
+            "with code that does not."
+        )
+    return text
 
 
 def _unfit(job: Job, todo: Sequence[tuple[Wanted, Plan]]) -> list[Failure]:
@@ -667,10 +682,13 @@ def apply_fronts(
 
 
 def migrate(job: Job) -> bool:
-    """Run the migrations of the candidates, each in its own release and environment."""
+    """Run the migrations of the candidates, each in its own release and environment.
+
+    Those of a first release ran before it was started.
+    """
     done = False
     for item, todo in job.candidates():
-        if todo.migrate:
+        if todo.migrate and not todo.migrates_first:
             _require_ready(job, item, todo)
             _migrate(job, item, todo)
             done = True

@@ -568,6 +568,14 @@ class Plan:
         """Whether anything has to be done."""
         return self.candidate or bool(self.repairs)
 
+    @property
+    def migrates_first(self) -> bool:
+        """Whether its migrations run before it is started.
+
+        Nothing serves that could miss what they change, and a first release may need them to become healthy.
+        """
+        return self.migrate and not self.serving
+
     def report(self) -> dict[str, Any]:
         """Return the plan for Ansible's result."""
         return {
@@ -730,13 +738,16 @@ def _steps(
         unit_name(wanted.name, slot),
         " at 127.0.0.1:%d" % wanted.slots[slot] if wanted.process and wanted.port else "",
     )
+    migrations = ["run its migrations"] if migrate else []
+    if not now.release:
+        steps += migrations
     if not ready and not one:
         if wanted.stays:
             steps.append(start)
         else:
             steps.append("put release %s into slot %s" % (wanted.release, slot))
-    if migrate:
-        steps.append("run its migrations")
+    if now.release:
+        steps += migrations
     if front:
         what = "write its front at port %d" % wanted.port if wanted.port else "remove its front"
         steps.append(what + " and reload nginx")

@@ -574,6 +574,31 @@ def migrating(
     return made
 
 
+def test_the_first_release_is_started_after_its_migrations_and_others_before(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    """It may need them to become healthy, and nobody can miss what they change; others prove first that they run."""
+    for number, version in enumerate(("first", "new")):
+        played.steps.clear()
+        release(job(version, migrate=["node", "migrate.js"]))
+        started = [step for step in played.steps if " start " in step and "orders" in step]
+        migrated = ["_migration@" in step for step in started]
+        assert migrated == [number == 0, number == 1], started
+
+
+def test_a_release_that_is_not_healthy_says_that_its_migrations_have_not_run(
+    played: Played, job: Callable[..., phases.Job]
+) -> None:
+    told = "Its migrations have not run: they do once it is healthy"
+    for version in ("first", "new"):
+        sick = job(f"sick {version}", migrate=["node", "migrate.js"])
+        played.sick.add(sick.wanted[0].release)
+        with pytest.raises(releases.ReleaseError, match="did not become healthy") as error:
+            release(sick)
+        assert (told in str(error.value)) == (version == "new")
+        release(job(version, migrate=["node", "migrate.js"]))
+
+
 def test_a_migration_that_takes_something_away_waits_until_it_is_allowed(
     played: Played, job: Callable[..., phases.Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

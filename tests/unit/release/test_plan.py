@@ -190,6 +190,15 @@ def test_migrations_run_on_the_first_host_only() -> None:
         assert ("run its migrations" in releases.plan(item, seen(item, None)).steps) is runs
 
 
+def test_migrations_of_a_first_release_run_before_it_is_started_and_others_after() -> None:
+    old, new = wanted(), wanted(migrate=["node", "dist/migrate.js"])
+    for host, first in ((seen(new, None), True), (seen(old), False)):
+        plan = releases.plan(new, host)
+        started = next(number for number, step in enumerate(plan.steps) if step.startswith("start "))
+        assert plan.migrates_first is first
+        assert (plan.steps.index("run its migrations") < started) is first
+
+
 def test_no_plan_ever_touches_the_live_slot() -> None:
     """Whatever is found: a candidate never goes where requests go."""
     old, new = wanted(), wanted(memory="2G")
