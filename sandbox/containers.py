@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox import runtime
 from sandbox.console import run, say
-from sandbox.engines import ENGINES
+from sandbox.engines import ENGINES, MAX_CONNECTIONS
 from sandbox.errors import SandboxError
 from sandbox.paths import BYTECODE, CLONE, FILES
 from sandbox.state import State, write
@@ -70,6 +70,7 @@ def database(part: str, address: str, image: str, state: State, endpoint: str, r
         f"--stop-signal={engine.stop}",
         f"--env=AWS_ENDPOINT_URL={endpoint}",
         f"--env=AWS_REGION={region}",
+        f"--env=MAX_CONNECTIONS={MAX_CONNECTIONS}",
         f"--volume={Path(__file__).parent}:/opt/sandbox:ro",
         f"--volume={state.directory / part}:/etc/sandbox:ro",
         f"--volume={FILES / engine.script}:/usr/local/sbin/database:ro",

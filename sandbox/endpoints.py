@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.engines import MAX_CONNECTIONS, USER, schemas
 from sandbox.topology import Topology
 
 EDGE = "edge"
@@ -34,7 +35,8 @@ def endpoints(
     aws_endpoint: str | None,
     region: str,
     nodejs: Mapping[str, Any],
-    databases: Mapping[str, Mapping[str, Any]],
+    database: Mapping[str, Any] | None,
+    servers: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The content of endpoints.json. It holds no secret.
 
@@ -42,7 +44,8 @@ def endpoints(
     :param instances: host name to EC2 instance id; empty without the AWS API.
     :param services: service name to its url and port.
     :param nodejs: runtimes that are on this machine, by major version.
-    :param databases: the containers that run one, each with engine, host, port, name and user.
+    :param database: the container of this name: engine, host, port, name and user.
+    :param servers: what `servers` says.
     :param paths: state, ca_file, ssh_key, known_hosts and inventory.
     """
     hosts: dict[str, dict[str, Any]] = plan_hosts(topology, addresses)
@@ -68,9 +71,34 @@ def endpoints(
             for service, spec in services.items()
         },
         "nodejs": dict(nodejs),
-        "database": databases.get("database"),
-        "databases": dict(databases),
+        "database": database,
+        "databases": {},
+        "stores": {},
+        **servers,
     }
+
+
+def servers(
+    asked: Mapping[str, Mapping[str, str]], parts: Mapping[str, str], environment: str
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What the environment says of the catalogue's databases and stores, as `platform_environment` has it.
+
+    :param asked: the engine of each, by section and name.
+    :param parts: the engine of each container that runs one, by the container's name, which hosts know.
+    """
+    hosts = {engine: part for part, engine in parts.items()}
+    password = {"secretsmanager": f"fivepointers/{environment}/database"}
+    own = schemas(asked["databases"])
+    return {
+        "databases": {
+            name: {
+                "host": hosts[engine], "name": own[name], "user": USER, "password": password,
+                "max_connections": MAX_CONNECTIONS,
+            }
+            for name, engine in asked["databases"].items()
+        },
+        "stores": {name: {"host": hosts[engine], "password": password} for name, engine in asked["stores"].items()},
+    }  # fmt: skip
 
 
 def environment_file(variables: Mapping[str, str], venv_bin: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
@@ -14,52 +14,55 @@ class Engine(NamedTuple):
     rds: its name there.
     package: what is installed. data: what the installation leaves of a server that nobody wants.
     script: the file below files/ that runs it.
-    accounts: (database, user, password, network) -> the statements that create the application's account, run at each
-    start; each statement on its line. The account may come from that network only.
+    accounts: (databases, user, password, network) -> the statements that create the application's account with its
+    databases, run at each start; each statement on its line. The account may come from that network only.
     connections: the command that prints how many connections are open, besides its own.
     greets: whether the server speaks first on a new connection.
     stop: the signal that ends the server while clients are connected.
     """
 
     rds: str
-
     port: int
     package: str
     data: str
     script: str
-    accounts: Callable[[str, str, str, IPv4Network], str]
+    accounts: Callable[[Sequence[str], str, str, IPv4Network], str]
     connections: tuple[str, ...]
     greets: bool = False
     stop: str = "SIGTERM"
 
 
-def mariadb_accounts(name: str, user: str, password: str, network: IPv4Network) -> str:
+def mariadb_accounts(names: Sequence[str], user: str, password: str, network: IPv4Network) -> str:
     """The statements for MariaDB."""
     account = f"'{user}'@'{network.network_address}/{network.netmask}'"
     literal = password.replace("\\", "\\\\").replace("'", "\\'")
-    statements = (
-        f"CREATE DATABASE IF NOT EXISTS `{name}`;",
+    statements = [
         f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{literal}';",
         f"ALTER USER {account} IDENTIFIED BY '{literal}';",
-        f"GRANT ALL PRIVILEGES ON `{name}`.* TO {account};",
-    )
+    ]
+    for name in names:
+        statements.append(f"CREATE DATABASE IF NOT EXISTS `{name}`;")
+        statements.append(f"GRANT ALL PRIVILEGES ON `{name}`.* TO {account};")
     return "\n".join(statements) + "\n"
 
 
-def postgresql_accounts(name: str, user: str, password: str, network: IPv4Network) -> str:
+def postgresql_accounts(names: Sequence[str], user: str, password: str, network: IPv4Network) -> str:
     """The statements for psql. Which network an account may come from, the server's own list says."""
     literal = password.replace("'", "''")
-    statements = (
+    statements = [
         "SET standard_conforming_strings = on;",
         f"SELECT 'CREATE ROLE \"{user}\"' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{user}') \\gexec",  # noqa: S608
         f"ALTER ROLE \"{user}\" LOGIN PASSWORD '{literal}';",
+    ]
+    statements += [
         f'SELECT \'CREATE DATABASE "{name}" OWNER "{user}"\' '  # noqa: S608
-        f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}') \\gexec",
-    )
+        f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}') \\gexec"
+        for name in names
+    ]
     return "\n".join(statements) + "\n"
 
 
-def redis_accounts(name: str, user: str, password: str, network: IPv4Network) -> str:
+def redis_accounts(names: Sequence[str], user: str, password: str, network: IPv4Network) -> str:
     """The lines of a configuration: a store has no databases with names, and the user is the default one."""
     return f"requirepass {json.dumps(password)}\n"
 
@@ -119,9 +122,27 @@ ENGINES = {
     "redis": REDIS,
 }
 DEFAULT = "mysql"
+# The engine of an entry that names none, by the catalogue's section.
+DEFAULTS = {"databases": DEFAULT, "stores": "valkey"}
+# Of the application's database, and of its account.
+NAME = USER = "app"
+# What each server allows.
+MAX_CONNECTIONS = 150
 
 
-def parts(engines: Iterable[str]) -> dict[str, str]:
-    """The containers of a sandbox that run these engines, each with its engine; there is always a `database`."""
-    wanted = [name for name in ENGINES if name in set(engines)] or [DEFAULT]
+def parts(servers: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The containers of a sandbox whose catalogue has these databases and stores, each with its engine.
+
+    There is always a `database`.
+
+    :param servers: the engine of each, by section and name.
+    """
+    asked = {engine for section in servers.values() for engine in section.values()}
+    wanted = [name for name in ENGINES if name in asked] or [DEFAULT]
     return {"database" if number == 0 else name: name for number, name in enumerate(wanted)}
+
+
+def schemas(databases: Mapping[str, str]) -> dict[str, str]:
+    """The name that each of the catalogue's databases has in its server: the first of an engine `app`."""
+    first = {engine: name for name, engine in reversed(databases.items())}
+    return {name: NAME if first[engine] == name else name for name, engine in databases.items()}

@@ -19,13 +19,12 @@ import yaml
 from sandbox import aws, certificates, cloudwatch_agent, containers, endpoints, image, network, nodejs, plan, runtime
 from sandbox.console import Steps, say
 from sandbox.containers import Container
-from sandbox.engines import ENGINES, parts
+from sandbox.engines import ENGINES, NAME, USER, parts, schemas
 from sandbox.errors import SandboxError
 from sandbox.paths import CACHE, REPO, RUNTIME, SHARED_RUNTIME, STATE, TOPOLOGIES, VENV, repository_path
 from sandbox.state import State, check_name, others, write
 from sandbox.topology import Host, Topology, parse
 
-DATABASE_NAME = DATABASE_USER = "app"
 DATABASE_LIMIT = 60.0
 # Written last and removed first: who finds them finds a sandbox that is up.
 TOLD = ("endpoints.json", "env")
@@ -42,7 +41,7 @@ def load_topology(name: str, path: Path | None) -> Topology:
         raise SandboxError(f"--topology {path}: there is no such file.") from None
     except yaml.YAMLError as error:
         raise SandboxError(f"{path} is not YAML: {error}") from None
-    return parse(data, repository_path(path.resolve()), name)
+    return parse(data, repository_path(path.resolve()), name, path.parent)
 
 
 def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisioned: bool = False) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def up(name: str, topology_file: Path | None, bare: bool, steps: Steps, provisio
         state = State.load(name)
         # A sandbox that is up stays what it is, unless something else is asked for.
         provisioned = provisioned or (state.provisioned and topology_file is None and not bare)
-        state.databases = parts(plan.engines() if topology.engines is None else topology.engines)
+        state.databases = parts(plan.servers(topology.catalogue))
         with steps.step("Prepare the container runtime"):
             images = image.ensure(() if bare else state.databases.values(), topology.suite)
         with steps.step(f"Start the {'hosts' if bare else 'hosts that are known, the database and the AWS API'}"):
@@ -208,14 +207,18 @@ def _start(state: State, topology: Topology, images: Mapping[str, str]) -> None:
     """Make what the containers need, and have exactly those run that the state names."""
     state.ensure_keys(state.addresses)
     _write_host_files(state, state.bare)
+    changed: list[str] = []
     if not state.bare:
         _write_certificates(state, topology)
-        _write_database_files(state)
+        changed = _write_database_files(state, topology)
     wanted = _wanted(state, images)
     if not containers.settled(wanted, state):
         _forget(state)
         containers.ensure_network(state.name, state.subnet)
         containers.converge(wanted, state)
+    for part in changed:
+        # A server makes its databases when it starts.
+        containers.reboot(f"{state.name}.{part}")
 
 
 def _wanted(state: State, images: Mapping[str, str]) -> list[Container]:
@@ -262,11 +265,20 @@ def _write_certificates(state: State, topology: Topology) -> None:
         write(directory / "ca.pem", (tls / "ca.pem").read_bytes())
 
 
-def _write_database_files(state: State) -> None:
+def _write_database_files(state: State, topology: Topology) -> list[str]:
+    """Write what each server makes its databases from; returns the parts that had something else."""
     subnet = ipaddress.IPv4Network(state.subnet)
+    databases = plan.servers(topology.catalogue)["databases"]
+    changed = []
     for part, engine in state.databases.items():
-        accounts = ENGINES[engine].accounts(DATABASE_NAME, DATABASE_USER, state.secrets()["database"], subnet)
-        write(state.directory / part / "init", accounts, 0o600)
+        # One that no entry asks for has the first's name all the same.
+        own = [name for key, name in schemas(databases).items() if databases[key] == engine] or [NAME]
+        accounts = ENGINES[engine].accounts(own, USER, state.secrets()["database"], subnet)
+        path = state.directory / part / "init"
+        if path.exists() and path.read_text() != accounts:
+            changed.append(part)
+        write(path, accounts, 0o600)
+    return changed
 
 
 def _wait_for_databases(state: State) -> None:
@@ -355,18 +367,20 @@ def _tell(state: State, topology: Topology, instances: dict[str, str]) -> dict[s
         provisioned=state.provisioned,
         addresses=state.addresses,
         instances=instances,
-        services={} if state.bare else plan.services(topology.environment, topology.domain, aws.REGION),
+        services={} if state.bare else plan.services(
+            topology.catalogue, topology.environment, topology.domain, aws.REGION
+        ),
         paths=paths,
         aws_endpoint=None if state.bare else _aws_endpoint(state),
         region=aws.REGION,
         nodejs={} if state.bare else nodejs.archives(),
-        databases={} if state.bare else {
-            part: {
-                "engine": engine, "host": _address_of(state, part), "port": ENGINES[engine].port,
-                "name": DATABASE_NAME, "user": DATABASE_USER,
-            }
-            for part, engine in state.databases.items()
+        database=None if state.bare else {
+            "engine": state.databases["database"], "host": _address_of(state, "database"),
+            "port": ENGINES[state.databases["database"]].port, "name": NAME, "user": USER,
         },
+        servers={} if state.bare else endpoints.servers(
+            plan.servers(topology.catalogue), state.databases, topology.environment
+        ),
     )  # fmt: skip
     if not state.bare:
         variables = endpoints.environment_variables(

@@ -69,7 +69,7 @@ def _unpack_packages(tests: bool, images: bool) -> None:
     """Make what consists of Debian's packages."""
     if images:
         with runtime.session(last=True):
-            image.ensure(parts(plan.engines()).values())
+            image.ensure(parts(plan.servers()).values())
     if tests:
         tools.ensure_servers()
 

@@ -61,7 +61,7 @@ class State:
     provisioned: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
     # The engine of each container that runs one, by the container's name.
-    databases: dict[str, str] = field(default_factory=lambda: parts(()))
+    databases: dict[str, str] = field(default_factory=lambda: parts({}))
 
     @classmethod
     def load(cls, name: str) -> State:

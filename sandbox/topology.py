@@ -6,13 +6,16 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sandbox.engines import ENGINES
 from sandbox.errors import SandboxError
 from sandbox.image import NEXT_SUITE, SUITE
+from sandbox.paths import TOPOLOGIES
+from sandbox.plan import CATALOGUE
 
-KEYS = ("environment", "domain", "subnet", "engines", "suite", "hosts")
+KEYS = ("environment", "domain", "subnet", "catalogue", "suite", "hosts")
 SUITES = (SUITE, NEXT_SUITE)
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 # Names that the sandbox's own containers have on the network.
@@ -31,23 +34,24 @@ class Host:
 class Topology:
     """A checked topology file.
 
-    engines: of its databases; None for those of the catalogue. suite: the Debian release of its hosts.
+    catalogue: whose databases and stores run beside the hosts. suite: the Debian release of the hosts.
     """
 
     environment: str
     domain: str
     hosts: tuple[Host, ...]
     subnet: ipaddress.IPv4Network | None = None
-    engines: tuple[str, ...] | None = None
+    catalogue: Path = CATALOGUE
     suite: str = SUITE
 
 
-def parse(data: Any, origin: str, name: str) -> Topology:
+def parse(data: Any, origin: str, name: str, directory: Path = TOPOLOGIES) -> Topology:
     """Check the content of a topology file.
 
     :param data: what the YAML file holds.
     :param origin: the file's name, for messages.
     :param name: the sandbox's name; environment and domain default to it.
+    :param directory: where the file is, to which the path of its catalogue is relative.
     :raises SandboxError: with every mistake, one a line.
     """
     if not isinstance(data, Mapping):
@@ -57,9 +61,7 @@ def parse(data: Any, origin: str, name: str) -> Topology:
     domain = _domain(data.get("domain", f"{environment}.test"), mistakes)
     subnet = _subnet(data.get("subnet"), mistakes)
     hosts = _hosts(data.get("hosts"), mistakes)
-    engines = data.get("engines")
-    if engines is not None and (not isinstance(engines, list) or not all(item in list(ENGINES) for item in engines)):
-        mistakes.append(f"engines: {engines!r} is not a list of engines; use some of {', '.join(ENGINES)}.")
+    catalogue = _catalogue(data.get("catalogue"), directory, mistakes)
     suite = data.get("suite", SUITE)
     if suite not in SUITES:
         mistakes.append(f"suite: {suite!r} is not a release of Debian that hosts can have; use {' or '.join(SUITES)}.")
@@ -67,7 +69,7 @@ def parse(data: Any, origin: str, name: str) -> Topology:
         mistakes.append(f"subnet: {subnet} has no room for {len(hosts)} hosts; use a larger one.")
     if mistakes:
         raise SandboxError("\n".join(f"{origin}: {mistake}" for mistake in mistakes))
-    return Topology(environment, domain, hosts, subnet, None if engines is None else tuple(engines), suite)
+    return Topology(environment, domain, hosts, subnet, catalogue, suite)
 
 
 def _label(value: Any, key: str, mistakes: list[str]) -> str:
@@ -96,6 +98,15 @@ def _subnet(value: Any, mistakes: list[str]) -> ipaddress.IPv4Network | None:
         mistakes.append(f"subnet: {subnet} is not usable; use a private network between /16 and /27.")
         return None
     return subnet
+
+
+def _catalogue(value: Any, directory: Path, mistakes: list[str]) -> Path:
+    if value is None:
+        return CATALOGUE
+    if isinstance(value, str) and (directory / value).is_file():
+        return directory / value
+    mistakes.append(f"catalogue: {value!r} is not a file; use its path, relative to {directory}.")
+    return CATALOGUE
 
 
 def _hosts(value: Any, mistakes: list[str]) -> tuple[Host, ...]:

@@ -22,7 +22,7 @@ done
 PYTHONPATH=/opt python3 -m sandbox.rds_metrics "$AWS_ENDPOINT_URL" "$AWS_REGION" mysql &
 
 exec mariadbd --no-defaults --user=mysql --datadir="$data" --socket="$run/mysqld.sock" \
-  --bind-address=0.0.0.0 --skip-name-resolve --max-connections="${MAX_CONNECTIONS:-150}" \
+  --bind-address=0.0.0.0 --skip-name-resolve --max-connections="$MAX_CONNECTIONS" \
   --character-set-server=utf8mb4 --collation-server=utf8mb4_unicode_ci \
   --ssl-ca="$run/ca.pem" --ssl-cert="$run/certificate.pem" --ssl-key="$run/key.pem" \
   --init-file="$run/init.sql"

@@ -33,5 +33,5 @@ PYTHONPATH=/opt python3 -m sandbox.rds_metrics "$AWS_ENDPOINT_URL" "$AWS_REGION"
 
 exec setpriv --reuid=postgres --regid=postgres --init-groups "$bin/postgres" -D "$data" \
   -c listen_addresses='*' -c unix_socket_directories="$run" -c hba_file="$run/hba.conf" \
-  -c max_connections="${MAX_CONNECTIONS:-150}" -c ssl=on -c ssl_ca_file="$run/ca.pem" \
+  -c max_connections="$MAX_CONNECTIONS" -c ssl=on -c ssl_ca_file="$run/ca.pem" \
   -c ssl_cert_file="$run/certificate.pem" -c ssl_key_file="$run/key.pem"

@@ -13,12 +13,16 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.fivepointers.platform.plugins.lookup.catalogue import read_catalogue
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogues
 
+from sandbox import endpoints, engines, plan
+
 INVENTORIES = Path(__file__).resolve().parents[3] / "inventories"
 SANDBOX = {
     "domain": "sandbox.test",
     "edge": "10.0.0.1",
     "subnet": "10.0.0.0/24",
     "database": {"host": "10.0.0.9", "port": 3306},
+    "ca_file": "/state/tls/ca.pem",
+    **endpoints.servers(plan.servers(), engines.parts(plan.servers()), "sandbox"),
     "nodejs": {"24": {"version": "24.21.0", "url": "file:///x", "sha256": "0"}},
 }
 

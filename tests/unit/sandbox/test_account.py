@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.provision import network as aws_network
 
 from sandbox import aws, containers, lifecycle, network
+from sandbox.engines import ENGINES
 from sandbox.paths import TOPOLOGIES
 from sandbox.state import State
 
@@ -90,7 +91,9 @@ def test_no_host_gets_an_address_that_the_sandbox_uses_itself(name: str) -> None
     cidr = network.preferred(name)
     environment: dict[str, Any] = {"name": name, "region": aws.REGION, "aws": {"network": {"cidr": str(cidr)}}}
     model: Any = SimpleNamespace(environment=environment)
-    used = [ipaddress.IPv4Address(network.address(cidr, offset)) for offset in (1, network.AWS, network.DATABASE)]
+    offsets = (1, network.AWS, *range(network.DATABASE, network.DATABASE + len(ENGINES)))
+    assert max(offsets) < network.FIRST_HOST
+    used = [ipaddress.IPv4Address(network.address(cidr, offset)) for offset in offsets]
     private = [ipaddress.IPv4Network(item["cidr"]) for item in aws_network.subnets(model) if item["kind"] == "private"]
     assert len(private) == 2 and all(subnet.subnet_of(cidr) for subnet in private)
     assert not [address for address in used for subnet in private if address in subnet]

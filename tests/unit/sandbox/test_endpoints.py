@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox import endpoints
+from sandbox import endpoints, plan
 from sandbox.engines import ENGINES, parts
 from sandbox.topology import parse
 
@@ -17,6 +18,7 @@ TOPOLOGY = parse(
     {"hosts": {"edge-1": ["edge"], "api-1": ["api"], "api-2": ["api"]}, "domain": "sandbox.test"}, "t.yml", "sandbox"
 )
 ADDRESSES = {"edge-1": "10.80.0.11", "api-1": "10.80.0.12", "api-2": "10.80.0.13"}
+PARTS = {"database": "mysql", "valkey": "valkey"}
 SECRETS = {"aws_access_key_id": "SANDBOXKEY", "aws_secret_access_key": "p'w $x", "database": "dbpw", "jwt": "jwtpw"}
 
 
@@ -34,7 +36,8 @@ def told() -> dict[str, Any]:
         aws_endpoint="http://10.80.0.2:5000",
         region="ap-northeast-2",
         nodejs={},
-        databases={"database": {"engine": "mysql", "host": "10.80.0.3", "port": 3306, "name": "app", "user": "app"}},
+        database={"engine": "mysql", "host": "10.80.0.3", "port": 3306, "name": "app", "user": "app"},
+        servers=endpoints.servers({"databases": {"database": "mysql"}, "stores": {}}, PARTS, "sandbox"),
     )
 
 
@@ -52,7 +55,6 @@ def test_everything_that_others_rely_on_is_there(told: dict[str, Any]) -> None:
 def test_no_secret_is_told(told: dict[str, Any]) -> None:
     text = json.dumps(told)
     assert not any(secret in text for secret in SECRETS.values())
-    assert "password" not in text
 
 
 def test_a_sandbox_without_an_edge_has_no_front_door() -> None:
@@ -89,20 +91,38 @@ def test_every_host_knows_the_others_by_name() -> None:
 
 
 def test_the_database_account_comes_from_the_sandbox_only_and_quotes_its_password() -> None:
-    sql = ENGINES["mysql"].accounts("app", "app", "a'b\\c", IPv4Network("10.80.0.0/24"))
+    sql = ENGINES["mysql"].accounts(["app"], "app", "a'b\\c", IPv4Network("10.80.0.0/24"))
     assert "'app'@'10.80.0.0/255.255.255.0' IDENTIFIED BY 'a\\'b\\\\c';" in sql
     assert "'%'" not in sql
     assert all(line.endswith(";") for line in sql.splitlines())
 
 
 @pytest.mark.parametrize(
-    ("engines", "wanted"),
+    ("catalogue", "wanted"),
     [
-        ([], {"database": "mysql"}),
-        (["postgresql"], {"database": "postgresql"}),
-        (["valkey", "postgresql", "mysql"], {"database": "mysql", "postgresql": "postgresql", "valkey": "valkey"}),
-        (["sqlite"], {"database": "mysql"}),
+        ("services: {}", {"database": "mysql"}),
+        ("databases: {main: {engine: postgresql}}", {"database": "postgresql"}),
+        (
+            "{databases: {main: {}, events: {engine: postgresql}}, stores: {queue:}}",
+            {"database": "mysql", "postgresql": "postgresql", "valkey": "valkey"},
+        ),
+        ("databases: {main: {engine: sqlite}, other: {engine: [mysql]}}", {"database": "mysql"}),
+        ("databases: [main]", {"database": "mysql"}),
     ],
 )
-def test_only_the_servers_that_a_catalogue_asks_for_run(engines: list[str], wanted: dict[str, str]) -> None:
-    assert parts(engines) == wanted
+def test_only_the_servers_that_a_catalogue_asks_for_run(catalogue: str, wanted: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "services.yml"
+    path.write_text(catalogue)
+    assert parts(plan.servers(path)) == wanted
+
+
+def test_the_environment_knows_every_database_and_store_of_the_catalogue() -> None:
+    asked = {"databases": {"main": "mysql", "more": "mysql", "events": "postgresql"}, "stores": {"queue": "valkey"}}
+    told = endpoints.servers(asked, parts(asked), "sandbox")
+    assert {name: (it["host"], it["name"]) for name, it in told["databases"].items()} == {
+        "main": ("database", "app"),
+        "more": ("database", "more"),
+        "events": ("postgresql", "app"),
+    }
+    assert told["stores"]["queue"]["host"] == "valkey"
+    assert told["stores"]["queue"]["password"] == {"secretsmanager": "fivepointers/sandbox/database"}

@@ -39,6 +39,12 @@ def test_environment_and_domain_follow_from_the_name() -> None:
     assert topology.hosts == (Host("a-1"),)
 
 
+def test_a_catalogue_is_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "services.yml").touch()
+    topology = parse({"hosts": {"a-1": None}, "catalogue": "services.yml"}, "t.yml", "mine", tmp_path)
+    assert topology.catalogue == tmp_path / "services.yml"
+
+
 def test_a_subnet_is_read() -> None:
     topology = parse({"hosts": {"a-1": []}, "subnet": "10.90.0.0/24"}, "t.yml", "mine")
     assert topology.subnet == ipaddress.IPv4Network("10.90.0.0/24")
@@ -62,12 +68,14 @@ def test_a_subnet_is_read() -> None:
         ({"hosts": {"database": []}}, "hosts.database: the sandbox uses this name itself"),
         (
             {"hosts": {"a-1": []}, "host": {}},
-            "host: unknown key; a topology has environment, domain, subnet, engines, suite, hosts",
+            "host: unknown key; a topology has environment, domain, subnet, catalogue, suite, hosts",
         ),
         (
             {"hosts": {"a-1": []}, "suite": "sid"},
             "suite: 'sid' is not a release of Debian that hosts can have; use bookworm",
         ),
+        ({"hosts": {"a-1": []}, "catalogue": "none.yml"}, "catalogue: 'none.yml' is not a file"),
+        ({"hosts": {"a-1": []}, "catalogue": ["a"]}, "catalogue: ['a'] is not a file"),
         ({"hosts": {"a-1": []}, "domain": "localhost"}, "domain: 'localhost' is not a domain"),
         ({"hosts": {"a-1": []}, "domain": "a..test"}, "domain: 'a..test' is not a domain"),
         ({"hosts": {"a-1": []}, "environment": "My Env"}, "environment: 'My Env' is not a name"),
