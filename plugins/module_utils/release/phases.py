@@ -20,7 +20,7 @@ import pwd
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import archive as archives
@@ -349,10 +349,12 @@ class Failure:
         )
 
 
-def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure]:
+def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]], patient: Collection[str] = ()) -> list[Failure]:
     """Wait for all candidates at once; return those that failed. Each is checked at its own slot.
 
     If the disk becomes full meanwhile, they are what fills it, as far as anybody can tell.
+
+    patient: services that may crash as often as they like, within their time: what they need is on its way.
     """
     watch = not shortage()
     begun, wall = time.monotonic(), time.time()
@@ -387,7 +389,8 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]]) -> list[Failure
             full = shortage() if watch else ""
             came = full or came
             over = passed > wanted.health["start_period"]
-            if full or over or state.restarts >= CRASHES or state.active == "failed":
+            lost = state.restarts >= CRASHES and wanted.name not in patient
+            if full or over or lost or state.active == "failed":
                 again = "%d times, and was restarted each time" % state.restarts if state.restarts else ""
                 process = " ".join(filter(None, (ends[unit], again)))
                 lines = systemd.journal(unit, wall, JOURNAL_LINES)
@@ -503,7 +506,9 @@ def prepare(job: Job) -> bool:
         schemas = _schemas(job, processes)
         if processes:
             systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
-        failures = [*wait_until_healthy(processes), *_unfit(job, todo)]
+        # Another host migrates for them meanwhile.
+        patient = [item.name for item, step in todo if item.migration and not item.migrate and not step.serving]
+        failures = [*wait_until_healthy(processes, patient), *_unfit(job, todo)]
         texts = [_told(job, failure) for failure in failures]
         texts += _changed_schemas(job, processes, schemas)
         if texts:

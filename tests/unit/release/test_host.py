@@ -397,6 +397,15 @@ def test_a_candidate_that_keeps_ending_is_given_up_early(states: list[systemd.Un
     assert failure.process == "its process exited with status 3 5 times, and was restarted each time"
 
 
+def test_one_for_which_another_host_migrates_is_given_its_time(
+    application: int, states: list[systemd.UnitState]
+) -> None:
+    ends = [systemd.UnitState("u", active="activating", code=1, status=3, restarts=number) for number in range(8)]
+    states[:] = [*ends, systemd.UnitState("u", active="active", pid=7)]
+    item = candidate(application, start_period=60)
+    assert phases.wait_until_healthy([(item, "blue")], [item.name]) == []
+
+
 def test_a_candidate_that_answers_and_dies_is_not_healthy(application: int, states: list[systemd.UnitState]) -> None:
     alive = [systemd.UnitState("u", active="active", pid=pid) for pid in range(100, 400)]
     states[:] = alive
