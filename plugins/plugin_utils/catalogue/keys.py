@@ -121,6 +121,7 @@ PUBLIC_KEYS: dict[str, Key] = {
     "host": Key(values.host, required=True, hint='Add host: a label such as api, "@" for the domain, or "*".'),
     "path": Key(values.prefix, "/"),
     "redirect": Key(values.host),
+    "label": Key(text(values.LABEL.pattern, "one label, such as acme")),
 }
 
 RATE_LIMIT_KEYS: dict[str, Key] = {

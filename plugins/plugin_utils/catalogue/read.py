@@ -333,7 +333,7 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domains: 
     Names that only lead to another one are `redirects`: nothing is served there, so they are no public addresses.
     """
     expanded, redirects = [], []
-    stated = [{"host": None, "path": None}] if "public" in service["broken"] else service["public"]
+    stated = [{"host": None, "path": None, "label": None}] if "public" in service["broken"] else service["public"]
     for index, address in enumerate(stated):
         where = f"{path}.public[{index}]"
         fqdn = _public_name(report, f"{where}.host", address["host"], domains) or f"broken-{index}.{path}"
@@ -344,9 +344,13 @@ def _expand_public(report: Report, path: str, service: dict[str, Any], domains: 
                 fix = "Remove it: the whole name leads to the other one, and each request keeps its path."
                 report.add(f"{where}.path", address["path"], "a redirect has no path", fix)
             continue
+        if address["label"] and not fqdn.startswith("*."):
+            fix = "Remove it: it says under which name a wildcard is tried."
+            report.add(f"{where}.label", address["label"], f"'{address['host']}' is no wildcard", fix)
         prefix = address["path"] or "/"
         url = f"{scheme}://{fqdn}{'' if prefix == '/' else prefix}"
-        expanded.append({"fqdn": fqdn, "path": prefix, "url": url, "wildcard": fqdn.startswith("*.")})
+        wildcard = {"wildcard": fqdn.startswith("*."), "label": address["label"] or ""}
+        expanded.append({"fqdn": fqdn, "path": prefix, "url": url, **wildcard})
     service["redirects"] = redirects
     service["public"] = expanded
     service["url"] = expanded[0]["url"] if expanded else None

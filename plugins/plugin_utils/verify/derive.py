@@ -59,7 +59,7 @@ def verification(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]])
     seen: set[str] = set()
     for service in plan["services"].values():
         for address in service["public"]:
-            fqdn = address["fqdn"].replace("*", LABEL)
+            fqdn = tried_name(address)
             checks += service_checks(plan, service, address)
             if fqdn not in seen:
                 seen.add(fqdn)
@@ -71,10 +71,15 @@ def verification(plan: Mapping[str, Any], journeys: Sequence[Mapping[str, Any]])
     return checks + journey_checks(plan, journeys)
 
 
-def base_url(address: Mapping[str, Any], label: str = LABEL) -> str:
+def tried_name(address: Mapping[str, Any], label: str = "") -> str:
+    """The name that an address is tried at: ``label``, or the address's own, in place of a wildcard."""
+    return str(address["fqdn"]).replace("*", label or address.get("label") or LABEL)
+
+
+def base_url(address: Mapping[str, Any], label: str = "") -> str:
     """The public address without a trailing slash; ``label`` replaces the wildcard."""
     scheme = address["url"].partition("://")[0]
-    return f"{scheme}://{address['fqdn'].replace('*', label)}{address['path'].rstrip('/')}"
+    return f"{scheme}://{tried_name(address, label)}{address['path'].rstrip('/')}"
 
 
 def http_url(url: str) -> str:
@@ -119,7 +124,7 @@ def service_checks(plan: Mapping[str, Any], service: Mapping[str, Any], address:
     status: Any = BELOW_500
     path = health.get("path") or ""
     if health["type"] == "http" and below(address["path"], path):
-        probe = f"https://{address['fqdn'].replace('*', LABEL)}{path}"
+        probe = f"https://{tried_name(address)}{path}"
         status = list(health["status"])
         add("answers its health check", app, url=probe, status=status)
     elif service["listens"] != "websocket":

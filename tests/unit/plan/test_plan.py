@@ -131,7 +131,7 @@ def test_a_specification_carries_what_roles_need(stack: Any) -> None:
     assert spec["hosts"] == ["api-1", "api-2"]
     assert spec["addresses"] == ["10.0.0.3", "10.0.0.4"]
     assert spec["public"] == [
-        {"fqdn": "api.example.com", "path": "/", "url": "https://api.example.com", "wildcard": False}
+        {"fqdn": "api.example.com", "path": "/", "url": "https://api.example.com", "wildcard": False, "label": ""}
     ]
     assert spec["url"] == "https://api.example.com"
     assert spec["internal_url"] == "http://127.0.0.1:33001"

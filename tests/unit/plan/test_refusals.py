@@ -672,6 +672,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str, tuple[str, ...]]] = {
         "60",
         ("start_period of 60 s", "fewer"),
     ),
+    "label of a name": (
+        {f"{API}.public": [{"host": "api", "label": "acme"}]},
+        "services.api.public[0].label",
+        "acme",
+        ("'api' is no wildcard", "Remove it"),
+    ),
+    "label of two": (
+        {"c.services.sites.public": [{"host": "*", "label": "a.b"}]},
+        "services.sites.public[0].label",
+        "a.b",
+        ("one label",),
+    ),
     "job without times": (
         {"c.services.mails": {**MAILS, "kind": "node_job"}},
         "services.mails.schedule",

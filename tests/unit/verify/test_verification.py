@@ -107,6 +107,13 @@ def test_origins_are_those_of_pages_that_call() -> None:
     assert not [check for check in names(checks_of(content), "api") if "preflight" in check]
 
 
+def test_a_wildcard_is_tried_at_the_label_that_it_names() -> None:
+    checks = checks_of(with_service("sites", public=[{"host": "*", "label": "acme"}]))
+    assert one(checks, "sites", "answers its health check")["url"] == f"https://acme.{DOMAIN}/healthz"
+    assert one(checks, "sites", f"has a certificate for acme.{DOMAIN}")
+    assert not [check for check in checks if check["service"] == "sites" and "//verify." in check.get("url", "")]
+
+
 def test_a_site_without_client_routes() -> None:
     checks = checks_of(with_service("frontend", spa=False))
     assert one(checks, "frontend", "answers 404 for a missing page")["status"] == [404]
