@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,13 +13,16 @@ import resource
 import shlex
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import boto3
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import http_client
 from botocore.config import Config
 
 from sandbox import network
@@ -260,6 +264,44 @@ class Sandbox:
 
     def hosts_of(self, service: str) -> list[str]:
         return [name for name, host in self.endpoints["hosts"].items() if service in host["services"]]
+
+    def record(self, host: str, name: str) -> dict[str, Any]:
+        """A record of a host: the newer of its two copies."""
+        copies = json.loads(self.ssh(host, f"cat /var/lib/fivepointers/{name}"))
+        return max(filter(None, copies), key=lambda copy: copy["number"])["record"]
+
+    def ask(self, label: str, path: str, **how: Any) -> http_client.Answer:
+        """Ask a name of the domain, such as `api`, through the front door; `@` is the domain itself."""
+        endpoints = self.endpoints
+        name = endpoints["domain"] if label == "@" else f"{label}.{endpoints['domain']}"
+        context = http_client.tls_context(endpoints["ca_file"])
+        return http_client.ask(f"https://{name}{path}", connect_to=endpoints["edge"], context=context, **how)
+
+    @contextlib.contextmanager
+    def asked(self, *addresses: tuple[str, str]) -> Iterator[list[str]]:
+        """Somebody who asks these labels and paths in turn, all the time; what failed."""
+        failed: list[str] = []
+        over = threading.Event()
+
+        def user() -> None:
+            while not over.is_set():
+                for label, path in addresses:
+                    try:
+                        answer = self.ask(label, path)
+                        said = answer.describe() if answer.status >= 400 else ""
+                    except http_client.ProbeError as error:
+                        said = str(error)
+                    if said:
+                        failed.append(f"{time.time():.3f} {label}{path} {said}")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=user)
+        thread.start()
+        try:
+            yield failed
+        finally:
+            over.set()
+            thread.join()
 
 
 def build(sandbox: Sandbox) -> None:

@@ -9,12 +9,8 @@ import contextlib
 import json
 import os
 import signal
-import ssl
 import subprocess
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,12 +25,6 @@ CATALOGUE = ROOT / "inventories/services.yml"
 PROCESSES = ("api", "sites", "collab")
 #: Seconds for which the whole stack may be on its way back: over five hosts, while the old releases still run.
 WHOLE_STACK = 2.0
-
-
-def record(sandbox: Sandbox, host: str, name: str) -> dict[str, Any]:
-    """Return a record of a host: the newer of its two copies."""
-    copies = json.loads(sandbox.ssh(host, f"cat /var/lib/fivepointers/{name}"))
-    return max(filter(None, copies), key=lambda copy: copy["number"])["record"]
 
 
 class Stack:
@@ -65,7 +55,7 @@ class Stack:
 
     def state(self, service: str) -> dict[str, Any]:
         host = self.sandbox.hosts_of(service)[0]
-        return record(self.sandbox, host, f"{service}/state.json")
+        return self.sandbox.record(host, f"{service}/state.json")
 
     def live(self) -> dict[str, str]:
         return {name: self.state(name)["live"]["release"] for name in (*PROCESSES, "frontend")}
@@ -112,41 +102,8 @@ def stack(platform: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def users(stack: Stack) -> Iterator[list[str]]:
     """Somebody who asks the API through the front door all the time; what failed."""
-    endpoints = stack.sandbox.endpoints
-    context = ssl.create_default_context(cafile=endpoints["ca_file"])
-    context.check_hostname = False
-    failed: list[str] = []
-    over = threading.Event()
-
-    def ask() -> None:
-        request = urllib.request.Request(
-            f"https://{endpoints['edge']}/api/health", headers={"Host": f"api.{endpoints['domain']}"}
-        )
-        while not over.is_set():
-            try:
-                with urllib.request.urlopen(request, timeout=5, context=context) as answer:
-                    answer.read()
-            except (OSError, urllib.error.URLError) as error:
-                failed.append(f"{time.time():.3f} {error}")
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=ask)
-    # The name in the handshake has to be one that the edge knows.
-    ask_name(context, f"api.{endpoints['domain']}")
-    thread.start()
-    yield failed
-    over.set()
-    thread.join()
-
-
-def ask_name(context: ssl.SSLContext, name: str) -> None:
-    """Let connections of this context ask for a name, whatever address they go to."""
-    wrap = context.wrap_socket
-
-    def wrapped(sock: Any, *arguments: Any, **options: Any) -> Any:
-        return wrap(sock, *arguments, **{**options, "server_hostname": name})
-
-    context.wrap_socket = wrapped  # type: ignore[method-assign]
+    with stack.sandbox.asked(("api", "/api/health")) as failed:
+        yield failed
 
 
 def memory(size: str) -> dict[str, dict[str, Any]]:
@@ -379,7 +336,7 @@ def test_a_late_write_of_a_deployment_that_lost_its_lock_is_refused(stack: Stack
     until(reports, "prepare", process)
     # As a later one would have left it there.
     host = stack.sandbox.hosts_of("api")[0]
-    fence = record(stack.sandbox, host, "fence.json")["number"]
+    fence = stack.sandbox.record(host, "fence.json")["number"]
     script = f'sudo sh -c \'echo "{{\\"number\\": {fence + 1}}}" > /var/lib/fivepointers/fence.json\''
     stack.sandbox.ssh(host, script)
     output = process.communicate(timeout=200)[0]

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.integration.harness import ROOT, Run, Sandbox
-from tests.integration.test_25_deployments import Stack, record
+from tests.integration.test_25_deployments import Stack
 
 ARTIFACTS = ROOT / ".artifacts"
 PORT = 3050
@@ -59,7 +59,7 @@ class Extra:
         return self.sandbox.playbook("playbooks/deploy.yml", "-e", self.catalogue(name), *more)
 
     def live(self) -> str:
-        return str(record(self.sandbox, self.host, "old-relay/state.json")["live"]["release"])
+        return str(self.sandbox.record(self.host, "old-relay/state.json")["live"]["release"])
 
     def tag(self, *services: str) -> None:
         ec2 = self.sandbox.aws("ec2")

@@ -27,18 +27,22 @@ def build_specs(
     """Return one entry for each service that has a source; raise NotBuiltError.
 
     Paths are relative to the folder of C(catalogue_file), and returned as absolute. Tags that name kinds select them.
+
+    :param service: the only ones to build, separated by commas.
     """
     specs = {name: service_spec(model, name) for name in model.services}
     buildable = [name for name, spec in specs.items() if spec["build"].get("source")]
-    if service is not None and service not in buildable:
-        why = "has no build.source" if service in specs else "is not in the catalogue"
-        raise NotBuiltError(f"'{service}' {why}. Services that can be built: {', '.join(buildable) or 'none'}")
+    chosen = buildable if service is None else [name.strip() for name in service.split(",")]
+    for name in chosen:
+        if name not in buildable:
+            why = "has no build.source" if name in specs else "is not in the catalogue"
+            raise NotBuiltError(f"'{name}' {why}. Services that can be built: {', '.join(buildable) or 'none'}")
     kinds = set(tags) & set(KINDS)
     folder = os.path.dirname(os.path.abspath(catalogue_file))
     return [
         {**build_spec(specs[name], folder), **build_secrets(model, specs[name])}
         for name in buildable
-        if service in (None, name) and (not kinds or specs[name]["kind"] in kinds)
+        if name in chosen and (not kinds or specs[name]["kind"] in kinds)
     ]
 
 

@@ -146,6 +146,8 @@ def test_a_workspace_may_be_written_like_the_source() -> None:
     [
         ({}, ["api", "web"]),
         ({"service": "web"}, ["web"]),
+        ({"service": "web, api"}, ["api", "web"]),
+        ({"service": "web,api", "tags": ["nestjs_api"]}, ["api"]),
         ({"tags": ["all"]}, ["api", "web"]),
         ({"tags": ["build"]}, ["api", "web"]),
         ({"tags": ["nestjs_api"]}, ["api"]),
@@ -156,7 +158,9 @@ def test_what_is_chosen(choice: dict[str, Any], names: list[str]) -> None:
     assert [item["name"] for item in build_specs(CATALOGUE, ENVIRONMENT, "/x", **choice)] == names
 
 
-@pytest.mark.parametrize("service, words", [("apy", "not in the catalogue"), ("relay", "has no build.source")])
+@pytest.mark.parametrize(
+    "service, words", [("api,apy", "'apy' is not in the catalogue"), ("relay", "has no build.source")]
+)
 def test_what_cannot_be_chosen(service: str, words: str) -> None:
     with pytest.raises(AnsibleFilterError, match=words) as error:
         build_specs(CATALOGUE, ENVIRONMENT, "/x", service)

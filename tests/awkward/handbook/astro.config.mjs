@@ -1,0 +1,4 @@
+export default {
+  build: { inlineStylesheets: 'never' },
+  vite: { build: { assetsInlineLimit: 0 } },
+};

@@ -1,0 +1,8 @@
+CREATE TABLE "Entry" (
+    "id" SERIAL NOT NULL,
+    "text" TEXT NOT NULL,
+    "amount" INTEGER NOT NULL,
+    "at" TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
+
+    CONSTRAINT "Entry_pkey" PRIMARY KEY ("id")
+);

@@ -1,0 +1,6 @@
+module.exports = {
+  basePath: '/portal',
+  output: 'standalone',
+  outputFileTracingRoot: __dirname,
+  turbopack: { root: __dirname },
+};

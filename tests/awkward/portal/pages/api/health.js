@@ -1,0 +1,3 @@
+export default function health(_request, response) {
+  response.json({ ok: true });
+}
