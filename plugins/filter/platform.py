@@ -20,7 +20,7 @@ FILTERS = {
     "planning": ("build_specs", "log_groups", "plan", "platform_hosts", "topology"),
     "selection": ("artifact_choice", "release_waves", "secret_references", "select_services", "services_on"),
     "releases": ("artifact_id", "artifact_store", "releases_table", "retirement", "rollback_targets", "undescribed"),
-    "edge": ("edge_configuration", "error_page"),
+    "edge": ("csp_reports", "edge_configuration", "error_page"),
     "cloudwatch_agent": ("cloudwatch_agent_configuration", "cloudwatch_agent_cost"),
     "provision": ("changed_items", "environment_resources", "provision", "provision_changes", "provision_summary"),
     "database_access": (

@@ -94,8 +94,12 @@ class Account:
 
     def provision(self, *arguments: str) -> tuple[int, int, str]:
         """Run the playbook; return its code, how many tasks changed something, and its output."""
+        return self.run("provision", *arguments)
+
+    def run(self, playbook: str, *arguments: str) -> tuple[int, int, str]:
+        """The same of another playbook."""
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory)]
-        command += [str(recorder.ROOT / "playbooks" / "provision.yml"), *arguments]
+        command += [str(recorder.ROOT / "playbooks" / f"{playbook}.yml"), *arguments]
         run = subprocess.run(
             command, env=self.environment, cwd=recorder.ROOT, capture_output=True, text=True, timeout=600
         )
@@ -208,6 +212,22 @@ class Account:
             },
             "alarms": sorted(item["AlarmName"] for item in self.cloudwatch.describe_alarms()["MetricAlarms"]),
         }
+
+    def halve(self) -> None:
+        """Remove something of most layers, as a first run that was killed leaves it."""
+        arn = self.elbv2.describe_load_balancers()["LoadBalancers"][0]["LoadBalancerArn"]
+        for listener in self.elbv2.describe_listeners(LoadBalancerArn=arn)["Listeners"]:
+            self.elbv2.delete_listener(ListenerArn=listener["ListenerArn"])
+        for group in self.logs.describe_log_groups()["logGroups"]:
+            self.logs.delete_log_group(logGroupName=group["logGroupName"])
+        alarms = self.cloudwatch.describe_alarms()["MetricAlarms"]
+        self.cloudwatch.delete_alarms(AlarmNames=[alarm["AlarmName"] for alarm in alarms])
+        (zone,) = self.route53.list_hosted_zones()["HostedZones"]
+        records = self.route53.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"]
+        changes = [{"Action": "DELETE", "ResourceRecordSet": item} for item in records if "AliasTarget" in item]
+        self.route53.change_resource_record_sets(HostedZoneId=zone["Id"], ChangeBatch={"Changes": changes})
+        group = self.group("trial-database")
+        self.ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=group["IpPermissions"])
 
     def drift(self) -> None:
         """Change something in each layer by hand."""
@@ -413,3 +433,25 @@ def test_what_has_our_name_and_not_our_tags_is_left_alone(account: Account, laye
         assert account.everything() == before
     finally:
         account.retag(layer, TAGS)
+
+
+@pytest.mark.soak
+def test_a_dry_run_tells_what_a_run_would_do_and_changes_nothing(account: Account) -> None:
+    """On an account that is complete, drifted and half made; an empty one is above."""
+    for state, spoil in (("complete", lambda: None), ("drifted", account.drift), ("half made", account.halve)):
+        spoil()
+        before = account.everything()
+        code, told, output = account.provision("--check", "--diff")
+        assert code == 0, f"{state}: {output}"
+        assert account.everything() == before, f"{state}: a dry run changed something"
+        code, changed, output = account.provision("--diff")
+        assert (code, changed) == (0, told), f"{state}: a dry run told of {told}\n{output}"
+        code, told, output = account.provision("--check", "--diff")
+        assert (code, told) == (0, 0), f"{state}: {output}"
+    before = account.states()
+    for state in ("stopped", "running"):
+        code, told, output = account.run("power", "--check", "--diff", "-e", f"state={state}")
+        assert code == 0 and bool(told) == (state == "stopped"), output
+        assert account.states() == before
+    code, told, output = account.run("unused_resources", "--check", "--diff")
+    assert (code, told) == (0, 0), output

@@ -35,6 +35,9 @@ STICKY = {"cookie": "$edge_sticky", "address": "$remote_addr"}
 UPLOADED_BYTES = 2**30
 UPLOADS = 100
 
+# Where browsers send what a policy that is only tried would block.
+REPORTS = "/.well-known/csp-reports"
+
 # Where nginx reads a certificate with its chain, and its key. certbot writes those of mode acme.
 CERTIFICATES = {
     "files": ("/etc/nginx/fivepointers/tls/{}.crt", "/etc/nginx/fivepointers/tls/{}.key"),
@@ -312,8 +315,9 @@ def edge_configuration(
     locations: [{match, service, upstream, answers, headers (a snippet), values (the service's own headers, by
     variable), flags (the names whose maintenance mode closes it), cors, body_limit, timeout, limits, websocket,
     streams, uploads (large bodies of one client at once), nonce (whether the application is told one), policy,
-    policy_report}]}), C(certificates) ([{name, names}]), C(files) (of certificates, for config_tree),
-    C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
+    policy_report}], reports (the service whose policy is only tried, or empty)}), C(reports) (the path for what such a
+    policy would block; empty if there is none), C(certificates) ([{name, names}]), C(files) (of certificates, for
+    config_tree), C(http2_directive) and C(curves). C(nginx) is the output of C(nginx -V). Raises EdgeError.
     """
     check_tls(tls)
     hosts = edge["virtual_hosts"]
@@ -357,7 +361,7 @@ def edge_configuration(
                 "uploads": uploads(location["body_limit"]),
                 "nonce": f"'nonce-{NONCE}'" in policy,
                 "policy": "" if tried else policy,
-                "policy_report": policy if tried else "",
+                "policy_report": f"{policy}; report-uri {REPORTS}" if tried else "",
             }
             if kind.pages:
                 assets = {"match": match_assets(kind, location["path"]), "headers": "edge-headers", "flags": []}
@@ -377,6 +381,7 @@ def edge_configuration(
                 "certificate": certificate.format(name),
                 "key": key.format(name),
                 "locations": locations,
+                "reports": next((item["service"] for item in locations if item["policy_report"]), ""),
             }
         )
     origins = edge["origins"]
@@ -397,6 +402,7 @@ def edge_configuration(
         "limits": list(limits.values()),
         "headers": headers_of(hosts),
         "servers": servers,
+        "reports": REPORTS if any(server["reports"] for server in servers) else "",
         "certificates": certificates(hosts),
         "files": certificate_files(tls),
         **nginx_features(nginx),

@@ -32,3 +32,10 @@ def error_page(page: str, brand: str = "") -> dict[str, Any]:
         return pages.error_page(page, brand)
     except pages.ErrorPageError as error:
         raise AnsibleFilterError(str(error)) from None
+
+
+def csp_reports(lines: list[str]) -> list[str]:
+    """Return what browsers reported that policies would block, as sentences."""
+    from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import reports
+
+    return reports.summary(lines)

@@ -175,6 +175,7 @@ class Prefix:
             text,
             flags=re.M,
         )
+        text = text.replace("proxy_pass http://127.0.0.1:80/", f"proxy_pass http://127.0.0.1:{self.port(80)}/")
         for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
             text = re.sub(r"^http \{$", f"http {{\n    {name}_temp_path {self.path}/temp_{name};", text, flags=re.M)
         return text

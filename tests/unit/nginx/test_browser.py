@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from unittest import mock
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import releases
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.compose import front_text
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify import reports
 from playwright.sync_api import Browser, expect
 
 from tests.integration.browser import Watch, chromium
@@ -57,6 +59,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, certificate: Path, upstream: 
         for place in host["locations"]:
             place["csp"] = {"script-src": "'wasm-unsafe-eval'"}
             place["headers"] = OPEN if place["service"] == "gone" else {}
+            place["csp_report_only"] = place["service"] == "gone"
     tls = {"mode": "files", "certificate": "x", "key": "y"}
     edge = render({"nginx_proxy_domain": DOMAIN, "nginx_proxy_tls": tls, "nginx_proxy_edge": plan})
     prefix.write({"fivepointers/front-orders.conf": front, **edge})
@@ -108,3 +111,32 @@ def test_a_page_may_use_the_features_that_its_service_states(browser: Browser, h
     assert {"microphone", "geolocation", "camera"} & set(features) == (
         {"microphone", "geolocation"} if allowed else set()
     )
+
+
+def test_what_a_policy_would_block_is_reported_to_the_edge(browser: Browser, live: Any) -> None:
+    page = browser.new_page()
+    page.goto(f"https://gone.{DOMAIN}/?token=secret")
+    page.evaluate("""() => {
+        document.body.append(Object.assign(document.createElement('script'), {src: 'https://js.pay.test/v3'}))
+        document.body.append(Object.assign(document.createElement('img'), {src: 'https://cdn.test/logo.png'}))
+    }""")
+    log = live.prefix.path / "csp-reports.log"
+    deadline = time.monotonic() + 10
+    while not {"script-src", "img-src"} <= {text.split()[1] for text in reports.summary(log.read_text().splitlines())}:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    told = "\n".join(reports.summary(log.read_text().splitlines()))
+    assert "gone: script-src blocks https://js.pay.test (1 times, the last time at 20" in told
+    assert f'on https://gone.{DOMAIN}/): if the page is to use it: csp: {{script-src: "https://js.pay.test"}}' in told
+    assert 'csp: {img-src: "https://cdn.test"}' in told and "secret" not in told
+
+
+def test_reports_are_small_and_few_and_only_taken_where_a_policy_is_tried(live: Any) -> None:
+    place, log = "/.well-known/csp-reports", live.prefix.path / "csp-reports.log"
+    answers = [live.ask(f"gone.{DOMAIN}", place, "POST", body=b"x" * size).status for size in (10, 20_000)]
+    assert answers == [200, 413]
+    assert live.ask(DOMAIN, place, "POST", body=b"to the frontend").status == 404
+    before = log.read_text().count("\n")
+    statuses = {live.ask(f"gone.{DOMAIN}", place, "POST", body=b"again").status for _number in range(40)}
+    assert statuses == {200, 429} and log.read_text().count("\n") - before <= 40
+    assert "to the frontend" not in log.read_text()
