@@ -61,13 +61,13 @@ def releases_table(looks: Any, plan: Any, undescribed: Any = None) -> str:
     return rollbacks.releases_table(plain(looks), order, plain(undescribed or {}))
 
 
-def undescribed(found: Any, plan: Any) -> list[str]:
+def undescribed(found: Any, plan: Any, selected: Any = None) -> list[str]:
     """Return a sentence for each service that is on hosts and not described there.
 
-    Raises AnsibleFilterError for one that would run on two hosts at once.
+    Raises AnsibleFilterError for one of those selected that would run on two hosts at once.
     """
     try:
-        retirements.refuse_timers(plain(found), plan)
+        retirements.refuse_timers(plain(found), plan, plain(selected))
     except retirements.RetirementError as error:
         raise AnsibleFilterError(str(error)) from error
     return retirements.remarks(plain(found), plan)

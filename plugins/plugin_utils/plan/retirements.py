@@ -65,11 +65,16 @@ def remarks(found: Found, plan: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def refuse_timers(found: Found, plan: Mapping[str, Any]) -> None:
-    """Raise RetirementError for a service that runs by a schedule and would do so on two hosts."""
+def refuse_timers(found: Found, plan: Mapping[str, Any], selected: Sequence[str] | None = None) -> None:
+    """Raise RetirementError for a service that runs by a schedule and would do so on two hosts.
+
+    selected: the services that are deployed; None for all.
+    """
     for name, hosts in by_service(found).items():
         there = [host for host, item in hosts.items() if "timer" in item["has"]]
-        if there and plan["services"].get(name, {}).get("schedule"):
+        if not there or (selected is not None and name not in selected):
+            continue
+        if plan["services"].get(name, {}).get("schedule"):
             raise RetirementError(
                 "%s %s, and its timer is still on %s: it would run on both. Nothing was deployed. Retire it there "
                 "first: %s%s" % (name, described_for(plan, name), ", ".join(there), COMMAND, name)
@@ -112,7 +117,10 @@ def choose(
             continue
         for host, item in services[name].items():
             problem, line = "", "%s on %s: nothing to do, it %s" % (name, host, _state(item))
-            if back and item["retired"]:
+            later = _timer_went(services[name], host) if back else ""
+            if later:
+                line = "%s on %s: nothing to do, its timer went to %s afterwards" % (name, host, later)
+            elif back and item["retired"]:
                 release = item["retired"].get("release", "")
                 releases.setdefault(host, {})[name] = release
                 line = "%s on %s: bring back release %s" % (name, host, release)
@@ -137,6 +145,13 @@ def choose(
     phase = "back" if back else "purge" if purge else "retire"
     hosts = {host: [{"name": name} for name in names] for host, names in chosen.items()}
     return {"phase": phase, "hosts": hosts, "releases": releases, "lines": lines}
+
+
+def _timer_went(hosts: Mapping[str, Mapping[str, Any]], host: str) -> str:
+    """Return which host had the timer of a retired service after this one; empty if none had, or it has none."""
+    ended = {other: item["retired"].get("since", "") for other, item in hosts.items() if item["retired"].get("timer")}
+    last = max(ended, key=lambda other: (ended[other], other), default=host)
+    return last if host in ended and last != host else ""
 
 
 def _state(item: Mapping[str, Any]) -> str:

@@ -56,6 +56,10 @@ def test_a_timer_that_is_left_on_another_host_stops_a_deployment() -> None:
     # Nobody else runs what left the catalogue.
     assert filters.undescribed({"host-1": {"tenants": timed}}, plan)
     assert filters.undescribed({"host-1": {"relay": there("unit", "releases")}}, plan)
+    # It is not deployed.
+    assert filters.undescribed({"host-1": {"relay": timed}}, plan, ["api"])
+    with pytest.raises(AnsibleFilterError, match="its timer is still on host-1"):
+        filters.undescribed({"host-1": {"relay": timed}}, plan, ["relay"])
 
 
 def test_what_another_host_runs_by_a_timer_does_not_come_back() -> None:
@@ -66,6 +70,20 @@ def test_what_another_host_runs_by_a_timer_does_not_come_back() -> None:
     ):
         retirements.choose(found, {}, PLAN, ["relay"], back=True)
     assert retirements.choose(found, {}, PLAN, ["tenants"], back=True)["releases"] == {"host-1": {"tenants": "t2"}}
+
+
+def test_of_several_hosts_that_had_the_timer_of_what_comes_back_the_last_one_gets_it() -> None:
+    timed = {"timer": "fivepointers-tenants_run.timer", "release": "t2"}
+    found = {
+        host: {"tenants": there("releases", "state", retired={**RETIRED, **timed, "since": since})}
+        for host, since in {"edge-1": "2026-01-02T12:00:00Z", "host-1": "2026-01-01T12:00:00Z"}.items()
+    }
+    found["host-2"] = {"tenants": GONE}
+    chosen = retirements.choose(found, {}, PLAN, ["tenants"], back=True)
+    assert chosen["releases"] == {"edge-1": {"tenants": "t2"}, "host-2": {"tenants": "t2"}}
+    assert "tenants on host-1: nothing to do, its timer went to edge-1 afterwards" in chosen["lines"]
+    # Each of them is purged.
+    assert set(retirements.choose(found, {}, PLAN, ["tenants"], purge=True)["hosts"]) == set(found)
 
 
 def test_each_is_named_with_its_hosts_and_the_command() -> None:
