@@ -390,8 +390,8 @@ def would_change(job: phases.Job, phase: str) -> bool:
     if phase == "migrate":
         return any(step.migrate and not step.migrates_first for _item, step in candidates)
     if phase == "take_back":
-        stopped = any(seen.timer and not seen.ticking for seen in job.seen.values())
-        return any(seen.pending for seen in job.seen.values()) or bool(candidates) or stopped
+        pending = any(seen.pending for seen in job.seen.values())
+        return pending or bool(candidates) or bool(phases.timers_to_resume(job))
     if phase == "give_back":
         return any(adoption.recorded(item.name) for item in job.wanted)
     if phase == "switch":
@@ -416,7 +416,7 @@ def perform(job: phases.Job, phase: str) -> bool:
     inherited = phase == "prepare" and confirm.inherit(job)
     if inherited:
         job.refresh()
-    if job.author and job.candidates():
+    if job.author and (job.candidates() or phases.timers_to_stop(job)):
         if phase == "prepare":
             confirm.install()
         if phase == "switch":
@@ -550,10 +550,11 @@ def main() -> None:
             wanted = [item for item in adopted if item]
         elif parameters["targets"]:
             wanted = [releases.load_wanted(name, release) for name, release in parameters["targets"].items()]
-            here = [
-                x.name for x in wanted if x.schedule and (x.name in parameters["here"] or releases.had_timer(x.name))
-            ]
-            wanted = [dataclasses.replace(x, here=x.name in here) for x in wanted]
+            # What comes back after it was retired is in no plan.
+            described = parameters["described"]
+            back = [x.name for x in wanted if described is not None and x.name not in described]
+            here = [*parameters["here"], *filter(releases.had_timer, back)]
+            wanted = [dataclasses.replace(x, here=bool(x.schedule) and x.name in here) for x in wanted]
             if phase != "take_back":
                 now = parameters["target_secrets"]
                 wanted = [environments.with_secrets_of_now(x, secrets) if x.name in now else x for x in wanted]

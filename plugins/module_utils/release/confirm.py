@@ -19,7 +19,7 @@ from typing import Any
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import register, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import files as release_files
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases, phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases, phases, releases, schedules
 
 UNIT = "fivepointers-confirm.service"
 PACKAGE = "ansible_collections.fivepointers.platform.plugins.module_utils"
@@ -41,6 +41,12 @@ RestartSec=5s
 [Install]
 WantedBy=multi-user.target
 """
+
+
+BROKEN = (
+    "%s on %s: the %s is no longer in place. The host takes a switch back after %d s without a sign of life from the "
+    "controller. Check the network between them, and deploy again."
+)
 
 
 # --- in the module --------------------------------------------------------------
@@ -99,11 +105,8 @@ def watch() -> None:
 def require_switched(job: phases.Job) -> None:
     """Raise ReleaseError if the host took a switch back in the meantime."""
     for item, _todo in job.candidates():
-        raise releases.ReleaseError(
-            "%s on %s: the switch to release %s is no longer in place. The host takes a switch back after %d s "
-            "without a sign of life from the controller. Check the network between them, and deploy again."
-            % (item.name, job.host, item.release, register.LEASE)
-        )
+        what = "switch to release %s" % item.release
+        raise releases.ReleaseError(BROKEN % (item.name, job.host, what, register.LEASE))
 
 
 def inherited(job: phases.Job) -> list[str]:
@@ -127,10 +130,17 @@ def inherit(job: phases.Job) -> bool:
 def confirm(job: phases.Job) -> bool:
     """Confirm the switches of a deployment: from now on no host takes them back by itself."""
     require_switched(job)
+    leaving = [item for item in phases.timers_to_stop(job) if not item.here]
+    for item in leaving:
+        if job.seen[item.name].ticking:
+            raise releases.ReleaseError(BROKEN % (item.name, job.host, "end of its timer", register.LEASE))
     mine = [item.name for item in job.wanted if _of(job.seen[item.name].pending, job.author)]
     for name in mine:
         release_files.confirm_switch(name)
-    return bool(mine)
+    for item in leaving:
+        # From here on another host may start one.
+        schedules.remove(item.name)
+    return bool(mine or leaving)
 
 
 def _of(pending: dict[str, Any], author: dict[str, Any]) -> bool:
@@ -190,6 +200,29 @@ def take_back() -> list[str]:
         return names
 
 
+def resume() -> list[str]:
+    """Start the timers that a deployment stopped and left so, unless a run has the lock; return their services.
+
+    Not those of a retirement that broke off.
+    """
+    with leases.host_locked(releases.STATE):
+        if register.held(*_lease()):
+            return []
+        names = [name for name in schedules.paused() if not _retired(name)]
+        for name in names:
+            schedules.resume(name)
+        return names
+
+
+def _retired(name: str) -> bool:
+    try:
+        return releases.had_timer(name)
+    except releases.ReleaseError as error:
+        # One that is damaged is no reason to leave the others.
+        log(str(error))
+        return True
+
+
 def log(text: str) -> None:
     """Write a line to the journal of the unit."""
     sys.stdout.write(text + "\n")
@@ -202,11 +235,13 @@ def main() -> None:
         try:
             # In this order: who ends between the two is seen as holding it, and looked at again.
             lease, age = _lease()
-            waiting = unconfirmed()
-            if not waiting and not register.held(lease, age):
-                return
+            waiting, working = unconfirmed(), register.held(lease, age)
             for name in take_back() if waiting else []:
                 log("%s: nobody confirmed its switch, which was taken back" % name)
+            for name in [] if working else resume():
+                log("%s: its timer was left stopped, and was started again" % name)
+            if not waiting and not working:
+                return
         except phases.ERRORS as error:
             log(phases.explain(error))
             time.sleep(RETRY)

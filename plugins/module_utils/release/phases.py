@@ -175,12 +175,13 @@ def check_leftovers(job: Job) -> None:
 
 
 def check_schedules(job: Job) -> None:
-    """Raise ReleaseError for a schedule that this host's systemd does not know, or that would run beside a process."""
+    """Raise ReleaseError for a schedule that is never due on this host, or that would run beside a process."""
     for item, todo in job.candidates():
-        problem = schedules.problem(item.schedule) if item.scheduled else ""
+        # What was once live may come back after its last time.
+        problem = schedules.problem(item.schedule) if item.scheduled and not job.rollback else ""
         if problem:
             raise ReleaseError(
-                "%s on %s: its schedule is '%s', which systemd rejects: %s. Nothing was changed. Try it on the host: "
+                "%s on %s: its schedule is '%s', %s. Nothing was changed. Try it on the host: "
                 "systemd-analyze calendar '%s'" % (item.name, job.host, item.schedule, problem, item.schedule)
             )
         record = job.seen[item.name].releases.get(todo.serving, {}).get("wanted", {})
@@ -600,7 +601,9 @@ def _fill_slots(job: Job, todo: Sequence[tuple[Wanted, str]]) -> None:
     if busy:
         version = systemd.version()
         states = systemd.states(busy)
-        running = [unit for unit in busy if states[unit].load == "loaded" and not states[unit].stopped]
+        # A run that began meanwhile goes on.
+        stays = [unit_name(item.name, slot) for item, slot in todo if item.stays]
+        running = [unit for unit in stays if states[unit].load == "loaded" and not states[unit].stopped]
         # The timer of a held release in that slot would stop the candidate.
         cancel_retirement([item.name for item, _slot in todo if item.process])
         for item, _slot in todo:
@@ -929,18 +932,35 @@ def switch(job: Job) -> bool:
 def _stop_timers(job: Job) -> bool:
     """Stop those timers before the switch; return whether there were any.
 
-    A run that is going on has to end first: afterwards another host may begin one.
+    Where another host may begin a run afterwards, one that is going on has to end first.
     """
     ending = timers_to_stop(job)
-    for item in ending:
-        schedules.stop(item.name)
-        require_ended(job, item, [schedules.launcher(item.name), *_slots(item)], "its schedule or its host changes")
+    ticked = [item for item in ending if job.seen[item.name].ticking]
+    try:
+        for item in ending:
+            schedules.stop(item.name)
+            if not item.here:
+                require_ended(job, item, [*_slots(item), schedules.launcher(item.name)], "its host changes")
+    except ERRORS:
+        for item in ticked:
+            schedules.resume(item.name)
+        raise
     return bool(ending)
 
 
 def timers_to_stop(job: Job) -> list[Wanted]:
     """Return the services whose timer this host will not have, or not with these times."""
     return [item for item in job.wanted if job.seen[item.name].timer not in ({}, timer_texts(item))]
+
+
+def timers_to_resume(job: Job) -> list[Wanted]:
+    """Return the services whose timer is stopped on this host."""
+    seen = job.seen
+    return [
+        item
+        for item in job.wanted
+        if schedules.timer(item.name) in seen[item.name].timer and not seen[item.name].ticking
+    ]
 
 
 def _slots(item: Wanted) -> list[str]:
@@ -1164,11 +1184,11 @@ def take_back(job: Job) -> bool:
             front = read(os.path.join(releases.release_path(item.name, before["release"]), "front.conf"))
         undone = _back(job, item, slot, before.get("slot", ""), front)
         job.warnings += [undone] if undone else []
+    for item in timers_to_resume(job):
+        schedules.resume(item.name)
+        done = True
     for item in job.wanted:
         seen = job.seen[item.name]
-        if seen.timer and not seen.ticking:
-            schedules.resume(item.name)
-            done = True
         if seen.pending or not item.stays:
             continue
         slot = other(seen.live) if seen.live else "blue"

@@ -196,7 +196,7 @@ RELEASE_SHAPE = {
 
 
 def had_timer(name: str) -> bool:
-    """Whether a service that was retired on this host ran by a schedule here."""
+    """Whether a service that was retired on this host ran by a schedule here. Raises ReleaseError."""
     return bool((read_state(name).get("retired") or {}).get("timer"))
 
 
@@ -467,7 +467,7 @@ def _flag_before(wanted: Wanted, state: Mapping[str, Any], slots: Mapping[str, S
     live = state.get("live") or {}
     there = slots["green"]
     right = live.get("slot") == "green" and there.release == live.get("release") and not state.get("pending")
-    return "green" if right and (not wanted.process or there.state.running) else "blue"
+    return "green" if right and (not wanted.stays or there.state.running) else "blue"
 
 
 def _observe_slot(

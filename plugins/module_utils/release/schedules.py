@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: MIT
 """The timer of a service that runs by a schedule.
 
-The timer starts a launcher, which starts the slot that the flag names and waits for its end: what is started while a
-run is going on is dropped by systemd, so that no two runs overlap, also not those of two releases. A switch changes
-the flag only. The timer is stopped before that, and started after the commit, where the schedule or the host changes.
+The timer starts a launcher, which starts the slot that the flag names and waits for its end: systemd starts no second
+one meanwhile, so that no two runs overlap, also not those of two releases. A switch changes the flag only. The timer is
+stopped before that, and started after the commit, where the schedule or the host changes. A host that is to lose it
+removes it when it confirms: no other one starts it before all have.
 
 Standard library only, Python 3.9 or later.
 """
@@ -14,14 +15,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import read, write_file
+from ansible_collections.fivepointers.platform.plugins.module_utils.common.files import listed, read, write_file
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import leases
 
 STAMPS = "/var/lib/systemd/timers"
+# The states of a unit that has a process, or is about to have one.
+BUSY = "active,activating,deactivating,reloading"
 
 TIMER = """\
 # Written by the release of the service %(name)s. Changes made here are replaced.
@@ -38,9 +42,13 @@ LAUNCHER = """\
 # Written by the release of the service %(name)s. Changes made here are replaced.
 [Unit]
 Description=A run of %(name)s, in its live slot
+# However often it is due.
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
+# A run may outlive a launcher that was stopped.
+ExecCondition=/bin/sh -c 'test -z "$$(systemctl list-units --no-legend --state=%(busy)s "fivepointers-%(name)s@*")"'
 ExecStart=/bin/sh -c 'slot=blue; test ! -e %(green)s || slot=green; exec systemctl start fivepointers-%(name)s@$$slot'
 TimeoutStartSec=infinity
 """
@@ -57,9 +65,12 @@ def launcher(name: str) -> str:
 
 
 def texts(name: str, schedule: str, green: str) -> dict[str, str]:
-    """Return the units of a schedule, by name. green: the flag that exists while slot green is live."""
-    values = {"name": name, "schedule": schedule.replace("%", "%%"), "green": green}
-    return {timer(name): TIMER % values, launcher(name): LAUNCHER % values}
+    """Return the units of a schedule, by name. green: the flag that exists while slot green is live.
+
+    The timer is written last, and removed first: where it is, there is a launcher.
+    """
+    values = {"name": name, "schedule": schedule.replace("%", "%%"), "green": green, "busy": BUSY}
+    return {launcher(name): LAUNCHER % values, timer(name): TIMER % values}
 
 
 def found(name: str) -> dict[str, str]:
@@ -74,22 +85,25 @@ def ended_path(name: str) -> str:
 
 
 def problem(schedule: str) -> str:
-    """Return what this host's systemd has against a schedule; empty if it accepts it."""
+    """Return what is wrong with a schedule by this host's systemd; empty if it is due some day."""
     status, output = systemd.run(["systemd-analyze", "calendar", "--", schedule])
-    return output.strip().splitlines()[-1] if status else ""
+    if status:
+        return "which systemd rejects: %s" % output.strip().splitlines()[-1]
+    return "which is never due (again)" if re.search(r"Next elapse: never$", output, re.MULTILINE) else ""
 
 
 def start(name: str, units: Mapping[str, str]) -> None:
     """Write the units of a schedule, and start its timer, also at boot."""
     for unit, text in units.items():
         write_file(os.path.join(systemd.UNITS, unit), text, 0o644)
-    systemd.systemctl("daemon-reload")
     resume(name)
 
 
 def resume(name: str) -> None:
     """Start a timer that is there, also at boot. What was due since it was stopped runs now."""
     systemd.enable(timer(name))
+    # Who wrote it may have been killed before this.
+    systemd.systemctl("daemon-reload")
     systemd.systemctl("start", timer(name))
 
 
@@ -102,12 +116,18 @@ def stop(name: str) -> None:
         os.utime(stamp(name))
 
 
+def paused() -> list[str]:
+    """Return the services whose timer is there and was stopped by a release."""
+    found = (re.fullmatch(r"fivepointers-(.+)_run\.timer", entry) for entry in listed(systemd.PARKED))
+    return [match[1] for match in found if match and read(os.path.join(systemd.UNITS, match[0])) is not None]
+
+
 def remove(name: str) -> None:
     """Remove a timer. If it comes back some day, nothing is due that was missed in between."""
     if not found(name):
         return
     stop(name)
-    timers = [os.path.join(directory, timer(name)) for directory in (systemd.PARKED, systemd.UNITS)]
+    timers = [os.path.join(directory, timer(name)) for directory in (systemd.UNITS, systemd.PARKED)]
     # The launcher comes last: it says that there is something to remove.
     for path in [stamp(name), *timers, os.path.join(systemd.UNITS, launcher(name))]:
         with contextlib.suppress(FileNotFoundError):

@@ -97,7 +97,8 @@ def unit_text(
             "scheduled": spec["handover"] == releases.SCHEDULE and not once,
             "ended": schedules.ended_path(spec["name"]),
             # A process without a port has no requests to finish; it gets its time when it is told to end.
-            "stop": 30 if spec["port"] else spec["drain"],
+            # To systemd, 0 is for ever.
+            "stop": 30 if spec["port"] else max(1, spec["drain"]),
             # Exists while the slot is live.
             "live": releases.flag_path(spec["name"], "%i"),
             "live_signal": spec["live_signal"] and not once,

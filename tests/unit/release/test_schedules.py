@@ -6,24 +6,31 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
+from ansible_collections.fivepointers.platform.plugins.module_utils.common import register, systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import (
+    confirm,
+    leases,
     phases,
     releases,
     retirement,
     schedules,
 )
+from ansible_collections.fivepointers.platform.plugins.modules import release as release_module
 
-from . import test_phases
+from . import test_confirm, test_phases
 from .conftest import make_request, make_spec
-from .test_phases import Played, release
+from .test_confirm import AUTHOR
+from .test_phases import Played, call, release
 
-played, job = test_phases.played, test_phases.job
+played, job, lease = test_phases.played, test_phases.job, test_confirm.lease
+PROBLEM, LINKS = schedules.problem, (systemd.enable, systemd.disable, systemd.is_enabled)
 
 Make = Callable[..., phases.Job]
 JOB: dict[str, Any] = {
@@ -160,10 +167,28 @@ def test_what_runs_all_the_time_does_not_become_what_runs_by_a_schedule(played: 
 def test_a_schedule_that_systemd_rejects_changes_nothing(
     played: Played, job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedules, "problem", lambda schedule: "Failed to parse calendar specification")
+    monkeypatch.setattr(schedules, "problem", lambda schedule: "which systemd rejects: Failed to parse")
     with pytest.raises(releases.ReleaseError, match="'25:00', which systemd rejects: Failed to parse"):
         phases.prepare(job("one", **{**JOB, "schedule": "25:00"}))
     assert not (played.root / "units").exists()
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+def test_what_is_wrong_with_a_schedule() -> None:
+    found = {text: PROBLEM(text) for text in ("25:00", "2020-01-01 03:00", "*-02-30", "daily")}
+    assert "which systemd rejects: Failed to parse" in found["25:00"]
+    assert found["2020-01-01 03:00"] == found["*-02-30"] == "which is never due (again)" and not found["daily"]
+
+
+def test_a_schedule_that_is_never_due_is_refused_but_comes_back_in_a_rollback(
+    played: Played, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "problem", lambda schedule: "which is never due (again)")
+    late = job("one", **JOB)
+    with pytest.raises(releases.ReleaseError, match=r"'\*-\*-\* 03:00:00', which is never due \(again\)"):
+        phases.prepare(late)
+    late.rollback = True
+    assert release(late)
 
 
 def test_a_command_checks_a_release_before_it_is_scheduled(
@@ -197,3 +222,167 @@ def test_what_is_retired_comes_back_with_its_timer(played: Played, job: Make, ho
     wanted = dataclasses.replace(releases.load_wanted("orders", first), here=releases.had_timer("orders"))
     assert release(phases.Job("api-1", [wanted], {}, {}, {}, {}, described=[])) == first
     assert played.running == played.enabled == {TIMER} and not releases.had_timer("orders")
+
+
+# --- when hosts change, or something breaks -----------------------------------------
+
+
+@pytest.fixture
+def links(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
+    """Links of units, as on a host."""
+    for function in LINKS:
+        stepped = (
+            function if function is systemd.is_enabled else test_phases._stepped(played, function.__name__, function)
+        )
+        monkeypatch.setattr(systemd, function.__name__, stepped)
+
+
+def moving(make: Make) -> phases.Job:
+    """Have a deployment stop the timer of this host, since another one is to have it."""
+    first = make("one", **JOB)
+    release(first)
+    gone = elsewhere(first)
+    gone.author = dict(AUTHOR)
+    gone.refresh()
+    assert release_module.perform(gone, "switch")
+    gone.refresh()
+    return gone
+
+
+def test_what_nobody_confirms_leaves_the_timer_where_it_was(
+    played: Played, job: Make, lease: leases.HostStore, links: None
+) -> None:
+    gone = moving(job)
+    assert TIMER not in played.running and confirm.UNIT in played.running, "somebody watches over it"
+    assert confirm.resume() == [], "its run lives"
+    lease.update(lambda record, _age: register.released(record, "run"))
+    assert confirm.resume() == ["orders"]
+    assert TIMER in played.running and systemd.is_enabled(TIMER) and schedule(played)
+    gone.refresh()
+    with pytest.raises(releases.ReleaseError, match="the end of its timer is no longer in place"):
+        confirm.confirm(gone)
+    assert confirm.resume() == []
+
+
+def test_what_was_confirmed_never_comes_back(played: Played, job: Make, lease: leases.HostStore, links: None) -> None:
+    """From then on another host has the timer, even if this one does not hear of the commit."""
+    gone = moving(job)
+    assert confirm.confirm(gone) and not schedule(played)
+    lease.update(lambda record, _age: register.released(record, "run"))
+    assert confirm.resume() == []
+    for text in ("one", "two"):
+        later = elsewhere(job(text, **JOB))
+        phases.prepare(later)
+        later.refresh()
+        phases.switch(later)
+        later.refresh()
+        phases.take_back(later)
+        assert TIMER not in played.running and not schedule(played)
+
+
+def test_a_kill_at_any_step_of_a_move_leaves_a_timer_that_runs_or_none(
+    played: Played, job: Make, lease: leases.HostStore, links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "unlink", test_phases._stepped(played, "unlink", os.unlink))
+    lease.update(lambda record, _age: register.released(record, "run"))
+    seen = set()
+    for kill in range(40):
+        first = job("one", **JOB)
+        release(first)
+        gone = elsewhere(first)
+        gone.refresh()
+
+        def move(gone: phases.Job = gone) -> None:
+            phases.switch(gone)
+            gone.refresh()
+            confirm.confirm(gone)
+
+        killed = played.killed_at(kill, move)
+        confirm.resume()
+        ticks = TIMER in played.running and systemd.is_enabled(TIMER)
+        assert ticks == bool(schedule(played)), f"after a kill at step {kill}"
+        seen.add(ticks)
+        first.refresh()
+        phases.take_back(first)
+        if not killed:
+            break
+    assert kill >= 8 and seen == {True, False}
+
+
+def test_a_retirement_that_broke_off_is_not_undone(
+    played: Played, job: Make, lease: leases.HostStore, links: None
+) -> None:
+    release(job("one", **JOB))
+    lease.update(lambda record, _age: register.released(record, "run"))
+    for kill in range(20):
+        if not played.killed_at(kill, lambda: retirement.retire("api-1", {"orders": ["unit", "timer"]}, AUTHOR)):
+            break
+        if TIMER not in played.running:
+            assert confirm.resume() == []
+    assert kill >= 3 and not schedule(played)
+
+
+def test_a_run_that_does_not_end_keeps_its_host_and_its_timer(played: Played, job: Make) -> None:
+    first = job("one", **JOB)
+    release(first)
+    going = "fivepointers-orders@blue.service"
+    played.running |= {going, LAUNCHER}
+    gone = elsewhere(first)
+    gone.refresh()
+    with pytest.raises(releases.ReleaseError, match=f"a run is still going on.*sudo systemctl stop {going}"):
+        phases.switch(gone)
+    assert played.running == {TIMER, LAUNCHER, going} and TIMER in played.enabled
+
+
+def test_other_times_on_the_same_host_wait_for_no_run(played: Played, job: Make) -> None:
+    release(job("one", **JOB))
+    going = {"fivepointers-orders@blue.service", LAUNCHER}
+    played.running |= going
+    assert release(job("two", **{**JOB, "schedule": "hourly"}))
+    assert played.running == {TIMER, *going} and "OnCalendar=hourly" in schedule(played)
+
+
+def test_a_run_that_begins_while_its_slot_is_filled_goes_on(
+    played: Played, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(job("one", **JOB))
+    release(job("two", **JOB))
+    monkeypatch.setattr(phases, "share", lambda item: played.running.add("fivepointers-orders@blue.service"))
+    release(job("three", **JOB))
+    assert "fivepointers-orders@blue.service" in played.running
+
+
+def test_a_lost_flag_is_restored_though_no_run_is_going_on(played: Played, job: Make) -> None:
+    release(job("one", **JOB))
+    second = job("two", **JOB)
+    release(second)
+    os.unlink(releases.flag_path("orders", "green"))
+    second.refresh()
+    assert not second.candidates() and second.plans["orders"].live == "green"
+    phases.commit(second)
+    assert settled(second) and releases.flagged("orders") == "green"
+
+
+def test_a_timer_that_was_written_and_not_loaded_is_loaded(played: Played, job: Make) -> None:
+    release(job("one", **JOB))
+    played.steps.clear()
+    schedules.resume("orders")
+    assert played.steps.index("systemctl daemon-reload") < played.steps.index(f"systemctl start {TIMER}")
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_only_what_no_plan_describes_gets_the_timer_that_it_had_back(
+    played: Played, job: Make, capsys: pytest.CaptureFixture[str], back: bool
+) -> None:
+    """What is described again is one of the hosts that the plan names, and another one may be the first."""
+    first = release(job("one", **JOB))
+    retirement.retire("api-1", {"orders": ["unit", "timer"]}, {})
+    result, _written = call(capsys, phase="plan", targets={"orders": first}, **({"described": []} if back else {}))
+    assert result["services"]["orders"]["steps"]
+    assert bool([step for step in result["services"]["orders"]["steps"] if "start its timer" in step]) == back
+
+
+def test_a_run_that_was_told_to_end_is_none_that_went_well(host: Path) -> None:
+    service = systemd.parse_unit(make_request(make_spec(**JOB))["unit"])["Service"]
+    assert "SuccessExitStatus" not in service
+    assert service["TimeoutStopSec"] == ["1s"], "0 would be for ever"
