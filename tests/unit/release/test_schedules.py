@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -278,6 +279,28 @@ def test_what_was_confirmed_never_comes_back(played: Played, job: Make, lease: l
         later.refresh()
         phases.take_back(later)
         assert TIMER not in played.running and not schedule(played)
+
+
+def test_a_full_disk_at_the_commit_leaves_the_old_times(
+    played: Played, job: Make, lease: leases.HostStore, links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(job("one", **JOB))
+    later = job("one", **{**JOB, "schedule": "hourly"})
+    phases.prepare(later)
+    later.refresh()
+    phases.switch(later)
+    later.refresh()
+
+    def full(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(schedules, "write_file", full)
+        with pytest.raises(OSError, match="No space"):
+            phases.commit(later)
+    lease.update(lambda record, _age: register.released(record, "run"))
+    assert confirm.resume() == ["orders"] and TIMER in played.running and "03:00" in schedule(played)
+    assert release(later) and settled(later) and "OnCalendar=hourly" in schedule(played)
 
 
 def test_a_kill_at_any_step_of_a_move_leaves_a_timer_that_runs_or_none(
