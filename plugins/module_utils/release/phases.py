@@ -509,7 +509,7 @@ def prepare(job: Job) -> bool:
             systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
         # Another host migrates for them meanwhile.
         patient = [item.name for item, step in todo if item.migration and not item.migrate and not step.serving]
-        failures = [*wait_until_healthy(processes, patient), *_unfit(job, todo)]
+        failures = [*wait_until_healthy(processes, patient), *_unfit(job, todo, patient)]
         texts = [_told(job, failure) for failure in failures]
         texts += _changed_schemas(job, processes, schemas)
         if texts:
@@ -534,12 +534,18 @@ def _told(job: Job, failure: Failure) -> str:
     return text
 
 
-def _unfit(job: Job, todo: Sequence[tuple[Wanted, Plan]]) -> list[Failure]:
-    """Check the candidates that a timer will start; return those that are not fit to run."""
+def _unfit(job: Job, todo: Sequence[tuple[Wanted, Plan]], patient: Collection[str]) -> list[Failure]:
+    """Check the candidates that a timer will start; return those that are not fit to run.
+
+    patient: services that have their time for it: what they need is on its way.
+    """
     failures = []
     for item, step in todo:
         begun = time.time()
         came = health_now(job, item, step.slot) if item.scheduled else ""
+        while came and item.name in patient and time.time() - begun < item.health["start_period"]:
+            time.sleep(item.health["interval"])
+            came = health_now(job, item, step.slot)
         if came:
             lines = systemd.journal(once_unit(item.name, "check", step.slot), begun, JOURNAL_LINES)
             failures.append(Failure(item, step.slot, came, "", time.time() - begun, lines))

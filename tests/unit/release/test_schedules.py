@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,49 @@ def test_a_command_checks_a_release_before_it_is_scheduled(
     with pytest.raises(releases.ReleaseError, match=r"node dist/check\.js"):
         release(job("one", **{**JOB, "health": check}))
     assert not played.running and not schedule(played)
+
+
+@pytest.mark.parametrize("going", ["", "fivepointers-orders@green.service loaded activating start start orders"])
+@pytest.mark.parametrize("green", [False, True])
+def test_a_launcher_starts_the_live_slot_unless_a_run_is_going_on(tmp_path: Path, going: str, green: bool) -> None:
+    flag = tmp_path / "green"
+    if green:
+        flag.touch()
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f'#!/bin/sh\ntest "$1" = start && echo "$@" || echo -n "{going}"\n')
+    systemctl.chmod(0o755)
+    service = systemd.parse_unit(schedules.texts("orders", "daily", str(flag))[LAUNCHER])["Service"]
+
+    def run(key: str) -> subprocess.CompletedProcess[str]:
+        argv = [word.replace("$$", "$") for word in shlex.split(service[key][0])]
+        return subprocess.run(argv, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, text=True, capture_output=True)
+
+    assert run("ExecCondition").returncode == (1 if going else 0)
+    assert run("ExecStart").stdout == f"start fivepointers-orders@{'green' if green else 'blue'}\n"
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_check_waits_for_the_migrations_of_another_host(
+    played: Played, job: Make, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """On the first deployment, it may need the tables that the first host creates meanwhile."""
+    checks: list[str] = []
+
+    def once(wanted: releases.Wanted, slot: str, what: str, text: str) -> phases._Ended | None:
+        checks.append(what)
+        return phases._Ended("no such table", []) if what == "check" and len(checks) < 3 else None
+
+    monkeypatch.setattr(phases, "_run_once", once)
+    health = {**JOB["health"], "type": "command", "command": ["node", "check.js"], "interval": 0.01, "start_period": 9}
+    made = job("one", **{**JOB, "health": health, "migrate": ["node", "migrate.js"]})
+    if not first:
+        made.wanted = [dataclasses.replace(made.wanted[0], migrate=False, here=False)]
+        made.refresh()
+        assert phases.prepare(made) and checks == ["check"] * 3
+        return
+    with pytest.raises(releases.ReleaseError, match="no such table"):
+        phases.prepare(made)
+    assert checks == ["migration", "check"]
 
 
 def test_the_unit_of_a_run(host: Path) -> None:
