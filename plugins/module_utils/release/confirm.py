@@ -205,6 +205,8 @@ def resume() -> list[str]:
 
     Not those of a retirement that broke off.
     """
+    if not schedules.paused():
+        return []
     with leases.host_locked(releases.STATE):
         if register.held(*_lease()):
             return []

@@ -454,3 +454,7 @@ def test_a_run_that_was_told_to_end_is_none_that_went_well(host: Path) -> None:
     service = systemd.parse_unit(make_request(make_spec(**JOB))["unit"])["Service"]
     assert "SuccessExitStatus" not in service
     assert service["TimeoutStopSec"] == ["1s"], "0 would be for ever"
+
+
+def test_where_no_timer_was_stopped_nobody_waits_for_the_lock(host: Path) -> None:
+    assert confirm.resume() == [] and not list(Path(releases.STATE).iterdir())
