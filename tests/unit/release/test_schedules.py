@@ -458,3 +458,88 @@ def test_a_run_that_was_told_to_end_is_none_that_went_well(host: Path) -> None:
 
 def test_where_no_timer_was_stopped_nobody_waits_for_the_lock(host: Path) -> None:
     assert confirm.resume() == [] and not list(Path(releases.STATE).iterdir())
+
+
+# --- on two hosts ---------------------------------------------------------------------
+
+
+class Hosts:
+    """Two played hosts, of which one is in place. now: which."""
+
+    def __init__(self, played: Played, make: Make) -> None:
+        self.played, self.make, self.now, self.number = played, make, "a", 0
+        self.running: dict[str, set[str]] = {"b": set()}
+
+    def at(self, host: str) -> None:
+        """Put a host in place of the other."""
+        if host == self.now:
+            return
+        for place in ("opt", "etc", "var", "cache", "data", "nginx", "units"):
+            here, away = self.played.root / place, self.played.root / "away"
+            away.mkdir(exist_ok=True)
+            if here.exists():
+                here.rename(away / f"{place}-{self.now}")
+            if (away / f"{place}-{host}").exists():
+                (away / f"{place}-{host}").rename(here)
+        Path(releases.STATE).mkdir(exist_ok=True)
+        self.running[self.now], self.now = self.played.running, host
+        self.played.running = self.running[host]
+
+    def each(self, what: Callable[[], Any]) -> None:
+        """Do something on each host. Never do both have a timer that runs."""
+        for host in ("a", "b"):
+            self.at(host)
+            what()
+            self.running[host] = self.played.running
+            both = [name for name, running in self.running.items() if TIMER in running]
+            assert len(both) < 2, f"two timers, after {len(self.played.steps)} steps"
+
+    def deploy(self, version: str, first: str, *names: str) -> None:
+        """Run these phases of a deployment whose timer is to be on the first host."""
+        self.number += 1
+        author = {"deployment": f"d{self.number}", "by": "ann", "number": self.number}
+
+        def phase(run: Callable[[phases.Job], Any]) -> None:
+            made = self.make(version, **JOB)
+            made.author = author
+            made.wanted = [dataclasses.replace(made.wanted[0], here=self.now == first)]
+            made.refresh()
+            if run is phases.prepare and confirm.inherit(made):
+                made.refresh()
+            run(made)
+
+        for name in names or ("prepare", "switch", "confirm", "commit"):
+            self.each(lambda name=name: phase(getattr(confirm if name == "confirm" else phases, name)))
+
+    def watch(self) -> None:
+        """Let each host take back what nobody confirmed, since the run is gone."""
+        self.each(lambda: (confirm.take_back(), confirm.resume()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after, kill", [("watch", 0), ("failure", 2), ("next", 4), ("back", 6)])
+def test_a_kill_at_any_step_of_a_deployment_that_moves_the_timer_gives_it_to_no_two_hosts(
+    played: Played, job: Make, links: None, after: str, kill: int
+) -> None:
+    hosts = Hosts(played, job)
+    hosts.deploy("v0", "a")
+    first = "a"
+    while True:
+        # The release changes now and then.
+        first = "b" if first == "a" else "a"
+        killed = played.killed_at(kill, lambda first=first, kill=kill: hosts.deploy(f"v{kill // 14}", first))
+        if after == "watch":
+            hosts.watch()
+        elif after == "failure":
+            hosts.deploy(f"v{kill // 14}", first, "prepare", "switch", "take_back")
+            hosts.watch()
+        elif after == "back":
+            hosts.deploy(f"v{kill // 14}", "b" if first == "a" else "a")
+        hosts.deploy(f"v{kill // 14}", first)
+        hosts.watch()
+        assert TIMER in hosts.running[first]
+        if not killed:
+            break
+        # With 1 this takes a minute.
+        kill += 7
+    assert kill > 20
