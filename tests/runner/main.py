@@ -94,7 +94,7 @@ def host_stages() -> list[Stage]:
         ("ci", 600, ""),
         ("faults", 600, ""),
         ("sandbox", 900, "hardy"),
-        ("awkward", 900, "test-awkward."),
+        ("awkward", 1500, "test-awkward."),
         ("jobs", 900, "test-jobs."),
         ("provision", 2400, ""),
         ("zones", 2400, "test-zones."),

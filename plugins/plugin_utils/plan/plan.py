@@ -54,17 +54,15 @@ BUDGET_SHARE = 0.8
 def allowed_origins(services: Mapping[str, Mapping[str, Any]], extra: Sequence[str]) -> dict[str, list[str]]:
     """Return the origins whose pages may call the services: exact ones, wildcards, and these as patterns.
 
-    A wildcard matches one label. The patterns are anchored and have no capture groups.
+    A wildcard matches one label. The patterns are anchored and have no capture groups. They are sorted: services get
+    them, and are not to be released anew because the catalogue has another order.
     """
-    exact: dict[str, None] = {}
-    wildcards: dict[str, None] = {}
+    found = set(extra)
     for service in services.values():
         if service["kind"] in KINDS and KINDS[service["kind"]].pages:
-            for address in service["public"]:
-                (wildcards if address["wildcard"] else exact)["https://" + address["fqdn"]] = None
-    for origin in extra:
-        (wildcards if "*" in origin else exact)[origin] = None
-    return {"exact": list(exact), "wildcards": list(wildcards), "regex": [origin_regex(item) for item in wildcards]}
+            found |= {"https://" + address["fqdn"] for address in service["public"]}
+    exact, wildcards = (sorted(item for item in found if ("*" in item) is wild) for wild in (False, True))
+    return {"exact": exact, "wildcards": wildcards, "regex": [origin_regex(item) for item in wildcards]}
 
 
 def origin_regex(wildcard: str) -> str:

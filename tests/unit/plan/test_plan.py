@@ -679,6 +679,13 @@ def test_the_pattern_captures_nothing(stack: Any) -> None:
     assert re.compile(stack.plan()["edge"]["origins"]["regex"][0]).groups == 0
 
 
+def test_another_order_in_the_catalogue_releases_nothing_anew(stack: Any) -> None:
+    stack.set("c.services.sites.public", [{"host": "www"}]).set("c.journeys", [])
+    before = stack.plan()["services"]
+    stack.set("c.services", dict(reversed(stack.catalogue["services"].items())))
+    assert stack.plan()["services"] == before
+
+
 def test_a_developer_may_use_a_local_origin(stack: Any) -> None:
     """Whatever the environment is called."""
     for name in ("dev", "staging", "production"):
