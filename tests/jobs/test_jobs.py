@@ -37,6 +37,17 @@ with leases.host_locked(releases.STATE):
     job.refresh()
     getattr(phases, phase)(job)
 """
+#: On the host of the timer: a run without its launcher, and what another launcher does then.
+ORPHAN = """
+sudo systemctl stop fivepointers-ticks_run.timer
+runs() { systemctl list-units --no-legend --state=activating 'fivepointers-ticks@*'; }
+until test -n "$(runs)"; do sudo systemctl start --no-block fivepointers-ticks_run.service; sleep 0.8; done
+sudo systemctl stop fivepointers-ticks_run.service
+runs | grep -o 'fivepointers-ticks@[a-z]*'
+sudo systemctl start fivepointers-ticks_run.service
+systemctl show --value --property=Result fivepointers-ticks_run.service
+sudo systemctl start fivepointers-ticks_run.timer
+"""
 RUN = "sudo env PYTHONPATH=/var/lib/fivepointers/confirm.zip python3 - %s <<'END'\n%s\nEND"
 
 
@@ -96,6 +107,11 @@ def test_the_first_host_has_the_timer(jobs: Sandbox) -> None:
     table = jobs.playbook("playbooks/releases.yml").succeeded().output
     assert "ticks on jobs-1_" in table and "ended well at" in table and "ticks on jobs-2_" not in table
     jobs.playbook("playbooks/site.yml").unchanged()
+
+
+def test_a_run_that_outlived_its_launcher_is_joined_by_no_other(jobs: Sandbox) -> None:
+    going, ended = jobs.ssh(HOSTS[0], ORPHAN).split()
+    assert going.startswith("fivepointers-ticks@") and ended == "exec-condition"
 
 
 def test_it_never_runs_twice_for_one_time_and_never_in_two_releases(jobs: Sandbox) -> None:
