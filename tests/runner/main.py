@@ -183,7 +183,7 @@ def test(names: Sequence[str]) -> int:
     # and wait half of their time: three lanes keep two processors busy. The longest goes first and takes one lane for
     # most of the time. What tells most about a mistake comes next, then the other long ones, so that none is left alone
     # at the end.
-    stages = [integration, zones, *check_stages(), provision, *quick, *molecule_stages(), awkward, jobs, sandbox]
+    stages = [integration, zones, *check_stages(), provision, awkward, *quick, *molecule_stages(), jobs, sandbox]
     return run_groups([([faults], 1), (stages, 3)], names)
 
 
