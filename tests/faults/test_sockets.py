@@ -130,7 +130,8 @@ STOPS = {
     ),
 }
 TELL = """
-const tell = (values) => console.log(JSON.stringify({ message: 'asked to stop', values, open: relay.clients.size }));
+const open = () => [...relay.clients].filter((client) => client.readyState === client.OPEN).length;
+const tell = (values) => console.log(JSON.stringify({ message: 'asked to stop', values, open: open() }));
 const leave = (values) => { tell(values); server.close(() => process.exit(7)); };
 """
 
