@@ -168,6 +168,7 @@ def test_every_scenario_and_the_integration_tests_are_stages() -> None:
         "faults",
         "sandbox",
         "awkward",
+        "jobs",
         "provision",
         "zones",
         "integration",
