@@ -114,28 +114,20 @@ def soak_stages() -> list[Stage]:
         Stage("switches", [PYTHON, "tests/bench/switches.py"], timeout=1800),
         Stage("sockets", [PYTHON, "tests/bench/sockets.py"], timeout=1800),
         Stage("kills", ["sh", "-c", f"trap 'python3 -m sandbox down --name soak' EXIT; {kills}"], timeout=5400),
-        Stage(
-            "zones",
-            [*UNIT, "-s", "tests/zones"],
-            timeout=3600,
-            environment={"EVERY_HOST": "1"},
-            junit=True,
-            sandboxes="test-zones.",
-        ),
-        Stage(
-            "streams",
-            [*UNIT, "-s", "tests/faults/test_streams.py"],
-            timeout=1200,
-            environment={"STREAM_SECONDS": "600"},
-            junit=True,
-        ),
-        Stage(
-            "jobs",
-            [*UNIT, "-s", "tests/jobs"],
-            timeout=2400,
-            environment={"ROUNDS": "200"},
-            junit=True,
-            sandboxes="test-jobs.",
+        *(
+            Stage(
+                name,
+                [*UNIT, "-s", f"tests/{path}"],
+                timeout=timeout,
+                environment=environment,
+                junit=True,
+                sandboxes=sandboxes,
+            )
+            for name, path, timeout, environment, sandboxes in (
+                ("zones", "zones", 3600, {"EVERY_HOST": "1"}, "test-zones."),
+                ("streams", "faults/test_streams.py", 1200, {"STREAM_SECONDS": "600"}, ""),
+                ("jobs", "jobs", 2400, {"ROUNDS": "200"}, "test-jobs."),
+            )
         ),
         *(
             Stage(name, [*UNIT, *everything, f"tests/{path}"], timeout=2400, junit=True, sandboxes=sandboxes)

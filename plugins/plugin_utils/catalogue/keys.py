@@ -65,8 +65,9 @@ HEALTH_EXAMPLES = {
     "command": "{command: node dist/health.js}",
 }
 PORTLESS_HEALTH = f"{HEALTH_EXAMPLES['running']}, {HEALTH_EXAMPLES['file']} or {HEALTH_EXAMPLES['command']}"
-# Of what is not checked before it runs.
-NO_HEALTH = {"type": "none", "status": [], "interval": 1, "timeout": 2, "start_period": 60}
+# What every check has, and a kind that is not checked before it runs.
+HEALTH_TIMES = ("interval", "timeout", "start_period")
+NO_HEALTH = {"type": "none", "status": [], **{key: HEALTH_KEYS[key].default for key in HEALTH_TIMES}}
 
 
 def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
@@ -97,7 +98,7 @@ def health(report: Report, path: str, value: Any) -> dict[str, Any] | None:
         problem = f"it cannot run for {checked[key]} s within a start_period of {checked['start_period']} s"
         report.add(f"{path}.{key}", checked[key], problem, "Write fewer seconds, or a longer start_period.")
         return None
-    settings = {name: checked[name] for name in ("interval", "timeout", "start_period")}
+    settings = {name: checked[name] for name in HEALTH_TIMES}
     target = {} if key == "tcp" else {key: checked[key]}
     status = checked["status"] if key == "path" else []
     return {"type": HEALTH_TYPES[key], **target, "status": status, **settings}

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.fivepointers.platform.plugins.module_utils.release.releases import SCHEDULE
+
 # Seconds: long enough to notice a problem and roll back without starting a process.
 HOLD = 300
 # Seconds that a response may take to begin, and a pause in it.
@@ -41,7 +43,6 @@ PORTLESS_KEYS = frozenset({"handover"})
 # Service keys of what runs by a schedule, and those that need a process that stays.
 SCHEDULE_KEYS = frozenset({"schedule", "overdue"})
 STAYING_KEYS = frozenset({"handover", "live_signal"})
-SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True)
