@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -95,6 +96,24 @@ def test_the_slowest_stages_and_tests_are_named_first(tmp_path: Path) -> None:
     assert lines[4] == "Tests, the slowest 2 of 2:"
     assert lines[5].endswith("s  some: test_it::test_b[1]") and float(lines[5].split()[0]) >= 0.2
     assert lines[6].endswith("s  some: test_it::test_a")
+
+
+def test_what_failed_and_why_stands_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = """
+        import pytest
+        @pytest.fixture
+        def broken(): raise OSError("no room")
+        def test_a(): assert 1 == 2, "one is not two"
+        def test_b(broken): 0
+        def test_c(): 0
+    """
+    outcome = Stage("some", write_tests(tmp_path, textwrap.dedent(body)), directory=tmp_path, junit=True).run()
+    assert main.report([Outcome("quick", 1, 0), outcome]) == 1
+    *_times, summary, first, second, counts = capsys.readouterr().out.splitlines()
+    assert summary.startswith("Failed: some. ")
+    assert first.startswith("  some: test_it::test_a: AssertionError: one is not two assert 1 == 2")
+    assert second == '  some: test_it::test_b: failed on setup with "OSError: no room"'
+    assert counts == "2 passed, 2 failed"
 
 
 def test_a_stage_that_tests_nothing_is_a_failure(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ PYTHON = str(ROOT / ".venv/bin/python")
 UNIT = (PYTHON, "-m", "pytest", "-q")
 # So many of the slowest tests are named at the end of a run.
 SLOWEST = 25
+# So much of why a test failed, in characters.
+REASON = 600
 #: What hosts run, checked for Python 3.9.
 HOST_CODE = ("plugins/module_utils", "plugins/modules")
 
@@ -236,11 +238,16 @@ def tell(outcome: Outcome) -> None:
 
 
 def report(outcomes: Sequence[Outcome]) -> int:
-    """Say where the time went, what failed, and the sums. Returns the exit status."""
+    """Say where the time went, what failed, and the sums. Returns the exit status.
+
+    What failed stands last and short: of a long output, a CI system may show the end alone.
+    """
     print(times(outcomes))
     failed = [outcome.name for outcome in outcomes if not outcome.ok]
     if failed:
         print(f"Failed: {', '.join(failed)}. Their output: {LOGS.relative_to(ROOT)}/")
+    for failure in (failure for outcome in outcomes for failure in outcome.failures):
+        print(f"  {failure.stage}: {failure.test}: {failure.reason[:REASON]}")
     passed = sum(outcome.passed for outcome in outcomes)
     print(f"{passed} passed, {sum(outcome.failed for outcome in outcomes)} failed")
     return 1 if failed or not passed else 0

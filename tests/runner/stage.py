@@ -29,6 +29,15 @@ class Timing:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A test that failed, and the first words of why."""
+
+    stage: str
+    test: str
+    reason: str
+
+
 @dataclass
 class Outcome:
     """What a stage came to."""
@@ -40,6 +49,7 @@ class Outcome:
     seconds: float = 0.0
     output: str = ""
     timings: list[Timing] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -87,6 +97,7 @@ class Stage:
         if self.junit and report.exists():
             outcome.passed, outcome.failed, outcome.skipped = junit_counts(report)
             outcome.timings = junit_timings(self.name, report)
+            outcome.failures = junit_failures(self.name, report)
             if failed and not outcome.failed:
                 outcome.failed = 1
         outcome.seconds = time.monotonic() - started
@@ -157,9 +168,20 @@ def junit_counts(report: Path) -> tuple[int, int, int]:
     return total - failed - skipped, failed, skipped
 
 
+def _test_name(case: ET.Element) -> str:
+    return f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
+
+
 def junit_timings(stage: str, report: Path) -> list[Timing]:
     """How long each test in a JUnit file took."""
+    cases = ET.parse(report).getroot().iter("testcase")
+    return [Timing(stage, _test_name(case), float(case.get("time", 0))) for case in cases]
+
+
+def junit_failures(stage: str, report: Path) -> list[Failure]:
+    """What failed in a JUnit file."""
     return [
-        Timing(stage, f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}", float(case.get("time", 0)))
+        Failure(stage, _test_name(case), " ".join(element.get("message", "").split()))
         for case in ET.parse(report).getroot().iter("testcase")
+        for element in (*case.findall("failure"), *case.findall("error"))
     ]
