@@ -23,13 +23,14 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.manif
     read_manifest,
 )
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.steps import record_step
+from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.anywhere import anywhere
 
 TABLE = "platform_environment.nodejs"
 NOTHING: dict[str, t.Any] = {"changed": False, "services": {}, "differing": []}
 ARGUMENTS = {
     "services", "artifacts", "artifact_ids", "targets", "secrets", "nodejs_archives", "phase", "deployment",
     "allow_contract_migrations", "allow_older", "adopt", "lacking", "environment_digests", "artifact_keys",
-    "target_secrets", "described", "catalogue",
+    "target_secrets", "described", "catalogue", "compared",
 }  # fmt: skip
 
 
@@ -75,6 +76,8 @@ class ActionModule(ActionBase):
             "adopt": args.get("adopt", False),
             "described": args.get("described"),
             "catalogue": args.get("catalogue") or [],
+            # While they are asked, some hosts have answered, and others have not.
+            "anywhere": anywhere(args.get("compared") or []) if phase != "plan" else {},
             "here": [
                 spec["name"] for spec in specs if spec.get("schedule") and host == next(iter(spec["hosts"]), host)
             ],

@@ -154,6 +154,18 @@ options:
     type: list
     elements: str
     default: []
+  compared:
+    description:
+      - What V(plan) returned on each host of the environment. Whether a migration runs before the start, and whether it
+        may take something away, then depends on what serves on any host, not on this one alone. V(plan) ignores it.
+    type: list
+    elements: dict
+    default: []
+  anywhere:
+    description:
+      - What O(compared) says of each service. Set by the action.
+    type: dict
+    default: {}
   requests:
     description:
       - O(services) as the action prepared them. Not for use in playbooks.
@@ -224,6 +236,11 @@ services:
       description: Identifier of the kept release that the desired one is, except that its secrets are those of now.
       returned: if a release of O(targets) has other secrets now
       type: str
+    contracts:
+      description: Contract migrations that its database has, as far as this host recorded them.
+      returned: with O(phase=plan)
+      type: list
+      elements: str
     reasons:
       description: What differed.
       type: list
@@ -526,6 +543,8 @@ def main() -> None:
             "here": {"type": "list", "elements": "str", "default": []},
             "described": {"type": "list", "elements": "str"},
             "catalogue": {"type": "list", "elements": "str", "default": []},
+            "compared": {"type": "list", "elements": "dict", "default": []},
+            "anywhere": {"type": "dict", "default": {}},
             "requests": {"type": "list", "elements": "dict", "default": []},
             "sent": {"type": "dict", "default": {}},
             "host": {"type": "str", "default": "this host"},
@@ -573,6 +592,7 @@ def main() -> None:
             parameters["adopt"],
             rollback=bool(parameters["targets"]),
             described=parameters["described"],
+            anywhere=parameters["anywhere"],
         )
         looks_only = phase == "plan" or module.check_mode
         job.refresh()
@@ -593,9 +613,10 @@ def main() -> None:
         module.fail_json(msg=phases.explain(error))
 
 
-def told(wanted: releases.Wanted, todo: releases.Plan) -> dict[str, Any]:
-    """Return what is reported of a service."""
-    return {**todo.report(), **({"of": wanted.of} if wanted.of else {})}
+def told(wanted: releases.Wanted, todo: releases.Plan, phase: str) -> dict[str, Any]:
+    """Return what a phase reports of a service."""
+    contracts = {"contracts": phases.applied_contracts(wanted.name)} if phase == "plan" else {}
+    return {**todo.report(), **({"of": wanted.of} if wanted.of else {}), **contracts}
 
 
 @contextlib.contextmanager
@@ -680,7 +701,7 @@ def report(module: AnsibleModule, job: phases.Job, phase: str, changed: bool, do
     module.exit_json(
         changed=changed,
         adopted=job.adopted,
-        services={item.name: told(item, job.plans[item.name]) for item in job.wanted if phase != "give_back"},
+        services={item.name: told(item, job.plans[item.name], phase) for item in job.wanted if phase != "give_back"},
         differing=[name for name, todo in job.plans.items() if todo.changed],
         lacking=lacking(job) if phase == "plan" else [],
         diff=diff,

@@ -428,6 +428,8 @@ class Job:
     rollback: bool = False
     # The services of this host; None if that is not known.
     described: list[str] | None = None
+    # What any host says of each service: its releases that serve, and contract migrations. Empty if only this one says.
+    anywhere: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def candidates(self) -> list[tuple[Wanted, Plan]]:
         """Return the services that need a switch."""
@@ -436,7 +438,10 @@ class Job:
     def refresh(self) -> None:
         """Look again, and plan again."""
         self.seen = {name: adoption.unfinished(name, seen) for name, seen in observe(self.wanted).items()}
-        self.plans = {item.name: plan(item, self.seen[item.name]) for item in self.wanted}
+        self.plans = {
+            item.name: plan(item, self.seen[item.name], self.anywhere.get(item.name, {}).get("serving", ""))
+            for item in self.wanted
+        }
         for item, todo in self.candidates() if self.adopt else ():
             for who in foreign(item, self.seen[item.name]).values():
                 steps = ("stop %s, and take port %d over from it" % (who, item.port), *todo.steps)
@@ -508,7 +513,7 @@ def prepare(job: Job) -> bool:
         if processes:
             systemd.systemctl("start", "--no-block", *(unit_name(item.name, slot) for item, slot in processes))
         # Another host migrates for them meanwhile.
-        patient = [item.name for item, step in todo if item.migration and not item.migrate and not step.serving]
+        patient = [item.name for item, step in todo if item.migration and not item.migrate and not step.anywhere]
         failures = [*wait_until_healthy(processes, patient), *_unfit(job, todo, patient)]
         texts = [_told(job, failure) for failure in failures]
         texts += _changed_schemas(job, processes, schemas)
@@ -525,7 +530,7 @@ def prepare(job: Job) -> bool:
 def _told(job: Job, failure: Failure) -> str:
     """Return why a candidate is not healthy, with what may be missing."""
     step = job.plans[failure.wanted.name]
-    text = failure.text(job.host, step.serving)
+    text = failure.text(job.host, step.anywhere)
     if step.migrate and not step.migrates_first:
         text += (
             ". Its migrations have not run: they do once it is healthy. If it needs what they add, deploy them first, "
@@ -727,13 +732,13 @@ def _migrate(job: Job, item: Wanted, todo: Plan) -> None:
                 job.host,
                 item.release,
                 ": " + failed.how if failed.how else "",
-                "Release %s is still serving." % todo.serving if todo.serving else "No release is serving yet.",
+                "Release %s is still serving." % todo.anywhere if todo.anywhere else "No release is serving yet.",
                 _schema_now(item, todo.slot),
                 "\n".join("    " + line for line in failed.lines),
             )
         )
     if item.listing:
-        found = remembered(_stored_schema(item.name), _listing(item, todo.slot))
+        found = remembered(_stored_schema(job, item), _listing(item, todo.slot))
         text = json.dumps([migration._asdict() for migration in found], indent=1) + "\n"
         # What the database has now, and which migrations this release knows.
         write_file(_schema_path(item.name), text, 0o644)
@@ -771,7 +776,7 @@ def _changed_schemas(
         if not changes:
             continue
         found = "release %s changed the schema when it started, and not by `migrate` (%s)" % (item.release, changes)
-        serving = job.plans[item.name].serving
+        serving = job.plans[item.name].anywhere
         # Nothing that serves can miss what the first release changed.
         if item.schema_at_start == "report" or not serving:
             job.warnings.append("%s: %s." % (item.name, found))
@@ -789,8 +794,22 @@ def _schema_path(name: str) -> str:
     return os.path.join(releases.STATE, name, "schema.json")
 
 
-def _stored_schema(name: str) -> list[Migration]:
-    """Return the migrations of the database as the last deployment that ran any recorded them."""
+def applied_contracts(name: str) -> list[str]:
+    """Return the contract migrations that the database of a service has, as far as this host recorded them."""
+    return obstacles(_recorded_schema(name), ())
+
+
+def _stored_schema(job: Job, item: Wanted) -> list[Migration]:
+    """Return the migrations of the database as the last deployment that ran any recorded them.
+
+    Of those that ran on other hosts, the contract migrations are known.
+    """
+    contracts = job.anywhere.get(item.name, {}).get("contracts", ())
+    recorded = [migration for migration in _recorded_schema(item.name) if migration.name not in contracts]
+    return [*recorded, *(Migration(name, applied=True, contract=True) for name in contracts)]
+
+
+def _recorded_schema(name: str) -> list[Migration]:
     try:
         return [Migration(**entry) for entry in json.loads(read(_schema_path(name)) or "[]")]
     except (TypeError, ValueError):
@@ -801,19 +820,19 @@ def _refusal(job: Job, item: Wanted, todo: Plan, listing: Sequence[Migration]) -
     """Return why this release must not use this database, or migrate it; empty if it may."""
     if not item.listing:
         return ""
-    past = obstacles(_stored_schema(item.name), [migration.name for migration in listing if migration.known])
+    past = obstacles(_stored_schema(job, item), [migration.name for migration in listing if migration.known])
     if past:
         return (
             "the database has moved past release %s: %s removed or narrowed what it uses. The schema was not changed."
             "\n  What to do: deploy code that includes that migration." % (item.release, ", ".join(past))
         )
-    pending = pending_contracts(listing) if todo.serving and not job.allow_contract else []
+    pending = pending_contracts(listing) if todo.anywhere and not job.allow_contract else []
     if pending:
         return (
             "%s would remove or narrow what release %s still uses. The schema was not changed.\n"
             "  What to do: first deploy code that does not need it, and this migration later; or, if no running code "
             "needs it, deploy with -e allow_contract_migrations=true. You cannot roll back past it."
-            % (", ".join(pending), todo.serving)
+            % (", ".join(pending), todo.anywhere)
         )
     return ""
 

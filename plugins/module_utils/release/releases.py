@@ -541,6 +541,7 @@ class Plan:
     """What has to be done for one service.
 
     live, serving: the slot and the release that receive requests now. slot: the candidate's.
+    anywhere: the release that serves here or, if none does, on another host.
     candidate: the release has to become live. ready: it is prepared, only the switch is missing.
     stage: empty, "archive", or the id of a release on the host that has the same code.
     migrate: its migrations have to run, on this host. front: the front has to be written.
@@ -552,6 +553,7 @@ class Plan:
     release: str
     live: str | None
     serving: str
+    anywhere: str
     slot: str
     candidate: bool
     ready: bool
@@ -574,7 +576,7 @@ class Plan:
 
         Nothing serves that could miss what they change, and a first release may need them to become healthy.
         """
-        return self.migrate and not self.serving
+        return self.migrate and not self.anywhere
 
     def report(self) -> dict[str, Any]:
         """Return the plan for Ansible's result."""
@@ -591,8 +593,8 @@ class Plan:
         }
 
 
-def plan(wanted: Wanted, seen: Seen) -> Plan:
-    """Return what has to be done to make the desired release live."""
+def plan(wanted: Wanted, seen: Seen, elsewhere: str = "") -> Plan:
+    """Return what has to be done to make the desired release live. elsewhere: what serves on another host."""
     live = seen.live
     now = seen.slots[live] if live else Slot()
     reasons = _reasons(wanted, seen, now)
@@ -611,11 +613,13 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
     repairs = _repairs(wanted, seen, live) if live and not reasons else []
     front = front_differs(wanted, seen)
     migrate = bool(reasons) and wanted.migrate and now.release != wanted.release
+    anywhere = now.release or elsewhere
     return Plan(
         name=wanted.name,
         release=wanted.release,
         live=live,
         serving=now.release,
+        anywhere=anywhere,
         slot=slot,
         candidate=bool(reasons),
         ready=ready,
@@ -625,7 +629,7 @@ def plan(wanted: Wanted, seen: Seen) -> Plan:
         older=_older(wanted, seen.releases.get(now.release, {}), seen) if reasons else "",
         reasons=tuple(reasons),
         repairs=tuple(repairs),
-        steps=tuple(_steps(wanted, seen, now, slot, stage, ready, migrate, front) if reasons else repairs),
+        steps=tuple(_steps(wanted, seen, now, slot, stage, ready, migrate, anywhere, front) if reasons else repairs),
     )
 
 
@@ -722,7 +726,15 @@ def _timer_step(wanted: Wanted, seen: Seen) -> str:
 
 
 def _steps(
-    wanted: Wanted, seen: Seen, now: Slot, slot: str, stage: str, ready: bool, migrate: bool, front: bool
+    wanted: Wanted,
+    seen: Seen,
+    now: Slot,
+    slot: str,
+    stage: str,
+    ready: bool,
+    migrate: bool,
+    anywhere: str,
+    front: bool,
 ) -> list[str]:
     """What has to be done to make the candidate live, in words."""
     steps = []
@@ -739,14 +751,14 @@ def _steps(
         " at 127.0.0.1:%d" % wanted.slots[slot] if wanted.process and wanted.port else "",
     )
     migrations = ["run its migrations"] if migrate else []
-    if not now.release:
+    if not anywhere:
         steps += migrations
     if not ready and not one:
         if wanted.stays:
             steps.append(start)
         else:
             steps.append("put release %s into slot %s" % (wanted.release, slot))
-    if now.release:
+    if anywhere:
         steps += migrations
     if front:
         what = "write its front at port %d" % wanted.port if wanted.port else "remove its front"

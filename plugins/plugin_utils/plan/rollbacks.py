@@ -196,11 +196,12 @@ def _refusals(name: str, looks: Mapping[str, Mapping[str, Any]], release: str, d
         if release not in [item["release"] for item in look["kept"]]:
             kept = ", ".join(item["release"] for item in look["kept"]) or "none"
             problems.append("%s: release '%s' is not kept on %s. Kept releases: %s" % (name, release, host, kept))
-    schemas = [look["schema"] for look in looks.values() if look["schema"]]
+    # Each host recorded what ran while it was the first one.
+    schema = [Migration(**item) for look in looks.values() for item in look["schema"]]
     knowing = [item["schema"] for look in looks.values() for item in look["kept"] if _has(item, release)]
-    schema, known = schemas[0] if schemas else [], knowing[0] if knowing else []
+    known = knowing[0] if knowing else []
     names = [item["name"] for item in known if item.get("known", True)]
-    against = obstacles([Migration(**item) for item in schema], names)
+    against = dict.fromkeys(obstacles(schema, names))
     if against:
         problems.append(
             "%s: the database has moved past release %s: %s removed or narrowed what it uses. Deploy code that "

@@ -192,8 +192,8 @@ def test_migrations_run_on_the_first_host_only() -> None:
 
 def test_migrations_of_a_first_release_run_before_it_is_started_and_others_after() -> None:
     old, new = wanted(), wanted(migrate=["node", "dist/migrate.js"])
-    for host, first in ((seen(new, None), True), (seen(old), False)):
-        plan = releases.plan(new, host)
+    for host, elsewhere, first in ((seen(new, None), "", True), (seen(new, None), "r1", False), (seen(old), "", False)):
+        plan = releases.plan(new, host, elsewhere)
         started = next(number for number, step in enumerate(plan.steps) if step.startswith("start "))
         assert plan.migrates_first is first
         assert (plan.steps.index("run its migrations") < started) is first

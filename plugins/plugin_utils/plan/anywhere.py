@@ -1,0 +1,29 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""What is true of a service on any host, given what each host says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def anywhere(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what any host says of each service: {service: {serving: release, contracts: [migration]}}.
+
+    serving: the release of the first host that serves one, empty if none does. contracts: the contract migrations that
+    its database has, as far as any host recorded them.
+    answers: what the phase plan of the module release returned on each host. A service that a host runs and is not to
+    run any more counts: its code uses the database until it is retired.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for answer in answers:
+        described = answer.get("services") or {}
+        left = {name: item["release"] for name, item in (answer.get("undescribed") or {}).items() if item["runs"]}
+        for name, serving in [*((name, item["serving"]) for name, item in described.items()), *left.items()]:
+            here = found.setdefault(name, {"serving": "", "contracts": []})
+            here["serving"] = here["serving"] or serving
+        for name, item in described.items():
+            found[name]["contracts"] += [one for one in item["contracts"] if one not in found[name]["contracts"]]
+    return found
