@@ -100,7 +100,7 @@ options:
         is lost, that is if it has ended or was silent for a minute.
       - V(commit) stops the old releases, after their drain or their hold time, and prunes.
       - V(take_back) reverts switches that are not committed, and stops candidates.
-      - V(all) is prepare, migrate, switch and commit.
+      - V(all) is prepare, migrate, switch and commit. If it fails before the commit, it takes back what it has switched.
       - V(give_back) removes the fronts, stops the slots, and restarts what O(adopt) stopped. It needs no artifacts, and
         does nothing for services that were not adopted.
       - V(look) returns which releases are live and which are kept. It needs no artifacts.
@@ -442,12 +442,32 @@ def perform(job: phases.Job, phase: str) -> bool:
             confirm.require_switched(job)
     if phase != "all":
         return PHASES[phase](job) or inherited
-    changed = False
-    for step in ("prepare", "migrate", "switch", "commit"):
-        if PHASES[step](job):
-            changed = True
-            job.refresh()
+    try:
+        done = [advance(job, step) for step in ("prepare", "migrate", "switch")]
+    except phases.ERRORS as error:
+        raise releases.ReleaseError(phases.explain(error) + undo(job)) from error
+    # No way back from here on: the next run commits what this one does not.
+    return advance(job, "commit") or any(done)
+
+
+def advance(job: phases.Job, phase: str) -> bool:
+    """Run a phase, and look again if it changed the host; return whether it did."""
+    changed = PHASES[phase](job)
+    if changed:
+        job.refresh()
     return changed
+
+
+def undo(job: phases.Job) -> str:
+    """Take back what a failed run has switched, and stop its candidates; return what was taken back, in words."""
+    try:
+        job.refresh()
+        switched = [name for name, seen in job.seen.items() if seen.pending]
+        phases.take_back(job)
+    except phases.ERRORS as error:
+        return "\nThe way back failed as well, so that both releases may serve: %s" % phases.explain(error)
+    told = ["What was switched to before that was taken back: %s." % ", ".join(switched)] if switched else []
+    return "".join("\n" + text for text in [*told, *job.warnings])
 
 
 def adoptions(job: phases.Job, phase: str) -> dict[str, str]:

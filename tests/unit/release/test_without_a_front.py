@@ -17,8 +17,8 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.common impor
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import phases, releases
 
 from . import test_phases
-from .conftest import make_request, make_spec
-from .test_phases import Played, release
+from .conftest import SECRETS, make_request, make_spec
+from .test_phases import Played, call, release
 
 played, job = test_phases.played, test_phases.job
 
@@ -183,6 +183,35 @@ def test_a_service_that_loses_or_gets_its_port_loses_or_gets_its_front(
     api = release(job("api again"))
     assert played.front() and played.serving() == api != worker
     assert played.running == {"fivepointers-orders@blue.service"}
+
+
+def test_where_one_of_several_services_fails_no_release_of_the_others_stays(
+    workers: Workers, job: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A role used alone: one call with all phases, and no deployment that would take anything back later."""
+    monkeypatch.setattr(workers.played, "health", lambda wanted, port: "")
+    workers.most = 9
+    overlap = {**WORKER, "handover": "overlap"}
+
+    def deploy(version: str, health: dict[str, Any]) -> tuple[dict[str, Any], list[phases.Job]]:
+        made = [job(version, **overlap), job(f"other {version}", **{**WORKER, "health": health, "name": "letters"})]
+        # The archives are sent; the rest of a request is what the action made of a service.
+        sent = {item.wanted[0].name: item.archives["orders"] for item in made}
+        requests = [dataclasses.asdict(item.wanted[0]) for item in made]
+        return call(capsys, phase="all", requests=requests, sent=sent, secrets=SECRETS)[0], made
+
+    assert deploy("one", HEALTH)[0]["changed"]
+    before = workers.running()
+    assert len(before) == 2
+    answer, new = deploy("two", {**HEALTH, "running": 60, "start_period": 0.1})
+    assert "letters on api-1, step switch" in answer["msg"]
+    assert "What was switched to before that was taken back: orders." in answer["msg"]
+    assert workers.running() == before
+    for made in new:
+        made.refresh()
+        assert [seen.pending for seen in made.seen.values()] == [{}]
+    assert deploy("two", HEALTH)[0]["changed"]
+    assert not set(workers.running()) & set(before)
 
 
 # --- the unit, and health ---------------------------------------------------------------
