@@ -100,7 +100,7 @@ options:
         is lost, that is if it has ended or was silent for a minute.
       - V(commit) stops the old releases, after their drain or their hold time, and prunes.
       - V(take_back) reverts switches that are not committed, and stops candidates.
-      - V(all) is prepare, migrate, switch and commit. If it fails before the commit, it takes back what it has switched.
+      - V(all) is prepare, migrate, switch and commit. If it fails before the commit, it takes back its switches.
       - V(give_back) removes the fronts, stops the slots, and restarts what O(adopt) stopped. It needs no artifacts, and
         does nothing for services that were not adopted.
       - V(look) returns which releases are live and which are kept. It needs no artifacts.
