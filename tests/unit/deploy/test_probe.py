@@ -24,7 +24,7 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.deploy.probe
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text, YMessageType, create_sync_message, create_update_message, handle_sync_message
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from tests.unit.verify.conftest import DOMAIN, Authority, FrontDoor, Visitor
 
@@ -408,8 +408,8 @@ class Relay:
                     continue
                 await asyncio.sleep(self.slow)
                 update = create_update_message(self.document.get_update(before))
-                for other in self.people - {connection}:
-                    await other.send(update)
+                # To those who are still there: one may have gone away meanwhile.
+                broadcast(self.people - {connection}, update)
         finally:
             self.people.discard(connection)
 
