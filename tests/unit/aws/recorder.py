@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
-import botocore.session
+import botocore.loaders
 import yaml
 from botocore.config import Config
+from botocore.model import ServiceModel
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -263,7 +264,8 @@ def resource(service: str, path: str, given: Mapping[str, Any]) -> str:
 @functools.cache
 def routes(service: str) -> list[tuple[str, re.Pattern[str], set[str], str]]:
     """Return the operations of a service by method and path, those with most demands first."""
-    model = botocore.session.get_session().get_service_model(MODELS.get(service, service))
+    # Of its own: clients of S3 change theirs.
+    model = ServiceModel(botocore.loaders.Loader().load_service_model(MODELS.get(service, service), "service-2"))
     found = []
     for name in set(model.operation_names) - COPIES:
         http = model.operation_model(name).http
