@@ -41,6 +41,7 @@ PROPERTIES = (
     "ExecMainCode",
     "ExecMainStatus",
     "InvocationID",
+    "ExecMainStartTimestampMonotonic",
 )
 
 
@@ -115,7 +116,7 @@ def for_version(unit: str, version: int) -> str:
 
 @dataclass(frozen=True)
 class UnitState:
-    """State of a unit."""
+    """State of a unit. started: when its process was started last, in seconds of the clock of `time.monotonic`."""
 
     name: str
     load: str = "not-found"
@@ -127,6 +128,7 @@ class UnitState:
     code: int = 0
     status: int = 0
     invocation: str = ""
+    started: float = 0
 
     @property
     def running(self) -> bool:
@@ -196,6 +198,7 @@ def parse_states(units: Sequence[str], output: str) -> dict[str, UnitState]:
             code=int(values.get("ExecMainCode") or 0),
             status=int(values.get("ExecMainStatus") or 0),
             invocation=values.get("InvocationID", ""),
+            started=int(values.get("ExecMainStartTimestampMonotonic") or 0) / 1e6,
         )
     return {name: found.get(name, UnitState(name)) for name in units}
 

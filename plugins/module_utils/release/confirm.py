@@ -135,6 +135,7 @@ def confirm(job: phases.Job) -> bool:
         if job.seen[item.name].ticking:
             raise releases.ReleaseError(BROKEN % (item.name, job.host, "end of its timer", register.LEASE))
     mine = [item.name for item in job.wanted if _of(job.seen[item.name].pending, job.author)]
+    phases.require_steady(job, mine)
     for name in mine:
         release_files.confirm_switch(name)
     for item in leaving:

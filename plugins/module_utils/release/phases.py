@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import errno
 import json
-import math
 import os
 import pwd
 import shlex
@@ -81,6 +80,7 @@ from ansible_collections.fivepointers.platform.plugins.module_utils.release.rele
     unit_name,
 )
 
+NOT_RUNNING = "its process is not running"
 # A candidate that crashed this often will not recover.
 CRASHES = 5
 JOURNAL_LINES = 20
@@ -283,10 +283,15 @@ def health_problem(wanted: Wanted, port: int) -> str:
     return answer.describe() + (" (%s)" % likely if likely else "")
 
 
-def slot_problem(wanted: Wanted, slot: str, running: float) -> str:
-    """Check a slot once, whose process has been running for so many seconds; return what came if it is not healthy."""
+def slot_problem(wanted: Wanted, slot: str, state: systemd.UnitState | None = None) -> str:
+    """Check a slot once; return what came if it is not healthy. state: of its unit, if the caller knows it."""
     health = wanted.health
     if health["type"] == "running":
+        state = state or systemd.states([unit_name(wanted.name, slot)])[unit_name(wanted.name, slot)]
+        if not state.running:
+            return NOT_RUNNING
+        # A process that was started again begins anew.
+        running = time.monotonic() - state.started
         return "" if running >= health["running"] else "it has been running for %.0f s" % running
     if health["type"] == "file":
         try:
@@ -308,7 +313,7 @@ def health_now(job: Job, wanted: Wanted, slot: str) -> str:
     checked = wanted.health["type"] == "command" if wanted.scheduled else early(wanted, job.seen[wanted.name])
     if not checked:
         return ""
-    return slot_problem(wanted, slot, math.inf)
+    return slot_problem(wanted, slot)
 
 
 @dataclasses.dataclass
@@ -361,8 +366,6 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]], patient: Collec
     begun, wall = time.monotonic(), time.time()
     waiting = {unit_name(wanted.name, slot): (wanted, slot) for wanted, slot in candidates}
     asked = dict.fromkeys(waiting, 0.0)
-    # Since when each has had the process that it has.
-    first: dict[str, tuple[int, float]] = {}
     ends = dict.fromkeys(waiting, "")
     failures = []
     while waiting:
@@ -372,15 +375,11 @@ def wait_until_healthy(candidates: Sequence[tuple[Wanted, str]], patient: Collec
             # systemd reports how it ended only until the next start.
             ends[unit] = state.exit() or ends[unit]
             passed = time.monotonic() - begun
-            if state.running and first.get(unit, (0, 0.0))[0] != state.pid:
-                first[unit] = (state.pid, passed)
             # Often at first, because most are up within a second.
             if state.running and passed - asked[unit] < min(wanted.health["interval"], 0.1 + passed / 5):
                 continue
             asked[unit] = passed
-            came = "its process is not running"
-            if state.running:
-                came = slot_problem(wanted, slot, passed - first[unit][1])
+            came = slot_problem(wanted, slot, state) if state.running else NOT_RUNNING
             if not came:
                 after = systemd.states([unit])[unit]
                 if after.running and after.pid == state.pid:
@@ -906,20 +905,39 @@ def _require_ready(job: Job, item: Wanted, todo: Plan) -> None:
         )
     problem = health_now(job, item, todo.slot)
     if problem:
-        raise ReleaseError(
-            "%s on %s, before the switch: release %s in slot %s is no longer healthy. %s\n  Asked: %s\n  Came: %s\n"
-            "  What to do: check journalctl -u %s, and deploy again."
-            % (
-                item.name,
-                job.host,
-                item.release,
-                todo.slot,
-                "Release %s is still serving." % todo.serving if todo.serving else "No release is serving yet.",
-                health_question(item, item.slots[todo.slot]),
-                problem,
-                unit_name(item.name, todo.slot),
-            )
+        now = "Release %s is still serving." % todo.serving if todo.serving else "No release is serving yet."
+        raise _no_longer_healthy(job, item, todo.slot, "before the switch", problem, now)
+
+
+def require_steady(job: Job, names: Collection[str]) -> None:
+    """Raise ReleaseError if one of these services has no port and is no longer healthy in the slot switched to.
+
+    Whoever verifies a deployment from outside cannot see it.
+    """
+    for item in job.wanted:
+        if item.name in names and item.stays and not item.port:
+            slot = job.seen[item.name].pending["slot"]
+            problem = slot_problem(item, slot)
+            if problem:
+                raise _no_longer_healthy(job, item, slot, "after the switch", problem, "The switch is not confirmed.")
+
+
+def _no_longer_healthy(job: Job, item: Wanted, slot: str, when: str, problem: str, now: str) -> ReleaseError:
+    return ReleaseError(
+        "%s on %s, %s: release %s in slot %s is no longer healthy. %s\n  Asked: %s\n  Came: %s\n"
+        "  What to do: check journalctl -u %s, and deploy again."
+        % (
+            item.name,
+            job.host,
+            when,
+            item.release,
+            slot,
+            now,
+            health_question(item, item.slots[slot]),
+            problem,
+            unit_name(item.name, slot),
         )
+    )
 
 
 def switch(job: Job) -> bool:

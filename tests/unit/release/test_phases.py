@@ -46,6 +46,8 @@ class Played:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.running: set[str] = set()
+        # When a process was started, if not long ago.
+        self.started: dict[str, float] = {}
         self.enabled: set[str] = set()
         self.sick: set[str] = set()
         self.front_works = True
@@ -93,6 +95,7 @@ class Played:
         self.step("systemctl " + " ".join(arguments))
         units = [argument for argument in arguments[1:] if not argument.startswith("-")]
         if arguments[0] == "start":
+            self.started.update(dict.fromkeys(set(units) - self.running, time.monotonic()))
             self.running |= set(units)
         elif arguments[0] == "stop":
             self.running -= set(units)
@@ -124,6 +127,7 @@ class Played:
                 load="loaded" if (self.root / "units" / unit).exists() else "not-found",
                 active="active" if unit in self.running else "inactive",
                 pid=7,
+                started=self.started.get(unit, 0),
             )
             for unit in units
         }

@@ -106,11 +106,13 @@ def test_older_systemd_gets_no_setting_that_it_does_not_know() -> None:
 def test_states_are_those_of_the_units_that_were_asked_for() -> None:
     output = (
         "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nMainPID=0\nNRestarts=4\n"
-        "Result=exit-code\nExecMainCode=1\nExecMainStatus=3\nInvocationID=abc\n\n"
+        "Result=exit-code\nExecMainCode=1\nExecMainStatus=3\nInvocationID=abc\n"
+        "ExecMainStartTimestampMonotonic=2500000\n\n"
         "LoadState=not-found\nActiveState=inactive\nSubState=dead\n"
     )
     states = systemd.parse_states(["a.service", "b.service", "c.service"], output)
     assert (states["a.service"].restarts, states["a.service"].exit()) == (4, "its process exited with status 3")
+    assert states["a.service"].started == 2.5
     assert not states["a.service"].running and not states["a.service"].stopped
     assert states["b.service"].stopped and states["c.service"].stopped
     assert systemd.UnitState("x", code=2, status=9).exit() == "its process was killed by signal 9"

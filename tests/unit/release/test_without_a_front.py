@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
-from ansible_collections.fivepointers.platform.plugins.module_utils.release import phases, releases
+from ansible_collections.fivepointers.platform.plugins.module_utils.release import confirm, phases, releases
 
 from . import test_phases
 from .conftest import SECRETS, make_request, make_spec
+from .test_confirm import AUTHOR
 from .test_phases import Played, call, release
 
 played, job = test_phases.played, test_phases.job
@@ -71,6 +72,11 @@ class Workers:
     def reboot(self) -> None:
         self.played.running = {unit for unit in self.played.enabled if self.allowed(unit)}
         assert len(self.played.running) <= self.most, self.played.running
+
+    def crash(self) -> None:
+        """Let each process end; systemd starts it again."""
+        # Never long ago, however slow this machine is.
+        self.played.started = dict.fromkeys(self.played.running, time.monotonic() + 3600)
 
     def running(self) -> list[str]:
         """The releases that run."""
@@ -164,6 +170,41 @@ def test_what_overlaps_is_healthy_before_the_old_one_ends(workers: Workers, job:
     assert [release(second)] == workers.running()
 
 
+def test_one_that_is_started_again_and_again_is_neither_switched_to_nor_confirmed(workers: Workers, job: Make) -> None:
+    """It was up for its seconds once, which the next crash makes worthless."""
+    workers.most = 2
+    first = release(job("one", **WORKER, handover="overlap"))
+    second = job("two", **{**WORKER, "handover": "overlap", "health": {**HEALTH, "running": 0.1}})
+    second.author = dict(AUTHOR)
+    phases.prepare(second)
+    workers.crash()
+    second.refresh()
+    with pytest.raises(releases.ReleaseError, match=r"before the switch: .* no longer healthy(.|\n)*Came: it has been"):
+        phases.switch(second)
+    assert releases.observe(second.wanted)["orders"].pending == {}
+    # The next run starts it, and waits until it is healthy.
+    second.refresh()
+    phases.prepare(second)
+    second.refresh()
+    phases.switch(second)
+    workers.crash()
+    second.refresh()
+    with pytest.raises(releases.ReleaseError, match=r"after the switch: .* no longer healthy"):
+        confirm.confirm(second)
+    second.refresh()
+    phases.take_back(second)
+    assert workers.running() == [first]
+
+
+def test_one_that_stays_up_is_confirmed(workers: Workers, job: Make) -> None:
+    made = job("one", **WORKER)
+    made.author = dict(AUTHOR)
+    for phase in (phases.prepare, phases.switch, confirm.confirm):
+        made.refresh()
+        phase(made)
+    assert made.seen["orders"].pending and releases.read_state("orders")["pending"]["confirmed"]
+
+
 def test_where_one_of_the_two_releases_runs_alone_they_do_not_overlap(workers: Workers, job: Make) -> None:
     overlap = {**WORKER, "handover": "overlap"}
     for number, spec in enumerate((WORKER, overlap, WORKER, overlap, overlap)):
@@ -234,14 +275,14 @@ def test_the_unit_of_a_worker(host: Path) -> None:
 def test_a_file_that_it_touches(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(releases, "RUN", str(host / "run"))
     wanted = releases.Wanted(**make_request(make_spec(**{**WORKER, "health": {**HEALTH, "type": "file", "file": 30}})))
-    assert phases.slot_problem(wanted, "blue", 0) == "it has not touched it yet"
+    assert phases.slot_problem(wanted, "blue") == "it has not touched it yet"
     path = Path(releases.health_path("orders", "blue"))
     path.parent.mkdir(parents=True)
     path.touch()
-    assert not phases.slot_problem(wanted, "blue", 0)
+    assert not phases.slot_problem(wanted, "blue")
     os.utime(path, (0, time.time() - 40))
-    assert phases.slot_problem(wanted, "blue", 0) == "it touched it 40 s ago"
-    assert phases.slot_problem(wanted, "green", 0) == "it has not touched it yet"
+    assert phases.slot_problem(wanted, "blue") == "it touched it 40 s ago"
+    assert phases.slot_problem(wanted, "green") == "it has not touched it yet"
 
 
 def test_a_command_runs_in_the_release_and_within_its_time(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +294,7 @@ def test_a_command_runs_in_the_release_and_within_its_time(host: Path, monkeypat
     ended = phases._Ended("its process exited with status 1", ["no queue"])
     for came, said in ((None, ""), (ended, "its process exited with status 1: no queue")):
         monkeypatch.setattr(phases, "_run_once", lambda wanted, slot, what, text, came=came: came)
-        assert phases.slot_problem(wanted, "blue", 0) == said
+        assert phases.slot_problem(wanted, "blue") == said
     assert phases.health_question(wanted, 0) == "whether `node dist/health.js` succeeds"
 
 
