@@ -35,6 +35,8 @@ from botocore.model import ServiceModel
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from tests import warm
+
 ROOT = Path(__file__).resolve().parents[3]
 POLICIES = ROOT / "docs" / "iam"
 REGION = "ap-northeast-2"
@@ -149,9 +151,8 @@ class Api:
     @property
     def environment(self) -> dict[str, str]:
         """What programs need to find this API."""
-        return {
+        found = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "SANDBOX123",
             "AWS_SECRET_ACCESS_KEY": "unusual-secret-1",
@@ -160,6 +161,7 @@ class Api:
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_FORCE_COLOR": "0",
         }
+        return {**found, "PATH": f"{warm.programs(found)}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program against this API."""
