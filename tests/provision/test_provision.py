@@ -22,6 +22,7 @@ import yaml
 
 from sandbox import certificates
 from sandbox.scheduler import run_due
+from tests import warm
 from tests.unit.aws import recorder
 
 REGION = "ap-northeast-2"
@@ -86,7 +87,8 @@ class Account:
         inventory = folder / "inventories" / "trial"
         (inventory / "group_vars" / "all").mkdir(parents=True)
         (inventory.parent / "services.yml").write_text(yaml.safe_dump(CATALOGUE))
-        python = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        self.programs = warm.programs(self.environment)
+        python = {"ansible_connection": "local", "ansible_python_interpreter": str(self.programs / "python")}
         (inventory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"localhost": python}}}))
         self.inventory = inventory
         path = inventory / "group_vars" / "all" / "environment.yml"
@@ -98,7 +100,7 @@ class Account:
 
     def run(self, playbook: str, *arguments: str) -> tuple[int, int, str]:
         """The same of another playbook."""
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory)]
+        command = [str(self.programs / "ansible-playbook"), "-i", str(self.inventory)]
         command += [str(recorder.ROOT / "playbooks" / f"{playbook}.yml"), *arguments]
         run = subprocess.run(
             command, env=self.environment, cwd=recorder.ROOT, capture_output=True, text=True, timeout=600

@@ -151,7 +151,17 @@ class Api:
     @property
     def environment(self) -> dict[str, str]:
         """What programs need to find this API."""
-        found = {
+        found = self._settings
+        return {**found, "PATH": f"{warm.programs(found)}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    @property
+    def python(self) -> str:
+        """What modules are run by."""
+        return str(warm.programs(self._settings) / "python")
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {
             **os.environ,
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "SANDBOX123",
@@ -161,7 +171,6 @@ class Api:
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
             "ANSIBLE_FORCE_COLOR": "0",
         }
-        return {**found, "PATH": f"{warm.programs(found)}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program against this API."""

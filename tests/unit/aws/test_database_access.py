@@ -9,7 +9,6 @@ import copy
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -280,7 +279,7 @@ class Account:
         variables = self.inventory / "group_vars/all"
         variables.mkdir(parents=True)
         (path / "inventories/services.yml").write_text((ROOT / "inventories/services.yml").read_text())
-        interpreter = f"ansible_python_interpreter={sys.executable}"
+        interpreter = f"ansible_python_interpreter={api.python}"
         (self.inventory / "hosts.ini").write_text(f"localhost ansible_connection=local {interpreter}\n")
         stated = copy.deepcopy(MODEL.environment["stated"])
         stated["aws"] = {"schedule": {"start": "08:00", "stop": "20:00", "timezone": "Asia/Seoul"}}

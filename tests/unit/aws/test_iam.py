@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ def test_reporting_errors_needs_what_its_policy_says(api: recorder.Api) -> None:
     name = recorder.ROOT / "inventories/development/group_vars/all/environment.yml"
     variables = yaml.safe_load(name.read_text()) | {
         "platform_catalogue_file": str(recorder.ROOT / "inventories/services.yml"),
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": api.python,
         "service": "api",
     }
     api.client("logs").create_log_group(logGroupName="/fivepointers/development/api")
