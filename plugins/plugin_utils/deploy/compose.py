@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -37,15 +38,20 @@ RELEASE = "@release@"
 
 def render_template(name: str, variables: Mapping[str, t.Any]) -> str:
     """Render a template of a unit or a front."""
+    return _environment().get_template(name).render(**variables)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Keep what is compiled of the templates: that takes longer than to render them."""
     # Units and nginx configuration are not HTML, so nothing is escaped.
-    environment = jinja2.Environment(  # noqa: S701
+    return jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(name).render(**variables)
 
 
 def command(argv: list[str], runtime: str, app: str, title: str = "") -> str:
