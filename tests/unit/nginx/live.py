@@ -48,15 +48,21 @@ def render_role(role: str, inputs: dict[str, Any], templates: str = "") -> dict[
 
     :param templates: the variable that lists them, where it is not the usual one.
     """
+    return dict(_rendered(role, json.dumps(inputs, default=str), templates or f"__{role}_templates"))
+
+
+@cache
+def _rendered(role: str, inputs: str, templates: str) -> dict[str, str]:
+    """Render once what many tests ask for."""
     loader = DataLoader()
     folder = ROOT / "roles" / role
     variables: dict[str, Any] = {"inventory_hostname": "edge-1"}
     for part in ("defaults", "vars"):
         variables |= loader.load_from_file(str(folder / part / "main.yml"), trusted_as_template=True)
-    variables |= inputs
+    variables |= json.loads(inputs)
     templar = Templar(loader=loader, variables=variables).copy_with_new_env(searchpath=[str(folder / "templates")])
     result = {}
-    for entry in templar.template(variables[templates or f"__{role}_templates"]):
+    for entry in templar.template(variables[templates]):
         text = (folder / "templates" / entry["src"]).read_text()
         result[entry["dest"]] = templar.template(
             trust_as_template(text),

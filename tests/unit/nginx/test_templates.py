@@ -49,6 +49,8 @@ def one_host(*locations: dict[str, Any], **changes: Any) -> dict[str, Any]:
     }
 
 
+# Takes as long as all others together, and differs from them in its size only.
+LARGE = "300 names"
 PLANS: dict[str, dict[str, Any]] = {
     "a host that calls nothing": {"nginx_internal": []},
     "a host that is not told what it calls": {},
@@ -112,7 +114,7 @@ PLANS: dict[str, dict[str, Any]] = {
             "origins": {"exact": ["https://" + ".".join(["a" * 63, "b" * 63, "c" * 63, DOMAIN])], "regex": []},
         }
     ),
-    "300 names": with_edge(
+    LARGE: with_edge(
         {
             **edge_plan(),
             "virtual_hosts": [virtual_host(f"h{n}.{DOMAIN}", location("api", "nestjs_api")) for n in range(300)],
@@ -120,8 +122,7 @@ PLANS: dict[str, dict[str, Any]] = {
         }
     ),
 }
-# The large one takes as long as all others together.
-EACH_PLAN = [pytest.param(name, marks=pytest.mark.slow) if name == "300 names" else name for name in PLANS]
+EACH_PLAN = [name for name in PLANS if name != LARGE]
 SCANNED = ["the usual services", "behind a load balancer", "all kinds under one name", "limits for clients"]
 
 
@@ -132,7 +133,7 @@ def prefix(tmp_path: Path, nginx: str, certificate: Path) -> Prefix:
     return it
 
 
-@pytest.mark.parametrize("name", EACH_PLAN)
+@pytest.mark.parametrize("name", [*EACH_PLAN, pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_nginx_accepts_what_is_rendered(prefix: Prefix, name: str) -> None:
     prefix.render(PLANS[name])
     assert prefix.test() == ""
