@@ -15,7 +15,7 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -62,18 +62,85 @@ for name, args in json.load(sys.stdin).items():
 """
 
 
-def packed(root: Path, target: Path, modules: dict[str, dict[str, Any]], python: str = sys.executable) -> None:
-    """Write modules with these arguments as Ansible sends them."""
-    subprocess.run(
-        [sys.executable, "-c", PACK, str(root), str(target), python], input=json.dumps(modules), text=True, check=True
-    )
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+def archive(path: Path) -> str:
+    """Write an archive with one program; return its SHA-256."""
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo("top/program")
+        content = b"#!/bin/sh\necho 1.0\n"
+        info.size, info.mode = len(content), 0o755
+        tar.addfile(info, io.BytesIO(content))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+Answers = dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]]
 
 
 @pytest.fixture(scope="module")
-def modules(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All modules that run on hosts, packed."""
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
+    """Of each module that runs on hosts, arguments and what is right in an answer to them."""
+    path = tmp_path_factory.mktemp("host")
+    server = HTTPServer(("127.0.0.1", 0), Healthy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sha256 = archive(path / "1.0.tar.gz")
+    request = {"version": "1.0", "archives": {"": {"url": "", "sha256": sha256, "strip": 1}}}
+    check = {"_ansible_check_mode": True}
+    yield {
+        "http_health": (
+            {"url": f"http://127.0.0.1:{server.server_port}/", "status": [204]},
+            lambda answer: answer["status"] == 204,
+        ),
+        "unpack": (
+            {
+                "dest": str(path / "versions"),
+                "wanted": ["1.0"],
+                "requests": [request],
+                "sent": {"1.0": str(path / "1.0.tar.gz")},
+                "proof": {"command": ["program"], "says": "{version}"},
+            },
+            lambda answer: answer["changed"] and (path / "versions/1.0/program").exists(),
+        ),
+        "config_tree": (
+            {
+                "owner": "test",
+                "root": str(path / "tree"),
+                "payload": pack([{"path": "a.conf", "content": b"a\n"}]),
+                **check,
+            },
+            lambda answer: answer["written"] == [str(path / "tree/a.conf")],
+        ),
+        "cloudwatch_agent_config": (
+            {"configuration": {"agent": {"region": "eu-west-1"}}, "agent_directory": str(path / "agent"), **check},
+            lambda answer: answer["reasons"][0] == "the agent is not installed yet",
+        ),
+        "release": (
+            {"services": [], "phase": "look", "requests": [{"name": "absent"}]},
+            lambda answer: answer["services"]["absent"]["live"] == {},
+        ),
+        "lock": ({"state": "claimed", "id": "1", **check}, lambda answer: not answer["changed"]),
+        "openpgp_signature": (
+            dict.fromkeys(("path", "signature", "key"), str(path / "absent")) | {"fingerprint": "00"},
+            lambda answer: answer["failed"] and ("gpgv" in answer["msg"] or "cannot be used" in answer["msg"]),
+        ),
+    }
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def modules(root: Path, tmp_path_factory: pytest.TempPathFactory, answers: Answers) -> Path:
+    """All modules that run on hosts, packed with these arguments as Ansible sends them."""
     folder = tmp_path_factory.mktemp("packed")
-    packed(root, folder, {name: {} for name in (*FILES, *OTHERS)})
+    arguments = {name: args for name, (args, _right) in answers.items()} | {name: {} for name in OTHERS}
+    command = [sys.executable, "-c", PACK, str(root), str(folder), PYTHON39]
+    subprocess.run(command, input=json.dumps(arguments), text=True, check=True)
     return folder
 
 
@@ -105,82 +172,16 @@ def test_a_lease_needs_nothing_of_a_release(modules: Path) -> None:
     ]
 
 
-class Healthy(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_args: Any) -> None:
-        pass
-
-
-def archive(path: Path) -> str:
-    """Write an archive with one program; return its SHA-256."""
-    with tarfile.open(path, "w:gz") as tar:
-        info = tarfile.TarInfo("top/program")
-        content = b"#!/bin/sh\necho 1.0\n"
-        info.size, info.mode = len(content), 0o755
-        tar.addfile(info, io.BytesIO(content))
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_hosts_may_have_python_39(root: Path, tmp_path: Path) -> None:
+def test_hosts_may_have_python_39(modules: Path, answers: Answers) -> None:
     assert Path(PYTHON39).exists(), "run `make setup`"
     said = subprocess.run([PYTHON39, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
     assert said.stdout.strip() == "(3, 9)"
-    server = HTTPServer(("127.0.0.1", 0), Healthy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sha256 = archive(tmp_path / "1.0.tar.gz")
-    request = {"version": "1.0", "archives": {"": {"url": "", "sha256": sha256, "strip": 1}}}
-    check = {"_ansible_check_mode": True}
-    answers: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = {
-        "http_health": (
-            {"url": f"http://127.0.0.1:{server.server_port}/", "status": [204]},
-            lambda answer: answer["status"] == 204,
-        ),
-        "unpack": (
-            {
-                "dest": str(tmp_path / "versions"),
-                "wanted": ["1.0"],
-                "requests": [request],
-                "sent": {"1.0": str(tmp_path / "1.0.tar.gz")},
-                "proof": {"command": ["program"], "says": "{version}"},
-            },
-            lambda answer: answer["changed"] and (tmp_path / "versions/1.0/program").exists(),
-        ),
-        "config_tree": (
-            {
-                "owner": "test",
-                "root": str(tmp_path / "tree"),
-                "payload": pack([{"path": "a.conf", "content": b"a\n"}]),
-                **check,
-            },
-            lambda answer: answer["written"] == [str(tmp_path / "tree/a.conf")],
-        ),
-        "cloudwatch_agent_config": (
-            {"configuration": {"agent": {"region": "eu-west-1"}}, "agent_directory": str(tmp_path / "agent"), **check},
-            lambda answer: answer["reasons"][0] == "the agent is not installed yet",
-        ),
-        "release": (
-            {"services": [], "phase": "look", "requests": [{"name": "absent"}]},
-            lambda answer: answer["services"]["absent"]["live"] == {},
-        ),
-        "lock": ({"state": "claimed", "id": "1", **check}, lambda answer: not answer["changed"]),
-        "openpgp_signature": (
-            dict.fromkeys(("path", "signature", "key"), str(tmp_path / "absent")) | {"fingerprint": "00"},
-            lambda answer: answer["failed"] and ("gpgv" in answer["msg"] or "cannot be used" in answer["msg"]),
-        ),
-    }
     assert set(answers) == set(FILES)
-    packed(root, tmp_path, {name: args for name, (args, _right) in answers.items()}, PYTHON39)
-    try:
-        for name, (_args, right) in answers.items():
-            done = subprocess.run([PYTHON39, str(tmp_path / name)], capture_output=True, text=True, check=False)
-            assert done.stdout.strip().startswith("{"), (name, done.stdout, done.stderr)
-            answer = json.loads(done.stdout)
-            assert right(answer), (name, answer)
-    finally:
-        server.shutdown()
+    for name, (_args, right) in answers.items():
+        done = subprocess.run([PYTHON39, str(modules / name)], capture_output=True, text=True, check=False)
+        assert done.stdout.strip().startswith("{"), (name, done.stdout, done.stderr)
+        answer = json.loads(done.stdout)
+        assert right(answer), (name, answer)
 
 
 def test_all_code_of_hosts_can_be_imported_by_python_39(root: Path) -> None:
