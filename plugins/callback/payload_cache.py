@@ -1,0 +1,201 @@
+# Copyright (c) Five Pointers
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+# SPDX-License-Identifier: MIT
+"""Payloads of modules, kept from run to run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+name: payload_cache
+author:
+  - Five Pointers (@fivepointers)
+version_added: '0.2.0'
+type: aggregate
+short_description: Keep the payloads of modules from run to run
+description:
+  - Ansible sends a module to a host together with all Python files that it imports, and looks for these anew in every
+    run, by parsing each of them once for each module.
+  - This keeps what it made in the user's own O(directory), and gives it to the next run, where each of the files is as
+    it was, by its place, size and time of change. Other payloads are made anew.
+  - Modules of roles and of playbooks (a folder C(library)) are not kept.
+  - It trusts that no folder C(module_utils) that came later replaces a file of Ansible's own. Who does that leaves this
+    plugin out.
+requirements:
+  - enabled in C(callbacks_enabled)
+options:
+  directory:
+    description:
+      - Where payloads are kept. It belongs to the user who runs Ansible, and nobody else can write there, since what is
+        in it runs on the hosts. Otherwise it is not used.
+    type: path
+    default: ~/.ansible/payloads
+    env:
+      - name: FIVEPOINTERS_PAYLOADS
+    ini:
+      - section: callback_payload_cache
+        key: directory
+"""
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ansible
+from ansible import constants
+from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+
+# Where ansible-core looks for the payloads of a run, below its temporary directory. Where it looks elsewhere one day,
+# nothing is kept, and nothing else happens.
+PLACE = "ansiballz_cache"
+# Modules whose payload depends on files alone whose place is known. None with a debugger's extensions.
+KEPT = ("ansible.modules.", "ansible_collections.")
+PLAIN = "-none"
+# Seconds after which a store that nobody uses is removed.
+UNUSED = 30 * 24 * 3600
+
+Sources = dict[str, "list[int] | None"]
+
+
+class CallbackModule(CallbackBase):
+    """Gives a run the payloads of the ones before, and keeps those that it made."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "fivepointers.platform.payload_cache"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store: Store | None = None
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Give the run what is kept."""
+        with contextlib.suppress(OSError):
+            self.store = Store(Path(self.get_option("directory")), Path(constants.DEFAULT_LOCAL_TMP) / PLACE)
+            self.store.give()
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Keep what the run made. Where that fails, as on a full disk, the next run makes it anew."""
+        if self.store:
+            with contextlib.suppress(OSError):
+                self.store.keep()
+
+
+class Store:
+    """Payloads by name, each with the files that are in it."""
+
+    def __init__(self, directory: Path, run: Path) -> None:
+        """Take a store.
+
+        :param directory: of all stores. There is one for each set of places of Ansible and its collections.
+        :param run: where ansible-core looks for the payloads of this run.
+        :raises OSError: somebody else can write there.
+        """
+        self.roots = [Path(path) / "ansible_collections" for path in AnsibleCollectionConfig.collection_paths]
+        self.core = Path(ansible.__file__).parent
+        made_by = [__version__, sys.version, str(self.core), *map(str, self.roots)]
+        self.directory = directory / hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
+        self.index = self.directory / "index.json"
+        self.run = run
+        for folder in (directory, self.directory):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.stat()
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise PermissionError(folder)
+        self.seen: Sources = {}
+
+    def give(self) -> None:
+        """Link what is as it was into the run's folder."""
+        os.utime(self.directory)
+        self.run.mkdir(parents=True, exist_ok=True)
+        for name, entry in self._kept().items():
+            payload = self.directory / entry["payload"]
+            with contextlib.suppress(FileNotFoundError):
+                whole = hashlib.sha256(payload.read_bytes()).hexdigest() == payload.name
+                if whole and all(self._source(source) == state for source, state in entry["sources"].items()):
+                    (self.run / name).symlink_to(payload)
+
+    def keep(self) -> None:
+        """Keep what was made in the run's folder, and remove what nothing needs any more."""
+        made = [path for path in self.run.glob(f"*{PLAIN}") if path.name.startswith(KEPT) and not path.is_symlink()]
+        kept = self._kept()
+        self.seen.clear()
+        for path in made:
+            content = path.read_bytes()
+            sources = self._sources(content)
+            if sources:
+                payload = hashlib.sha256(content).hexdigest()
+                self._write(self.directory / payload, content)
+                kept[path.name] = {"payload": payload, "sources": sources}
+        if made:
+            self._write(self.index, json.dumps(kept).encode())
+            self._remove({entry["payload"] for entry in kept.values()})
+
+    def _remove(self, payloads: set[str]) -> None:
+        """Remove other payloads than these, and stores that nobody has used for long."""
+        for path in set(self.directory.iterdir()) - {self.index}:
+            if path.name not in payloads:
+                # A run that has linked it makes it anew.
+                path.unlink(missing_ok=True)
+        for store in self.directory.parent.iterdir():
+            if store.stat().st_mtime < time.time() - UNUSED:
+                shutil.rmtree(store, ignore_errors=True)
+
+    def _kept(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.index.read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _sources(self, content: bytes) -> Sources:
+        """The files of a payload and their states; none where one is not as its source is, as a redirection."""
+        found: Sources = {}
+        try:
+            # As ansible-core will read it: this run has written it.
+            made = pickle.loads(content)  # noqa: S301
+            archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(made.zip_data)))
+            for name in archive.namelist():
+                # Ansible writes some files of packages by itself.
+                if not name.endswith("/__init__.py") and archive.read(name) != self._path(name).read_bytes():
+                    return {}
+                found[name] = self._source(name)
+        except (AttributeError, ValueError, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
+            return {}
+        return found
+
+    def _source(self, name: str) -> list[int] | None:
+        """When a file was changed last, and its size; None where there is none."""
+        if name not in self.seen:
+            try:
+                status = self._path(name).stat()
+                self.seen[name] = [status.st_ctime_ns, status.st_size]
+            except OSError:
+                self.seen[name] = None
+        return self.seen[name]
+
+    def _path(self, name: str) -> Path:
+        """Where a file of a payload comes from."""
+        package, *rest = name.split("/")
+        if package == "ansible":
+            return self.core.joinpath(*rest)
+        root = next((root for root in self.roots if root.joinpath(*rest[:2]).is_dir()), self.roots[0])
+        return root.joinpath(*rest)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with tempfile.NamedTemporaryFile(dir=self.directory, delete=False) as handle:
+            handle.write(content)
+        os.replace(handle.name, path)
