@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,12 @@ settings.register_profile("project", deadline=None)
 # make check tries fewer examples than make test.
 settings.register_profile("quick", deadline=None, max_examples=15)
 settings.load_profile(os.environ.get("EXAMPLES", "project"))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make, and not in all that was imported and collected: forks would copy it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
