@@ -14,9 +14,10 @@ from typing import Any
 import botocore.session
 import moto
 import pytest
-import yaml
-from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as catalogue
+from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.catalogue.model import Model
+
+from tests.unit.catalogue import catalogue
 
 # Each session of botocore reads what describes the services, which is half the time of a module. Here, all share it.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
@@ -45,7 +46,7 @@ ENVIRONMENT: dict[str, Any] = {
 @pytest.fixture
 def services() -> dict[str, Any]:
     """The repository's catalogue."""
-    return yaml.safe_load((ROOT / "inventories" / "services.yml").read_text())
+    return catalogue()
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def load(services: dict[str, Any], environment: dict[str, Any]) -> Callable[...,
     """Load the model of catalogue and environment, with these settings of `aws`."""
 
     def model(**aws: Any) -> Model:
-        return catalogue.load(services, {**environment, "aws": aws})
+        return loading.load(services, {**environment, "aws": aws})
 
     return model
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import combinations
@@ -27,6 +26,9 @@ from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan.flows i
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright
+
+from tests import warm
+from tests.unit import catalogue as repository
 
 ROOT = Path(__file__).resolve().parents[3]
 DRAWN = ROOT / "docs" / "topology.svg"
@@ -52,7 +54,7 @@ SPREAD = {
 def described() -> tuple[dict[str, Any], dict[str, Any]]:
     """The repository's catalogue, and its production."""
     variables = yaml.safe_load((ROOT / "inventories/production/group_vars/all/environment.yml").read_text())
-    return yaml.safe_load((ROOT / "inventories/services.yml").read_text()), variables["platform_environment"]
+    return repository.catalogue(), variables["platform_environment"]
 
 
 def hosts(carried: dict[str, list[str]]) -> dict[str, Any]:
@@ -242,7 +244,7 @@ def test_the_playbook_draws_the_hosts_of_the_inventory_and_asks_none_of_them(tmp
     inventory = tmp_path / "inventories" / "production" / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"platform": {"hosts": entries}}))
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "playbooks/topology.yml"],
+        [str(warm.programs() / "ansible-playbook"), "-i", str(inventory), "playbooks/topology.yml"],
         cwd=ROOT,
         capture_output=True,
         text=True,

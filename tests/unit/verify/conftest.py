@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-import yaml
 from ansible_collections.fivepointers.platform.plugins.plugin_utils import loading as schema
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.plan import plan as plans
 from ansible_collections.fivepointers.platform.plugins.plugin_utils.verify.derive import verification
@@ -34,6 +33,8 @@ from websockets.exceptions import InvalidHandshake
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
+
+from tests.unit.catalogue import catalogue
 
 DOMAIN = "sandbox.test"
 ROOT = Path(__file__).parents[3]
@@ -412,13 +413,6 @@ def door(authority: Authority) -> Iterator[FrontDoor]:
 
 
 # --- the plan -----------------------------------------------------------------------
-
-
-def catalogue() -> dict[str, Any]:
-    """The catalogue of this repository."""
-    content = yaml.safe_load((ROOT / "inventories" / "services.yml").read_text())
-    assert isinstance(content, dict)
-    return content
 
 
 def plan_of(content: dict[str, Any], **environment: Any) -> dict[str, Any]:
