@@ -44,7 +44,13 @@ def test_check_mode_on_bare_hosts_names_what_would_be_done_and_does_nothing(sand
         assert sandbox.ssh(host, "ls -d /opt/fivepointers /usr/sbin/nginx /etc/fivepointers", check=False) == ""
 
 
-@pytest.mark.parametrize("role", sorted(DIRECT))
+# The scenarios of molecule have each role alone as well, without a tag.
+SOAK = ("nextjs", "yjs_websocket")
+
+
+@pytest.mark.parametrize(
+    "role", [pytest.param(role, marks=pytest.mark.soak) if role in SOAK else role for role in sorted(DIRECT)]
+)
 def test_service_role_alone_works_on_a_bare_host(sandbox: Sandbox, role: str) -> None:
     service, port, path = DIRECT[role]
     run = sandbox.playbook("playbooks/site.yml", "--tags", role, *LOUD).succeeded()

@@ -134,6 +134,7 @@ def soak_stages() -> list[Stage]:
         *(
             Stage(name, [*UNIT, *everything, f"tests/{path}"], timeout=2400, junit=True, sandboxes=sandboxes)
             for name, path, sandboxes in (
+                ("bare", "integration/test_00_bare.py", "test."),
                 ("deployments", "integration/test_25_deployments.py", "test."),
                 ("refusals", "integration/test_50_refusals.py", "test."),
                 ("provision", "provision", ""),
