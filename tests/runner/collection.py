@@ -39,11 +39,12 @@ def main() -> int:
         call("ansible-galaxy", "collection", "install", str(archive), "--no-deps", "-p", str(folder / "collections"))
         installed = folder / "collections/ansible_collections/fivepointers/platform"
         playbooks = sorted(path.stem for path in (installed / "playbooks").glob("*.yml"))
-        for playbook in playbooks:
-            call("ansible-playbook", "--syntax-check", "-i", "localhost,", f"fivepointers.platform.{playbook}")
         if "site" not in playbooks:
             print("The installed collection has no playbook site.")
             return 1
+        # In one process: to start Ansible takes longer than to parse a playbook.
+        chosen = [f"fivepointers.platform.{playbook}" for playbook in playbooks]
+        call("ansible-playbook", "--syntax-check", "-i", "localhost,", *chosen)
     return 0
 
 
