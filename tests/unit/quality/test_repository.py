@@ -69,7 +69,8 @@ def test_every_plugin_says_its_licence(root: Path) -> None:
 
 def test_sanity_ignores_nothing_but_the_licence(root: Path) -> None:
     """The collection is MIT; ansible-test wants GPL for what is loaded by its documentation."""
-    plugins = [path for kind in ("modules", "lookup", "inventory") for path in (root / "plugins" / kind).glob("*.py")]
+    kinds = ("callback", "inventory", "lookup", "modules")
+    plugins = [path for kind in kinds for path in (root / "plugins" / kind).glob("*.py")]
     wanted = sorted(f"{path.relative_to(root)} validate-modules:missing-gplv3-license" for path in plugins)
     for path in (root / "tests/sanity").iterdir():
         lines = path.read_text().splitlines()
