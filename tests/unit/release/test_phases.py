@@ -37,6 +37,22 @@ class Killed(BaseException):
     """The module's process is gone: nothing that it does any more has an effect."""
 
 
+class Clock:
+    """The time, which a wait only moves: what is waited for is played, and there at once or not at all."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.waited
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.waited
+
+    def sleep(self, seconds: float) -> None:
+        self.waited += seconds
+
+
 class Played:
     """systemd, nginx and the application of a host.
 
@@ -173,6 +189,7 @@ def played(host: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     monkeypatch.setattr(phases, "health_problem", played.health)
     monkeypatch.setattr(phases, "apply_tree", played.apply_tree)
     monkeypatch.setattr(phases, "FRONT_TIMEOUT", 0.01)
+    monkeypatch.setattr(phases, "time", Clock())
     monkeypatch.setattr(phases, "ensure_account", lambda user: None)
     monkeypatch.setattr(phases, "listeners", lambda port: [])
     monkeypatch.setattr(phases.shutil, "which", lambda name: "/usr/sbin/nginx")
