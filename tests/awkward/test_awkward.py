@@ -49,6 +49,8 @@ def awkward() -> Iterator[Sandbox]:
     """Two hosts for all of them, beside two databases and a store."""
     it = Sandbox("test-awkward", topology=str(AWKWARD / "topology.yml"))
     it.extra = ["-e", f"platform_catalogue_file={AWKWARD / 'services.yml'}"]
+    # Artifacts and reports of its own: other stages deploy beside this one.
+    it.extra += ["-e", f"platform_artifacts={it.state}/artifacts"]
     if not os.environ.get("KEEP_SANDBOX"):
         it.down()
     it.up()
@@ -77,6 +79,7 @@ def test_they_are_built_deployed_and_verified(awkward: Sandbox, tmp_path: Path) 
     with ThreadPoolExecutor(LANES) as pool:
         for run in pool.map(lambda lane: awkward.playbook("playbooks/build.yml", "-e", f"service={lane}"), lanes):
             run.succeeded()
+    awkward.warm = True
     awkward.playbook("playbooks/site.yml", "-e", f"verify_report={report}").succeeded()
     results = json.loads(report.read_text())["results"]
     assert all(result["ok"] for result in results)
@@ -219,7 +222,7 @@ def test_all_of_them_are_released_anew_and_go_back_and_nobody_notices(awkward: S
             awkward.playbook("playbooks/deploy.yml", "-e", changed).succeeded()
         now = live(awkward)
         assert {name for name in before if now[name] != before[name]} == set(PROCESSES)
-        report = json.loads(max((ROOT / ".artifacts/deployments").glob("*.json")).read_text())
+        report = json.loads(max((awkward.state / "artifacts/deployments").glob("*.json")).read_text())
         assert report["outcome"] == "committed" and report["probe"]["failed"] == 0, report["probe"]
         upload(awkward, "between.jpg", photo)
         awkward.playbook("playbooks/rollback.yml").succeeded()

@@ -24,6 +24,7 @@ def sandbox() -> Iterator[Sandbox]:
         it.down()
     it.up()
     build(it)
+    it.warm = True
     yield it
     if not os.environ.get("KEEP_SANDBOX"):
         it.down()

@@ -34,7 +34,7 @@ def test_a_wrong_catalogue_is_refused_before_any_host_is_contacted(sandbox: Sand
     assert old in CATALOGUE
     wrong = tmp_path / "services.yml"
     wrong.write_text(CATALOGUE.replace(old, new))
-    run = sandbox.playbook("playbooks/site.yml", "-e", f"platform_catalogue_file={wrong}")
+    run = sandbox.playbook("playbooks/site.yml", "-e", f"platform_catalogue_file={wrong}", measured=True)
     assert run.rc != 0
     for word in expected:
         assert word in run.output, run.output

@@ -59,7 +59,7 @@ class Monitoring:
         }
         arguments = ("--tags", "monitoring", "-e", json.dumps(facts))
         run = self.platform.playbook("playbooks/provision.yml", *arguments).succeeded()
-        print(f"provisioned in {run.seconds:.0f} s, {run.processor_seconds:.0f} s of the processor")
+        print(f"provisioned in {run.seconds:.0f} s")
 
     def subscribe(self) -> None:
         """Have a queue in place of somebody's mail box."""

@@ -61,9 +61,11 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     editions = HERE / "services.yml", HERE / ".changed.yml"
     editions[1].write_text(editions[0].read_text().replace('"one"', '"two"'))
     for edition in editions:
-        it.extra = ["-e", f"platform_catalogue_file={edition}"]
+        # Artifacts and reports of its own: other stages deploy beside this one.
+        it.extra = ["-e", f"platform_catalogue_file={edition}", "-e", f"platform_artifacts={it.state}/artifacts"]
         for playbook in ("build", "site"):
             it.playbook(f"playbooks/{playbook}.yml").succeeded()
+    it.warm = True
     yield it
     editions[1].unlink()
     if not os.environ.get("KEEP_SANDBOX"):

@@ -99,6 +99,7 @@ def zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zones]:
     acm = it.aws("acm")
     if not acm.list_certificates()["CertificateSummaryList"]:
         acm.import_certificate(Certificate=certificate.read_bytes(), PrivateKey=key.read_bytes())
+    it.warm = True
     it.playbook("playbooks/provision.yml", "--tags", LAYERS).succeeded()
     it.up("--provisioned")
     build(it)
