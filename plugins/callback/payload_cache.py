@@ -16,8 +16,8 @@ short_description: Keep the payloads of modules from run to run
 description:
   - Ansible sends a module to a host together with all Python files that it imports, and looks for these anew in every
     run, by parsing each of them once for each module.
-  - This keeps what it made in the user's own O(directory), and gives it to the next run, where each of the files is as
-    it was, by its place, size and time of change. Other payloads are made anew.
+  - This keeps what it made in the user's own O(directory), and gives it to the next run, where each of the files has
+    the content that it had, and none came or went beside it. Other payloads are made anew.
   - Modules of roles and of playbooks (a folder C(library)) are not kept.
   - It trusts that no folder C(module_utils) that came later replaces a file of Ansible's own. Who does that leaves this
     plugin out.
@@ -26,8 +26,8 @@ requirements:
 options:
   directory:
     description:
-      - Where payloads are kept. It belongs to the user who runs Ansible, and nobody else can write there, since what is
-        in it runs on the hosts. Otherwise it is not used.
+      - Where payloads are kept. It belongs to the user who runs Ansible, and nobody else can write there or replace it,
+        since what is in it runs on the hosts. Otherwise it is not used.
     type: path
     default: ~/.ansible/payloads
     env:
@@ -44,7 +44,9 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -66,8 +68,17 @@ KEPT = ("ansible.modules.", "ansible_collections.")
 PLAIN = "-none"
 # Seconds after which a store that nobody uses is removed.
 UNUSED = 30 * 24 * 3600
+STORE = re.compile("[0-9a-f]{16}")
+# Where a collection redirects its module_utils.
+ROUTES = "meta/runtime.yml"
+# Packages that Ansible writes by itself, whatever is in the files.
+WRITTEN = re.compile(
+    r"(ansible/|ansible_collections/([^/]+/){0,2}(plugins/)?)(module_utils/|modules/(.+/)?)?__init__\.py"
+)
+# Not what this reads: written by something else, or by another version.
+FOREIGN = (AttributeError, EOFError, ImportError, KeyError, TypeError, ValueError)
 
-Sources = dict[str, "list[int] | None"]
+Sources = dict[str, "str | None"]
 
 
 class CallbackModule(CallbackBase):
@@ -107,33 +118,40 @@ class Store:
         """
         self.roots = [Path(path) / "ansible_collections" for path in AnsibleCollectionConfig.collection_paths]
         self.core = Path(ansible.__file__).parent
-        made_by = [__version__, sys.version, str(self.core), *map(str, self.roots)]
-        self.directory = directory / hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
+        # One that comes may be what a module of another looked for.
+        collections = sorted(str(path) for root in self.roots for path in root.glob("*/*"))
+        made_by = [__version__, sys.version, str(self.core), *map(str, self.roots), *collections]
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory = directory.resolve() / hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]
+        self.directory.mkdir(mode=0o700, exist_ok=True)
         self.index = self.directory / "index.json"
         self.run = run
-        for folder in (directory, self.directory):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = folder.stat()
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise PermissionError(folder)
+        _require_own(self.directory)
         self.seen: Sources = {}
+        self.given: set[str] = set()
 
     def give(self) -> None:
-        """Link what is as it was into the run's folder."""
+        """Copy what is as it was into the run's folder: another run may remove what is kept."""
         os.utime(self.directory)
         self.run.mkdir(parents=True, exist_ok=True)
         for name, entry in self._kept().items():
-            payload = self.directory / entry["payload"]
+            if (self.run / name).exists():
+                continue
             with contextlib.suppress(FileNotFoundError):
-                whole = hashlib.sha256(payload.read_bytes()).hexdigest() == payload.name
+                content = (self.directory / entry["payload"]).read_bytes()
+                whole = hashlib.sha256(content).hexdigest() == entry["payload"]
                 if whole and all(self._source(source) == state for source, state in entry["sources"].items()):
-                    (self.run / name).symlink_to(payload)
+                    part = self.run / f"{name}-given"
+                    part.write_bytes(content)
+                    part.rename(self.run / name)
+                    self.given.add(name)
 
     def keep(self) -> None:
         """Keep what was made in the run's folder, and remove what nothing needs any more."""
-        made = [path for path in self.run.glob(f"*{PLAIN}") if path.name.startswith(KEPT) and not path.is_symlink()]
+        made = [
+            path for path in self.run.glob(f"*{PLAIN}") if path.name.startswith(KEPT) and path.name not in self.given
+        ]
         kept = self._kept()
-        self.seen.clear()
         for path in made:
             content = path.read_bytes()
             sources = self._sources(content)
@@ -152,37 +170,49 @@ class Store:
                 # A run that has linked it makes it anew.
                 path.unlink(missing_ok=True)
         for store in self.directory.parent.iterdir():
-            if store.stat().st_mtime < time.time() - UNUSED:
+            # Other things may lie there.
+            if STORE.fullmatch(store.name) and store.lstat().st_mtime < time.time() - UNUSED:
                 shutil.rmtree(store, ignore_errors=True)
 
     def _kept(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.index.read_bytes()))
-        except (FileNotFoundError, ValueError):
+            kept = json.loads(self.index.read_bytes()).items()
+            return {name: {"payload": entry["payload"], "sources": dict(entry["sources"])} for name, entry in kept}
+        except (FileNotFoundError, *FOREIGN):
             return {}
 
     def _sources(self, content: bytes) -> Sources:
-        """The files of a payload and their states; none where one is not as its source is, as a redirection."""
+        """What a payload depends on, as it was when it was made; none if that is not known."""
         found: Sources = {}
         try:
             # As ansible-core will read it: this run has written it.
             made = pickle.loads(content)  # noqa: S301
             archive = zipfile.ZipFile(io.BytesIO(base64.b64decode(made.zip_data)))
             for name in archive.namelist():
-                # Ansible writes some files of packages by itself.
-                if not name.endswith("/__init__.py") and archive.read(name) != self._path(name).read_bytes():
-                    return {}
-                found[name] = self._source(name)
-        except (AttributeError, ValueError, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
+                if not WRITTEN.fullmatch(name):
+                    # A redirection is in no file, and is made anew in each run.
+                    found[name] = hashlib.sha256(archive.read(name)).hexdigest()
+                package, *rest = name.split("/")
+                if package != "ansible" and len(rest) > 2:
+                    routes = "/".join([package, *rest[:2], ROUTES])
+                    found[routes] = self._source(routes)
+                if "/module_utils/" in name:
+                    folder = name.rpartition("/")[0] + "/"
+                    found[folder] = self._source(folder)
+        except (*FOREIGN, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
             return {}
         return found
 
-    def _source(self, name: str) -> list[int] | None:
-        """When a file was changed last, and its size; None where there is none."""
+    def _source(self, name: str) -> str | None:
+        """What is in a file, or the names in a folder, as a digest; None where there is none."""
         if name not in self.seen:
+            path = self._path(name)
             try:
-                status = self._path(name).stat()
-                self.seen[name] = [status.st_ctime_ns, status.st_size]
+                if name.endswith("/"):
+                    content = "\n".join(sorted(set(os.listdir(path)) - {"__pycache__"})).encode()
+                else:
+                    content = path.read_bytes()
+                self.seen[name] = hashlib.sha256(content).hexdigest()
             except OSError:
                 self.seen[name] = None
         return self.seen[name]
@@ -199,3 +229,15 @@ class Store:
         with tempfile.NamedTemporaryFile(dir=self.directory, delete=False) as handle:
             handle.write(content)
         os.replace(handle.name, path)
+
+
+def _require_own(folder: Path) -> None:
+    """Raise PermissionError if somebody else but root can write to a folder of stores, or put another in its place."""
+    for place in (folder, *folder.parents):
+        status = place.lstat()
+        within = place in (folder, folder.parent)
+        # In a place as /tmp, nobody replaces what others have there.
+        shared = status.st_mode & 0o022 and (within or not status.st_mode & stat.S_ISVTX)
+        owners = {os.geteuid()} if within else {os.geteuid(), 0}
+        if not stat.S_ISDIR(status.st_mode) or shared or status.st_uid not in owners:
+            raise PermissionError(place)
