@@ -442,10 +442,11 @@ def perform(job: phases.Job, phase: str) -> bool:
             confirm.require_switched(job)
     if phase != "all":
         return PHASES[phase](job) or inherited
+    before = {name: seen.pending for name, seen in job.seen.items()}
     try:
         done = [advance(job, step) for step in ("prepare", "migrate", "switch")]
     except phases.ERRORS as error:
-        raise releases.ReleaseError(phases.explain(error) + undo(job)) from error
+        raise releases.ReleaseError(phases.explain(error) + undo(job, before)) from error
     # No way back from here on: the next run commits what this one does not.
     return advance(job, "commit") or any(done)
 
@@ -458,12 +459,19 @@ def advance(job: phases.Job, phase: str) -> bool:
     return changed
 
 
-def undo(job: phases.Job) -> str:
-    """Take back what a failed run has switched, and stop its candidates; return what was taken back, in words."""
+def undo(job: phases.Job, before: Mapping[str, Mapping[str, Any]]) -> str:
+    """Take back what a failed run has switched, and stop its candidates; return what was taken back, in words.
+
+    before: the switches that were not committed when it began, by service. Another run made them, which may have
+    confirmed them, so that other hosts commit the same ones: they stay.
+    """
     try:
         job.refresh()
-        switched = [name for name, seen in job.seen.items() if seen.pending]
-        phases.take_back(job)
+        mine = [
+            item for item in job.wanted if not before[item.name] or job.seen[item.name].pending != before[item.name]
+        ]
+        switched = [item.name for item in mine if job.seen[item.name].pending]
+        phases.take_back(dataclasses.replace(job, wanted=mine))
     except phases.ERRORS as error:
         return "\nThe way back failed as well, so that both releases may serve: %s" % phases.explain(error)
     told = ["What was switched to before that was taken back: %s." % ", ".join(switched)] if switched else []

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ansible_collections.fivepointers.platform.plugins.module_utils.common import systemd
 from ansible_collections.fivepointers.platform.plugins.module_utils.release import confirm, phases, releases
+from ansible_collections.fivepointers.platform.plugins.modules import release as release_module
 
 from . import test_phases
 from .conftest import SECRETS, make_request, make_spec
@@ -226,33 +228,59 @@ def test_a_service_that_loses_or_gets_its_port_loses_or_gets_its_front(
     assert played.running == {"fivepointers-orders@blue.service"}
 
 
-def test_where_one_of_several_services_fails_no_release_of_the_others_stays(
+@pytest.fixture
+def deploy_both(
     workers: Workers, job: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A role used alone: one call with all phases, and no deployment that would take anything back later."""
+) -> Callable[..., tuple[dict[str, Any], list[phases.Job]]]:
+    """A role used alone: one call with all phases for two workers, and no deployment that takes anything back later."""
     monkeypatch.setattr(workers.played, "health", lambda wanted, port: "")
     workers.most = 9
-    overlap = {**WORKER, "handover": "overlap"}
 
-    def deploy(version: str, health: dict[str, Any]) -> tuple[dict[str, Any], list[phases.Job]]:
-        made = [job(version, **overlap), job(f"other {version}", **{**WORKER, "health": health, "name": "letters"})]
+    def deploy(orders: str, letters: str, **health: Any) -> tuple[dict[str, Any], list[phases.Job]]:
+        made = [
+            job(orders, **{**WORKER, "handover": "overlap"}),
+            job(letters, **{**WORKER, "health": {**HEALTH, **health}, "name": "letters"}),
+        ]
         # The archives are sent; the rest of a request is what the action made of a service.
         sent = {item.wanted[0].name: item.archives["orders"] for item in made}
         requests = [dataclasses.asdict(item.wanted[0]) for item in made]
         return call(capsys, phase="all", requests=requests, sent=sent, secrets=SECRETS)[0], made
 
-    assert deploy("one", HEALTH)[0]["changed"]
+    return deploy
+
+
+def test_where_one_of_several_services_fails_no_release_of_the_others_stays(
+    workers: Workers, deploy_both: Callable[..., tuple[dict[str, Any], list[phases.Job]]]
+) -> None:
+    assert deploy_both("one", "other one")[0]["changed"]
     before = workers.running()
     assert len(before) == 2
-    answer, new = deploy("two", {**HEALTH, "running": 60, "start_period": 0.1})
+    answer, new = deploy_both("two", "other two", running=60, start_period=0.1)
     assert "letters on api-1, step switch" in answer["msg"]
     assert "What was switched to before that was taken back: orders." in answer["msg"]
     assert workers.running() == before
     for made in new:
         made.refresh()
         assert [seen.pending for seen in made.seen.values()] == [{}]
-    assert deploy("two", HEALTH)[0]["changed"]
+    assert deploy_both("two", "other two")[0]["changed"]
     assert not set(workers.running()) & set(before)
+
+
+def test_what_another_run_switched_is_not_taken_back_where_a_call_fails(
+    deploy_both: Callable[..., tuple[dict[str, Any], list[phases.Job]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have confirmed its switches: then other hosts commit the same ones."""
+    assert deploy_both("one", "first")[0]["changed"]
+    with monkeypatch.context() as ended:
+        ended.setitem(release_module.PHASES, "commit", Mock(side_effect=releases.ReleaseError("ended")))
+        assert "ended" in deploy_both("two", "first")[0]["msg"]
+    answer, (orders, _letters) = deploy_both("two", "second", running=60, start_period=0.1)
+    assert "letters on api-1" in answer["msg"] and "taken back: orders" not in answer["msg"]
+    orders.refresh()
+    assert orders.seen["orders"].pending["release"] == orders.wanted[0].release
+    assert deploy_both("two", "first")[0]["changed"]
+    orders.refresh()
+    assert not orders.seen["orders"].pending
 
 
 # --- the unit, and health ---------------------------------------------------------------
