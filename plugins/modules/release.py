@@ -274,9 +274,14 @@ undescribed:
     retired:
       description: Which release was retired, when and by whom. Empty if it was not.
       type: dict
+    contracts:
+      description: Contract migrations that its database has, as far as this host recorded them.
+      type: list
+      elements: str
   sample:
     tenants: {has: [unit, boot link, front, environment file, releases, state, user], runs: true,
-              release: 3f2a9c01b7de, since: '2026-01-01T12:00:00Z', retired: {}}
+              release: 3f2a9c01b7de, since: '2026-01-01T12:00:00Z', retired: {},
+              contracts: []}
 upstreams:
   description: To which servers the nginx of this host sends requests, by upstream.
   returned: with O(phase=look)
@@ -667,7 +672,8 @@ def beside(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is on the host beside the services that are described for it."""
     if parameters["described"] is None:
         return {}
-    return {"undescribed": leftovers.undescribed(parameters["described"], parameters["catalogue"])}
+    found = leftovers.undescribed(parameters["described"], parameters["catalogue"])
+    return {"undescribed": {name: {**has, "contracts": phases.applied_contracts(name)} for name, has in found.items()}}
 
 
 def end(module: AnsibleModule, phase: str, names: list[str]) -> None:

@@ -15,15 +15,16 @@ def anywhere(answers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     serving: the release of the first host that serves one, empty if none does. contracts: the contract migrations that
     its database has, as far as any host recorded them.
     answers: what the phase plan of the module release returned on each host. A service that a host runs and is not to
-    run any more counts: its code uses the database until it is retired.
+    run any more counts: its code uses the database until it is retired. What it recorded of the database counts longer.
     """
     found: dict[str, dict[str, Any]] = {}
     for answer in answers:
         described = answer.get("services") or {}
-        left = {name: item["release"] for name, item in (answer.get("undescribed") or {}).items() if item["runs"]}
-        for name, serving in [*((name, item["serving"]) for name, item in described.items()), *left.items()]:
+        left = answer.get("undescribed") or {}
+        serving = {name: item["release"] if item["runs"] else "" for name, item in left.items()}
+        serving.update({name: item["serving"] for name, item in described.items()})
+        for name, item in {**left, **described}.items():
             here = found.setdefault(name, {"serving": "", "contracts": []})
-            here["serving"] = here["serving"] or serving
-        for name, item in described.items():
-            found[name]["contracts"] += [one for one in item["contracts"] if one not in found[name]["contracts"]]
+            here["serving"] = here["serving"] or serving[name]
+            here["contracts"] += [one for one in item["contracts"] if one not in here["contracts"]]
     return found

@@ -159,6 +159,19 @@ def test_a_new_host_knows_what_the_database_has_moved_past(environment: Environm
     assert "the database has moved past release" in answer["msg"] and ": two removed or narrowed" in answer["msg"]
 
 
+def test_a_service_that_was_moved_knows_what_its_database_has_moved_past(environment: Environment) -> None:
+    applied = TWO._replace(applied=True)
+    environment.build("knows-two", ONE, applied)
+    assert not environment.deploy(OLD, services=[{**environment.spec, "hosts": [OLD]}]).get("failed")
+    environment.build("older", ONE, applied._replace(contract=False, known=False))
+    environment.spec["hosts"] = [NEW]
+    gone = environment.act(OLD, "plan", services=[], described=[])
+    answer = environment.act(NEW, "prepare", compared=[gone, environment.act(NEW, "plan")])
+    assert not answer.get("failed")
+    answer = environment.act(NEW, "migrate", compared=[gone, environment.act(NEW, "plan")])
+    assert "the database has moved past release" in answer["msg"] and ": two removed or narrowed" in answer["msg"]
+
+
 def test_a_candidate_on_a_new_host_changes_no_schema_that_another_host_uses(environment: Environment) -> None:
     before, after = SYNCHRONIZED
     asked = iter([schema(before), schema(after)])
@@ -191,9 +204,14 @@ def service(serving: str, *contracts: str) -> dict[str, Any]:
         (
             [
                 {"services": {"api": service("")}},
-                {"undescribed": {"api": {"runs": True, "release": "r1"}, "web": {"runs": False, "release": "r2"}}},
+                {
+                    "undescribed": {
+                        "api": {"runs": True, "release": "r1", "contracts": []},
+                        "web": {"runs": False, "release": "r2", "contracts": ["a"]},
+                    }
+                },
             ],
-            {"api": service("r1")},
+            {"api": service("r1"), "web": service("", "a")},
         ),
     ],
 )
