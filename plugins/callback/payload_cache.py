@@ -167,7 +167,7 @@ class Store:
         """Remove other payloads than these, and stores that nobody has used for long."""
         for path in set(self.directory.iterdir()) - {self.index}:
             if path.name not in payloads:
-                # A run that has linked it makes it anew.
+                # A run that was about to read it makes it anew.
                 path.unlink(missing_ok=True)
         for store in self.directory.parent.iterdir():
             # Other things may lie there.
