@@ -198,8 +198,9 @@ class Sandbox:
 
         :param measured: whether its processor time is looked at. That is not known of what runs warm.
         """
+        environment = {**self.environment, **(env or {})}
         # What is imported depends on settings, which are others elsewhere.
-        programs = warm.programs(self.environment) if self.warm and not (measured or env or cwd != ROOT) else None
+        programs = warm.programs(environment) if self.warm and not (measured or env or cwd != ROOT) else None
         started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [
@@ -211,7 +212,7 @@ class Sandbox:
                 *args,
             ],
             cwd=cwd,
-            env={**self.environment, **(env or {})},
+            env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
